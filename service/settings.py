@@ -1,0 +1,109 @@
+"""Settings: `IMPLEDGER_*` environment variables, read once from a mapping, all errors at once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+PREFIX = "IMPLEDGER_"
+EMBEDDED = "embedded"
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """One or more settings are wrong; `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be configured. Field `x_y` is the variable `IMPLEDGER_X_Y`."""
+
+    data_dir: Path = field(default=Path("impledger-data"), metadata={"doc": "Where embedded engines and keys live."})
+    region: str = field(default="eu", metadata={"doc": "Region that this cell owns; tokens of another one get 421."})
+    host: str = field(default="127.0.0.1", metadata={"doc": "Address that gate and desk listen on."})
+    gate_port: int = field(default=8410, metadata={"doc": "Port of the write API."})
+    desk_port: int = field(default=8420, metadata={"doc": "Port of the read API."})
+    clickhouse_port: int = field(
+        default=8423, metadata={"doc": "Loopback port on which the desk serves embedded ClickHouse, read-only."}
+    )
+    ledger_url: str = field(default=EMBEDDED, metadata={"doc": "Event store: `embedded`, `memory` or `postgresql://`."})
+    database_url: str = field(
+        default=EMBEDDED, metadata={"doc": "Operational tables: `embedded` or `postgresql://`. Default: the ledger's."}
+    )
+    clickhouse_dsn: str = field(
+        default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
+    )
+    broker_url: str = field(default=EMBEDDED, metadata={"doc": "Message broker: `embedded` (Valkey) or `redis://`."})
+    rule_pack: str = field(default="base-1", metadata={"doc": "Name and version of the rule pack that decides."})
+    batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
+    body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
+    renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
+    admission_max_ms: int = field(
+        default=20, metadata={"doc": "The gate answers 503 while its oldest render waits longer than this."}
+    )
+    recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
+    quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
+    log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """
+        Read settings from *env*.
+
+        Raises:
+            SettingsError: naming every unknown variable and every value that cannot be used.
+        """
+        readers: dict[str, Callable[[str], object]] = {
+            name: {int: int, Path: Path}.get(type(f.default), str)  # type: ignore[call-overload]
+            for name, f in cls.__dataclass_fields__.items()
+        }
+        values: dict[str, object] = {}
+        problems: list[str] = []
+        for variable, text in env.items():
+            if not variable.startswith(PREFIX) or variable.startswith(PREFIX + "TEST_"):
+                continue
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in readers:
+                problems.append(f"{variable} is not a setting; see docs/settings.md for the list.")
+                continue
+            try:
+                values[name] = readers[name](text)
+            except ValueError:
+                problems.append(f"{variable}={text!r} is not a whole number.")
+        settings = cls(**values)  # type: ignore[arg-type]
+        problems += settings.problems()
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    def problems(self) -> list[str]:
+        """Return one sentence per value that cannot be used."""
+        checks = [
+            ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),  # noqa: PLR2004 (the sentence beside it)
+            ("renders_max", self.renders_max >= 1, "must be at least 1"),
+            ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
+            ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
+            ("recent_max", self.recent_max >= 0, "must not be negative"),
+            ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),  # noqa: PLR2004
+            ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
+            ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
+            ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
+            ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),
+            ("clickhouse_dsn", _is_url(self.clickhouse_dsn, "chdb", "http", "https"), "must be embedded, chdb or http"),
+            ("broker_url", _is_url(self.broker_url, "redis", "rediss"), "must be embedded or redis://"),
+        ]
+        checks += [
+            (name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535")  # noqa: PLR2004
+            for name in ("gate_port", "desk_port", "clickhouse_port")
+        ]
+        return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
+
+
+def _is_url(value: str, *schemes: str) -> bool:
+    return value == EMBEDDED or value in schemes or urlsplit(value).scheme in schemes
