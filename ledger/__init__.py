@@ -1,0 +1,1 @@
+"""The append-only record: one port, its adapters, and how events are written down."""

@@ -1,0 +1,26 @@
+"""Events of the low-rate streams that stand in the same ledger under the same seals."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from domain.events import ImpressionEvent
+from domain.ids import CauseId
+from domain.reasons import Reason
+
+
+class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="AnswersCounted"):
+    """
+    What one batch answered without touching an impression's stream, counted in bounded space.
+
+    `refused` counts renders per reason of class request; `unmoved` counts views that changed nothing.
+    """
+
+    cause: CauseId
+    digest: str
+    refused: dict[Reason, int] = {}
+    unmoved: int = 0
+    counted_at: int
+
+
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted

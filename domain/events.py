@@ -1,0 +1,212 @@
+"""
+The six events of an impression's stream: facts, never edited.
+
+Every event names its cause and a keyed digest of it, so that a retry is recognised from the stream alone. The
+impression's id is the name of the stream and not repeated. Times are epoch ms, money integer micros of `cut.currency`.
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from domain.ids import CauseId, ImpressionId
+from domain.reasons import Reason, Verdict
+from domain.standing import Standing, Viewabilities
+from domain.vocabulary import (
+    AgentClass,
+    Authority,
+    BillingEvent,
+    CountingMethod,
+    DataSet,
+    Evidence,
+    Format,
+    Label,
+    LabelSource,
+    NetworkClass,
+    OmidType,
+    Rung,
+    Surface,
+)
+
+
+class Cut(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Every dimension of a report; fixed at the first decision and copied unchanged by every later event."""
+
+    event_at: int
+    campaign: str
+    advertiser: str
+    creative: str
+    placement: str
+    publisher: str
+    surface: Surface
+    format: Format
+    region: str
+    currency: str
+    billing_event: BillingEvent
+    counting_method: CountingMethod
+    evidence: Evidence
+    sdk: str = ""
+    country: str = ""
+    auto_refresh: bool = False
+    data_set: DataSet = DataSet.LIVE
+
+
+class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What decided: replaying with the same gives the same verdict. An empty name says that none took part."""
+
+    pack: str
+    lists: str
+    model: str = ""
+    calibration: str = ""
+    features: str = ""
+
+
+class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    cause: CauseId
+    digest: str
+
+
+class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRendered"):
+    """What a client claimed. Person, device and network stand as pseudonyms under the day's key."""
+
+    ad: str
+    creative: str
+    campaign: str
+    advertiser: str
+    placement: str
+    publisher: str
+    surface: Surface
+    format: Format
+    region: str
+    currency: str
+    price_micros: int
+    billing_event: BillingEvent
+    viewability_pack: str
+    served_at: int
+    received_at: int
+    client_at: int | None = None
+    sent_at: int | None = None
+    on_screen_at: int | None = None
+    omid_type: OmidType | None = None
+    prefetched: bool = False
+    background: bool = False
+    area_px: int | None = None
+    visible_ratio: float | None = None
+    visible_ms: int | None = None
+    duration_ms: int | None = None
+    clicked: bool = False
+    sdk: str = ""
+    sdk_seq: int | None = None
+    session: str = ""
+    user: str = ""
+    device: str = ""
+    network: str = ""
+    agent_class: AgentClass = AgentClass.BROWSER
+    network_class: NetworkClass = NetworkClass.EYEBALL
+    missing: tuple[str, ...] = ()
+
+
+class ImpressionScored(_Event, frozen=True, kw_only=True, tag="ImpressionScored"):
+    """What was thought of it. `risk` is a calibrated probability; `features` has a status letter per feature."""
+
+    reasons: tuple[Reason, ...] = ()
+    versions: Versions
+    rung: Rung = Rung.FULL
+    risk: float | None = None
+    band: str = ""
+    features: tuple[float, ...] = ()
+    feature_status: str = ""
+    spent_us: int = 0
+
+
+class Uniqueness(StrEnum):
+    UNIQUE = "unique"
+    DUPLICATE = "duplicate"
+
+
+class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDeduped"):
+    """
+    The real-time answer to one render, and what it did to the impression.
+
+    `verdict` and `reason` answer the render; `before` and `after` say where the impression stood and stands. They are
+    equal where the render is only evidence of a repeat; `renders` then says how many repeats the event stands for.
+    """
+
+    uniqueness: Uniqueness
+    verdict: Verdict
+    reason: Reason | None = None
+    duplicate_of: ImpressionId | None = None
+    renders: int = 1
+    cut: Cut
+    before: Standing | None = None
+    after: Standing
+    decided_at: int
+
+
+class ImpressionViewed(_Event, frozen=True, kw_only=True, tag="ImpressionViewed"):
+    """What was seen of it later. Moves viewability and what depends on it, nothing else."""
+
+    viewed_at: int
+    received_at: int
+    area_px: int | None = None
+    visible_ratio: float | None = None
+    visible_ms: int | None = None
+    duration_ms: int | None = None
+    clicked: bool = False
+    said: Viewabilities
+    cut: Cut
+    before: Standing
+    after: Standing
+    decided_at: int
+
+
+class CorrectionKind(StrEnum):
+    EVIDENCE = "evidence"
+    """A later render brought what was missing."""
+    EXPIRY = "expiry"
+    VERDICT = "verdict"
+    REPRICE = "reprice"
+
+
+class ImpressionReconciled(_Event, frozen=True, kw_only=True, tag="ImpressionReconciled"):
+    """
+    A correction. Refused ones (`accepted` false) are kept as evidence and change nothing.
+
+    `asked` is the reason that a verdict correction asks for (None: valid). Evidence that a client's own render brought
+    has no authority: it completes the first decision.
+    """
+
+    kind: CorrectionKind
+    authority: Authority | None = None
+    accepted: bool = True
+    asked: Reason | None = None
+    asked_price_micros: int | None = None
+    evidence: str = ""
+    observed_at: int
+    deadline_met: bool = True
+    versions: Versions
+    cut: Cut
+    before: Standing
+    after: Standing
+    decided_at: int
+
+
+class ImpressionLabelled(_Event, frozen=True, kw_only=True, tag="ImpressionLabelled"):
+    """A label that arrived. Changes no verdict by itself; `weight` in [0, 1]."""
+
+    source: LabelSource
+    label: Label
+    weight: float
+    observed_at: int
+    received_at: int
+
+
+ImpressionEvent: TypeAlias = (
+    ImpressionRendered
+    | ImpressionScored
+    | ImpressionDeduped
+    | ImpressionViewed
+    | ImpressionReconciled
+    | ImpressionLabelled
+)

@@ -1,0 +1,80 @@
+"""What a client sends: one render or one view, as it stands on the wire."""
+
+import operator
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from domain.ids import CauseId
+from domain.vocabulary import OmidType
+
+_TIME_MAX_MS = 1 << 47
+
+Millis: TypeAlias = Annotated[int, Meta(ge=0, le=_TIME_MAX_MS)] | Annotated[datetime, Meta(tz=True)]
+"""A time on the wire: epoch milliseconds or RFC 3339."""
+Text: TypeAlias = Annotated[str, Meta(max_length=128)]
+LongText: TypeAlias = Annotated[str, Meta(max_length=1_024)]
+TokenText: TypeAlias = Annotated[str, Meta(max_length=2_048)]
+Pixels: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 53)]
+Duration: TypeAlias = Annotated[int, Meta(ge=0, le=86_400_000)]
+Ratio: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Kind(StrEnum):
+    RENDER = "render"
+    VIEW = "view"
+
+
+class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    One event from a client. Lengths are CSS px or dp, durations ms, ratios in [0, 1].
+
+    `visible_ms` is the longest continuous time during which at least `visible_ratio` of the area was on screen.
+    `sent_at` and `attempt` belong to the transport: a retry may change them and stays the same event.
+    """
+
+    event_id: CauseId
+    token: TokenText
+    kind: Kind = Kind.RENDER
+    client_at: Millis | None = None
+    on_screen_at: Millis | None = None
+    omid_type: OmidType | None = None
+    prefetched: bool = False
+    background: bool = False
+    auto_refresh: bool = False
+    clicked: bool = False
+    width: Pixels | None = None
+    height: Pixels | None = None
+    visible_ratio: Ratio | None = None
+    visible_ms: Duration | None = None
+    duration_ms: Duration | None = None
+    sdk: Text | None = None
+    sdk_seq: Count | None = None
+    session: Text | None = None
+    user: Text | None = None
+    device: Text | None = None
+    country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
+    agent: LongText | None = None
+    network: Text | None = None
+    received_at: Millis | None = None
+    sent_at: Millis | None = None
+    attempt: Annotated[int, Meta(ge=0, le=1_000)] = 0
+
+
+_TRANSPORT = {"sent_at", "attempt"}
+_content = operator.attrgetter(*(name for name in Render.__struct_fields__ if name not in _TRANSPORT))
+_ENCODER = msgspec.json.Encoder()
+
+
+def content(render: Render) -> bytes:
+    """Return the bytes that identify what *render* says, whatever its spelling and whichever attempt it is."""
+    return _ENCODER.encode(_content(render))
+
+
+def millis(at: int | datetime) -> int:
+    """Return a time off the wire in epoch ms."""
+    return at if isinstance(at, int) else int(at.timestamp() * 1_000)

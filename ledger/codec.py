@@ -1,0 +1,69 @@
+"""
+How events are written down: one JSON array per commit, `[schema version, event, ...]`.
+
+A new meaning is a new schema version and an upcaster from the one before; what is stored is never rewritten.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from domain.aggregates import LedgerEvent
+
+SCHEMA_VERSION = 1
+
+Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns one event, as plain JSON, of a schema version into the next one."""
+
+UPCASTERS: Mapping[int, Upcaster] = {}
+"""Schema version -> what turns its events into the next version's."""
+
+
+class UnreadableCommit(ValueError):  # noqa: N818 (what it is about)
+    """Stored bytes are not events of a schema version that this program knows."""
+
+
+_ENCODER = msgspec.json.Encoder()
+_RAW = msgspec.json.Decoder(list[msgspec.Raw])
+_EVENT = msgspec.json.Decoder(LedgerEvent)
+_PREFIX = f"[{SCHEMA_VERSION},".encode()
+
+
+def encode(events: Iterable[LedgerEvent]) -> bytes:
+    """Return *events* as they are stored."""
+    return _PREFIX + _ENCODER.encode(events)[1:]
+
+
+def decode(
+    data: bytes, *, current: int = SCHEMA_VERSION, upcasters: Mapping[int, Upcaster] = UPCASTERS
+) -> tuple[LedgerEvent, ...]:
+    """
+    Return the events in *data*, brought up to schema version *current*.
+
+    Raises:
+        UnreadableCommit: the bytes are damaged or of a newer version.
+    """
+    try:
+        version, raw_events = split(data)
+        if version == current:
+            return tuple([_EVENT.decode(raw) for raw in raw_events])
+        return tuple([_upcast(raw, version, current, upcasters) for raw in raw_events])
+    except (msgspec.DecodeError, KeyError) as error:
+        raise UnreadableCommit(f"cannot read stored events: {error!r}") from error
+
+
+def split(data: bytes) -> tuple[int, list[msgspec.Raw]]:
+    """Return schema version and raw events of *data*; raises `msgspec.DecodeError` on damaged bytes."""
+    version, *raw_events = _RAW.decode(data)
+    return msgspec.json.decode(version, type=int), raw_events
+
+
+def _upcast(raw: msgspec.Raw, version: int, current: int, upcasters: Mapping[int, Upcaster]) -> LedgerEvent:
+    plain = msgspec.json.decode(raw, type=dict[str, Any])
+    for step in range(version, current):
+        plain = upcasters[step](plain)
+    if version > current:
+        raise UnreadableCommit(f"stored by a newer program: schema version {version}, this one knows {current}")
+    event: LedgerEvent = msgspec.convert(plain, LedgerEvent)
+    return event
