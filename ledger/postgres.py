@@ -1,0 +1,211 @@
+"""
+The event store on PostgreSQL: one row per append, impressions partitioned by the UTC day of their UUIDv7.
+
+One function call per batch takes an advisory lock, so that the order of positions is the order of commits (P5), and
+inserts under the key (stream, version), which is global although partitioned, because the partition follows from it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from domain.ids import ImpressionId, day_of
+from domain.vocabulary import DataSet
+from ledger.codec import encode
+from ledger.postgres_arrays import ByteaArray, IntArray, TextArray, UuidArray
+from ledger.postgres_connection import PostgresConnection, Row
+from ledger.store import (
+    AlreadyAppended,
+    Append,
+    Appended,
+    Commit,
+    Conflict,
+    NoPartition,
+    Outcome,
+    StreamId,
+    check_appends,
+    check_limit,
+)
+
+_DAY_MS = 86_400_000
+_LOCK_TIMEOUT_MS = 2_000
+_APPENDED = Appended()
+
+_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
+_APPEND = {
+    table: f"select * from append_{table}(%s, %s, %s, %s, %s, %s, %s)"  # noqa: S608 (names of our own)
+    for table in ("impression_commits", "stream_commits")
+}
+_APPEND_BOTH = (
+    f"select true, f.* from ({_APPEND['impression_commits']}) f "  # noqa: S608
+    f"union all select false, f.* from ({_APPEND['stream_commits']}) f"
+)
+_READ_STREAMS = {
+    table: (
+        f"select c.* from unnest(%s) as s(stream) cross join lateral "  # noqa: S608
+        f"(select {_COLUMNS} from {table} t where t.stream = s.stream order by version limit %s) c"
+    )
+    for table in ("impression_commits", "stream_commits")
+}
+_READ_ALL = f"""
+select null::text, c.* from
+    (select {_COLUMNS} from impression_commits where position > %(after)s order by position limit %(limit)s) c
+union all
+select c.stream, null::uuid, version, count, cause, digest, recorded_at, position, data from
+    (select {_COLUMNS} from stream_commits where position > %(after)s order by position limit %(limit)s) c
+order by position limit %(limit)s
+"""  # noqa: S608
+_HEAD = """
+select greatest((select coalesce(max(position), 0) from impression_commits),
+                (select coalesce(max(position), 0) from stream_commits))
+"""
+
+
+class PostgresStore:
+    """An `EventStore` on PostgreSQL. Belongs to one event loop; reads and writes have a connection each."""
+
+    def __init__(self, url: str, *, deadline_s: float = 5.0) -> None:
+        self._writer = PostgresConnection(url, deadline_s)
+        # Partitions make planning dear; the plan does not depend on the values.
+        self._reader = PostgresConnection(url, deadline_s, "-c plan_cache_mode=force_generic_plan")
+        self._days: set[int] = set()
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reader.close()
+
+    async def append(self, appends: Sequence[Append], recorded_at: int) -> list[Outcome]:
+        if not appends:
+            return []
+        check_appends(appends)
+        await self._check_days(appends)
+        # Sorted, so that two writers never wait for each other's rows in opposite order.
+        order = sorted(range(len(appends)), key=lambda at: str(appends[at].stream))
+        impressions = [at for at in order if not isinstance(appends[at].stream, str)]
+        others = [at for at in order if isinstance(appends[at].stream, str)]
+        outcomes: list[Outcome] = [_APPENDED] * len(appends)
+        calls = [_arguments([appends[at] for at in group], recorded_at) for group in (impressions, others) if group]
+        if len(calls) > 1:
+            rows = await self._writer.fetch(_APPEND_BOTH, [*calls[0], *calls[1]])
+            for is_impression, *found in rows:
+                at = (impressions if is_impression else others)[found[0] - 1]
+                outcomes[at] = _outcome(appends[at], found)
+            return outcomes
+        group, table = (impressions, "impression_commits") if impressions else (others, "stream_commits")
+        for row in await self._writer.fetch(_APPEND[table], calls[0]):
+            at = group[row[0] - 1]
+            outcomes[at] = _outcome(appends[at], row)
+        return outcomes
+
+    async def read_streams(self, streams: Sequence[StreamId], limit: int) -> dict[StreamId, list[Commit]]:
+        check_limit(limit)
+        impressions: list[ImpressionId] = [stream for stream in streams if not isinstance(stream, str)]
+        others = [stream for stream in streams if isinstance(stream, str)]
+        found: dict[StreamId, list[Commit]] = {}
+        for table, keys in (
+            ("impression_commits", UuidArray.of(impressions) if impressions else None),
+            ("stream_commits", TextArray.of(others) if others else None),
+        ):
+            if keys is not None:
+                for row in await self._reader.fetch(_READ_STREAMS[table], [keys, limit]):
+                    found.setdefault(row[0], []).append(_commit(row))
+        return found
+
+    async def read_all(self, after: int, limit: int) -> list[Commit]:
+        check_limit(limit)
+        rows = await self._reader.fetch(_READ_ALL, {"after": after, "limit": limit})
+        return [_commit(row[1:] if row[0] is None else (row[0], *row[2:])) for row in rows]
+
+    async def head(self) -> int:
+        [[position]] = await self._reader.fetch(_HEAD, [])
+        return int(position)
+
+    async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
+        for ordinal in range(first.toordinal(), last.toordinal() + 1):
+            day = date.fromordinal(ordinal)
+            if _day_number(day) not in self._days:
+                await self._writer.execute_all(_partition(day, data_set))
+                self._days.add(_day_number(day))
+
+    async def _check_days(self, appends: Sequence[Append]) -> None:
+        """One id without a partition would fail its whole batch in the database, so it is refused before."""
+        days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
+        if days <= self._days:
+            return
+        rows = await self._reader.fetch("select day from ledger_days", [])
+        self._days = {_day_number(day) for [day] in rows}
+        for missing in days - self._days:
+            raise NoPartition(day_of(missing * _DAY_MS))
+
+
+def _arguments(appends: Sequence[Append], recorded_at: int) -> list[Any]:
+    streams = [append.stream for append in appends]
+    return [
+        TextArray.of(streams) if isinstance(streams[0], str) else UuidArray.of(streams),  # type: ignore[arg-type]
+        IntArray.of([append.expected for append in appends]),
+        IntArray.of([len(append.events) for append in appends]),
+        UuidArray.of([append.cause for append in appends]),
+        TextArray.of([append.digest for append in appends]),
+        ByteaArray.of([encode(append.events) for append in appends]),
+        recorded_at,
+    ]
+
+
+def _outcome(append: Append, row: Sequence[Any]) -> Outcome:
+    _, current, version, count, digest, recorded_at, position, data = row
+    if position is None or digest != append.digest:
+        return Conflict(current)
+    return AlreadyAppended(
+        Commit(
+            position=position,
+            stream=append.stream,
+            version=version,
+            count=count,
+            cause=append.cause,
+            digest=digest,
+            recorded_at=recorded_at,
+            data=data,
+        )
+    )
+
+
+def _commit(row: Row) -> Commit:
+    stream, version, count, cause, digest, recorded_at, position, data = row
+    return Commit(
+        position=position,
+        stream=stream,
+        version=version,
+        count=count,
+        cause=cause,
+        digest=digest,
+        recorded_at=recorded_at,
+        data=data,
+    )
+
+
+def _day_number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
+
+
+def _partition(day: date, data_set: DataSet) -> list[sql.Composed | sql.SQL]:
+    """No default partition: its rows would block making their day."""
+    return [
+        sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT_MS)),
+        sql.SQL("create table if not exists {} partition of impression_commits for values from ({}) to ({})").format(
+            sql.Identifier(f"impression_commits_{day:%Y%m%d}"),
+            sql.Literal(str(_first_id(day))),
+            sql.Literal(str(_first_id(day + timedelta(days=1)))),
+        ),
+        sql.SQL("insert into ledger_days values ({}, {}) on conflict do nothing").format(
+            sql.Literal(day), sql.Literal(data_set.value)
+        ),
+    ]
+
+
+def _first_id(day: date) -> UUID:
+    """The least id that can be minted on *day*; UUIDs compare by their bytes, whose first 48 bits are the time."""
+    at_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000)
+    return UUID(int=at_ms << 80)
