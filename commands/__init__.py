@@ -1,0 +1,1 @@
+"""The write side: from bytes off the wire to durable decisions."""

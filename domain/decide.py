@@ -51,7 +51,7 @@ class Refusal(StrEnum):
     """A double fire is promoted only when its original does not count."""
 
 
-class CommandRefused(Exception):  # noqa: N818 (an answer, not an error)
+class CommandRefused(Exception):
     """The command cannot be done on the impression as it stands; nothing was changed."""
 
     def __init__(self, refusal: Refusal, why: str) -> None:

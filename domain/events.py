@@ -117,7 +117,7 @@ class ImpressionScored(_Event, frozen=True, kw_only=True, tag="ImpressionScored"
     band: str = ""
     features: tuple[float, ...] = ()
     feature_status: str = ""
-    spent_us: int = 0
+    spent_ms: int = 0
 
 
 class Uniqueness(StrEnum):

@@ -26,7 +26,7 @@ from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, View
 from domain.vocabulary import Authority
 
 
-class ImpossibleTransition(Exception):  # noqa: N818 (a broken invariant, not an operating error)
+class ImpossibleTransition(Exception):
     """The event cannot follow on the state: the stream was not written by `decide`."""
 
     def __init__(self, state: object, event: object, why: str) -> None:

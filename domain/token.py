@@ -52,7 +52,7 @@ class TokenKey(Struct, frozen=True):
     price: bytes
 
 
-class TokenInvalid(ValueError):  # noqa: N818 (named as the reason it becomes)
+class TokenInvalid(ValueError):
     """The token was not minted by delivery, or is not readable. Says nothing that helps to forge one."""
 
 

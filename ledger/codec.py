@@ -20,7 +20,7 @@ UPCASTERS: Mapping[int, Upcaster] = {}
 """Schema version -> what turns its events into the next version's."""
 
 
-class UnreadableCommit(ValueError):  # noqa: N818 (what it is about)
+class UnreadableCommit(ValueError):
     """Stored bytes are not events of a schema version that this program knows."""
 
 

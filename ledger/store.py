@@ -80,11 +80,11 @@ class LedgerError(Exception):
     """The ledger could not do what was asked."""
 
 
-class LedgerUnavailable(LedgerError):  # noqa: N818 (the name that the whole design uses)
+class LedgerUnavailable(LedgerError):
     """The store did not answer. What was asked may have happened."""
 
 
-class NoPartition(LedgerError):  # noqa: N818
+class NoPartition(LedgerError):
     """No partition holds the day of an impression; nothing of the call was written."""
 
     def __init__(self, day: date) -> None:

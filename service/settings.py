@@ -60,7 +60,7 @@ class Settings:
             SettingsError: naming every unknown variable and every value that cannot be used.
         """
         readers: dict[str, Callable[[str], object]] = {
-            name: {int: int, Path: Path}.get(type(f.default), str)  # type: ignore[call-overload]
+            name: {int: int, Path: Path}.get(type(f.default), str)
             for name, f in cls.__dataclass_fields__.items()
         }
         values: dict[str, object] = {}
@@ -85,12 +85,12 @@ class Settings:
     def problems(self) -> list[str]:
         """Return one sentence per value that cannot be used."""
         checks = [
-            ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),  # noqa: PLR2004 (the sentence beside it)
+            ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),
             ("renders_max", self.renders_max >= 1, "must be at least 1"),
             ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
-            ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),  # noqa: PLR2004
+            ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
@@ -99,7 +99,7 @@ class Settings:
             ("broker_url", _is_url(self.broker_url, "redis", "rediss"), "must be embedded or redis://"),
         ]
         checks += [
-            (name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535")  # noqa: PLR2004
+            (name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535")
             for name in ("gate_port", "desk_port", "clickhouse_port")
         ]
         return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]

@@ -1,0 +1,356 @@
+"""
+One batch of prepared renders: recognise, decide, append in one call, answer.
+
+Where a stream stands otherwise than assumed, the ledger refuses; it is read, folded and decided again. So the ledger's
+"no stream", not this process's memory, is the final word.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from uuid import uuid4
+
+from msgspec import Struct
+
+from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Status
+from commands.quarantine import Holding
+from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Slot, slot_of
+from domain.aggregates import AnswersCounted
+from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide
+from domain.events import (
+    ImpressionDeduped,
+    ImpressionEvent,
+    ImpressionReconciled,
+    ImpressionScored,
+    Versions,
+)
+from domain.ids import ImpressionId
+from domain.impression import Decided, Impression, Unseen, fold
+from domain.pack import Measures, Pack
+from domain.reasons import Reason, Verdict
+from domain.render import Kind
+from domain.screen import claimed, cut_of, in_order
+from domain.standing import in_gross
+from domain.vocabulary import Rung
+from ledger.codec import decode
+from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
+
+ROUNDS_MAX = 8
+"""A stream that others keep writing to is decided again this often; then the caller is told to retry."""
+
+RUNG = Rung.MODEL_FALLBACK
+"""No model is trained yet, so rules alone decide; every decision says so."""
+
+
+class _Group(Struct):
+    """The renders of one impression in one batch, and what came of them."""
+
+    members: list[tuple[int, Ready]]
+    must_read: bool = False
+    version: int = 0
+    state: Impression = Unseen()
+    events: tuple[ImpressionEvent, ...] = ()
+    unmoved: int = 0
+    reused: list[Ready] = []
+
+
+class _Batch(Struct):
+    """One batch on its way: answers by place, what is still open, what is to be counted or kept aside."""
+
+    answers: dict[int, Answer] = {}
+    open: dict[ImpressionId, _Group] = {}
+    refused: dict[Reason, int] = {}
+    unmoved: int = 0
+    quarantine: list[Malformed] = []
+    early: list[Ready] = []
+
+
+class Ingest:
+    """Decides batches. Belongs to one task; `clock` gives epoch ms, `name` tells this process's streams apart."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators)
+        self,
+        *,
+        store: EventStore,
+        pack: Pack,
+        lists_version: str,
+        holding: Holding,
+        recent_max: int,
+        name: str,
+        clock: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._pack = pack
+        self._versions = Versions(pack=pack.name, lists=lists_version)
+        self._holding = holding
+        self._recent = RecentAnswers(recent_max)
+        self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
+        self._counts_stream = f"rejects-{name}"
+        self._counts_version = 0
+        self._clock = clock
+
+    async def decide_batch(self, items: Sequence[Item]) -> list[Answer]:
+        """
+        Decide *items* and return one answer each, in order; whatever is answered is durable.
+
+        Raises:
+            LedgerUnavailable: nothing may be answered; the same items may be sent again.
+        """
+        batch = _Batch()
+        for at, item in enumerate(items):
+            self._sort_in(batch, at, item)
+        for _ in range(ROUNDS_MAX):
+            if not batch.open and not batch.refused and not batch.unmoved:
+                break
+            await self._round(batch)
+        else:
+            raise LedgerUnavailable("streams of the batch kept changing")
+        if batch.quarantine:
+            await self._holding.quarantine(batch.quarantine)
+        if batch.early:
+            await self._holding.park(batch.early)
+        return [batch.answers[at] for at in range(len(items))]
+
+    def _sort_in(self, batch: _Batch, at: int, item: Item) -> None:
+        match item:
+            case Ready():
+                impression = item.seen.token.impression
+                known = self._recent.get(impression)
+                if known is not None and _is_retry(item, known):
+                    batch.answers[at] = _decided(item, known.verdict, known.reason)
+                    return
+                group = batch.open.get(impression)
+                if group is None:
+                    group = batch.open[impression] = _Group([], must_read=known is not None)
+                group.members.append((at, item))
+                group.must_read |= item.seen.render.kind is Kind.VIEW
+            case Refused():
+                batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
+                batch.answers[at] = Answer(
+                    event_id=item.event_id,
+                    impression_id=item.impression_id,
+                    status=Status.REFUSED,
+                    reason=item.reason,
+                )
+            case Malformed():
+                batch.quarantine.append(item)
+                batch.answers[at] = _quarantined(item)
+
+    async def _round(self, batch: _Batch) -> None:
+        """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
+        await self._read([(key, group) for key, group in batch.open.items() if group.must_read])
+        appends: list[Append] = []
+        shown: dict[Slot, ImpressionId] = {}
+        for impression, group in list(batch.open.items()):
+            if self._waits(group, shown):
+                continue
+            self._decide(group, batch.answers)
+            if not group.events:
+                self._close(batch, impression)
+                continue
+            self._note(group, shown)
+            first = group.events[0]
+            appends.append(
+                Append(
+                    stream=impression,
+                    expected=group.version,
+                    cause=first.cause,
+                    digest=first.digest,
+                    events=group.events,
+                )
+            )
+        counted = self._counts(batch)
+        if counted is not None:
+            appends.append(counted)
+        outcomes = await self._store.append(appends, self._clock()) if appends else []
+        for append, outcome in zip(appends, outcomes, strict=True):
+            self._absorb(batch, append, outcome)
+
+    async def _read(self, groups: Sequence[tuple[ImpressionId, _Group]]) -> None:
+        if not groups:
+            return
+        streams = await self._store.read_streams([impression for impression, _ in groups], READ_MAX)
+        for impression, group in groups:
+            commits = streams.get(impression, [])
+            group.state = fold(_events(commits))
+            group.version = commits[-1].version + commits[-1].count if commits else 0
+            group.must_read = False
+
+    def _waits(self, group: _Group, shown: dict[Slot, ImpressionId]) -> bool:
+        """A double fire of an impression in the same batch waits until that one is durable."""
+        for _, item in group.members:
+            slot = slot_of(item.seen)
+            if slot in shown and shown[slot] != item.seen.token.impression:
+                return True
+        return False
+
+    def _note(self, group: _Group, shown: dict[Slot, ImpressionId]) -> None:
+        seen = group.members[0][1].seen
+        slot = slot_of(seen)
+        if slot is not None and seen.render.kind is Kind.RENDER:
+            shown.setdefault(slot, seen.token.impression)
+
+    def _decide(self, group: _Group, answers: dict[int, Answer]) -> None:
+        """Run the members, in order, over the state that the ledger has; they fold into one append."""
+        state = group.state
+        events: tuple[ImpressionEvent, ...] = ()
+        group.unmoved, group.reused = 0, []
+        for at, item in group.members:
+            try:
+                new = decide(state, self._command(item))
+            except CommandRefused as refused:
+                answers[at] = self._not_taken(group, item, refused)
+                continue
+            if not new:
+                answers[at] = self._known(group, item, state)
+                continue
+            events += new
+            answers[at] = _answer(item, new[-1])
+            if len(group.members) > 1:
+                state = fold(new, state)
+        group.events = events
+
+    def _command(self, item: Ready) -> AdmitRender | RecordView:
+        seen, now = item.seen, self._clock()
+        render = seen.render
+        if render.kind is Kind.VIEW:
+            return RecordView(
+                cause=render.event_id,
+                digest=seen.digest,
+                measures=Measures(
+                    format=seen.token.format,
+                    area_px=seen.area_px,
+                    visible_ratio=render.visible_ratio,
+                    visible_ms=render.visible_ms,
+                    duration_ms=render.duration_ms,
+                    clicked=render.clicked,
+                ),
+                viewed_at=seen.event_at,
+                received_at=seen.received_at,
+                pack=self._pack,
+                decided_at=now,
+            )
+        original = self._slots.original_of(seen)
+        reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
+        scored = ImpressionScored(
+            cause=render.event_id,
+            digest=seen.digest,
+            reasons=reasons,
+            versions=self._versions,
+            rung=RUNG,
+            spent_ms=max(0, now - seen.received_at),
+        )
+        return AdmitRender(claimed(seen), scored, cut_of(seen), self._pack, now, original)
+
+    def _not_taken(self, group: _Group, item: Ready, refused: CommandRefused) -> Answer:
+        seen = item.seen
+        if refused.refusal is Refusal.EVENT_ID_REUSED:
+            group.reused.append(item)
+            status, reason = Status.REFUSED, Reason.EVENT_ID_REUSED
+        else:
+            status, reason = Status.PARKED, None
+        return Answer(event_id=seen.render.event_id, impression_id=seen.token.impression, status=status, reason=reason)
+
+    def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
+        """The first answer again; or a view that moved nothing."""
+        assert isinstance(state, Decided)
+        first = state.absorbed.get(item.seen.render.event_id)
+        if first is not None:
+            return _decided(item, first.verdict, first.reason)
+        group.unmoved += 1
+        return _decided(item, state.standing.verdict, state.standing.reason)
+
+    def _counts(self, batch: _Batch) -> Append | None:
+        """What touched no impression's stream is counted in one event of this process's own stream."""
+        if not batch.refused and not batch.unmoved:
+            return None
+        now = self._clock()
+        event = AnswersCounted(
+            cause=uuid4(), digest="", refused=dict(batch.refused), unmoved=batch.unmoved, counted_at=now
+        )
+        return Append(
+            stream=self._counts_stream,
+            expected=self._counts_version,
+            cause=event.cause,
+            digest=event.digest,
+            events=(event,),
+        )
+
+    def _absorb(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
+        if isinstance(append.stream, str):
+            if isinstance(outcome, Conflict):
+                self._counts_version = outcome.current
+            else:
+                self._counts_version += 1
+                batch.refused, batch.unmoved = {}, 0
+        elif isinstance(outcome, Appended):
+            self._remember(batch.open[append.stream])
+            self._close(batch, append.stream)
+        else:
+            batch.open[append.stream].must_read = True
+
+    def _close(self, batch: _Batch, impression: ImpressionId) -> None:
+        group = batch.open.pop(impression)
+        batch.unmoved += group.unmoved
+        for item in group.reused:
+            batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
+            batch.quarantine.append(_reused(item))
+        for at, item in group.members:
+            if batch.answers[at].status is Status.PARKED:
+                batch.early.append(item)
+
+    def _remember(self, group: _Group) -> None:
+        for event in group.events:
+            if isinstance(event, ImpressionDeduped) and event.before is None:
+                seen = group.members[0][1].seen
+                first = FirstAnswer(event.cause, event.digest, event.verdict, event.reason)
+                self._recent.remember(seen.token.impression, first)
+            if isinstance(event, ImpressionDeduped | ImpressionReconciled) and in_gross(event.after):
+                self._slots.remember(next(item.seen for _, item in group.members if _made(item, event)))
+
+
+def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
+    for commit in commits:
+        for event in decode(commit.data):
+            assert not isinstance(event, AnswersCounted), "an impression's stream has impression events only"
+            yield event
+
+
+def _made(item: Ready, event: ImpressionEvent) -> bool:
+    return item.seen.render.event_id == event.cause
+
+
+def _is_retry(item: Ready, known: FirstAnswer) -> bool:
+    return item.seen.render.event_id == known.event_id and item.seen.digest == known.digest
+
+
+def _answer(item: Ready, event: ImpressionEvent) -> Answer:
+    match event:
+        case ImpressionDeduped():
+            return _decided(item, event.verdict, event.reason)
+        case ImpressionReconciled():
+            return _decided(item, event.after.verdict, event.after.reason)
+        case _:
+            return _decided(item, None, None)
+
+
+def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
+    return Answer(
+        event_id=item.seen.render.event_id,
+        impression_id=item.seen.token.impression,
+        status=Status.DECIDED if item.seen.render.kind is Kind.RENDER else Status.RECORDED,
+        verdict=verdict,
+        reason=reason,
+        provisional=verdict is Verdict.UNCERTAIN,
+        rung=RUNG,
+    )
+
+
+def _quarantined(item: Malformed) -> Answer:
+    fault = item.fault
+    return Answer(
+        event_id=item.event_id, status=Status.QUARANTINED, errors=(f"{fault.code} at {fault.path}: {fault.detail}",)
+    )
+
+
+def _reused(item: Ready) -> Malformed:
+    fault = Fault(code="event_id_reused", detail="the event id came before with another content", path="$.event_id")
+    return Malformed(item.raw, fault, item.seen.received_at, item.seen.render.event_id)

@@ -1,0 +1,146 @@
+"""From bytes to prepared renders: parse, check the token, make pseudonyms, ask the lists, screen."""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+
+from commands.items import Caller, Fault, Item, Malformed, Ready, Refused
+from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
+from domain.ids import day_of, minted_at
+from domain.pack import Pack
+from domain.reasons import Reason
+from domain.render import Render, content, millis
+from domain.screen import REQUEST_REASONS, observe, screen
+from domain.token import Token, TokenInvalid, TokenKey, check_token
+from domain.vocabulary import AgentClass, DataSet, NetworkClass
+from ledger.store import EventStore
+
+_RENDER = msgspec.json.Decoder(Render)
+_REPLAY = "replay"
+_INGEST = "ingest"
+
+
+class Lists(Protocol):
+    """What the versioned lists say; `version` names them in every decision."""
+
+    version: str
+
+    def agent(self, agent: str | None) -> AgentClass: ...
+
+    def network(self, address: str | None) -> NetworkClass: ...
+
+
+class _EventIdOnly(Struct):
+    event_id: UUID
+
+
+class _Parsed(Struct, frozen=True):
+    render: Render
+    token: Token
+    raw: bytes
+    received_at: int
+    data_set: DataSet
+
+
+class Intake(Struct, frozen=True, kw_only=True):
+    """Prepares renders. `clock` gives epoch ms."""
+
+    pack: Pack
+    region: str
+    token_keys: Mapping[str, TokenKey]
+    keyring: Keyring
+    lists: Lists
+    store: EventStore
+    clock: Callable[[], int]
+
+    async def prepare(self, raws: Sequence[bytes | msgspec.Raw], caller: Caller) -> list[Item]:
+        """
+        Return one item per render of *raws*, in order; whatever is wrong with one leaves its neighbours alone.
+
+        Raises:
+            LedgerUnavailable: a key or a partition could not be had.
+        """
+        now = self.clock() if caller.received_at is None else caller.received_at
+        parsed = [self._parse(raw, caller, now) for raw in raws]
+        days = {minted_at(one.token.impression) // DAY_MS for one in parsed if isinstance(one, _Parsed)}
+        if not self.keyring.has(days):
+            await self.keyring.ensure(sorted(days), now, secrets.token_bytes(KEY_BYTES))
+        if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
+            for day in days:
+                on = day_of(day * DAY_MS)
+                await self.store.prepare_days(on, on, DataSet.REPLAY)
+        return [self._screen(one, caller) if isinstance(one, _Parsed) else one for one in parsed]
+
+    def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
+        try:
+            render = _RENDER.decode(raw)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return Malformed(bytes(raw), _fault(error), now, _event_id(raw))
+        received_at, data_set = now, DataSet.LIVE
+        if render.received_at is not None:
+            if _REPLAY not in caller.scopes:
+                fault = Fault(code="forbidden", detail="received_at needs the scope replay", path="$.received_at")
+                return Malformed(bytes(raw), fault, now, render.event_id)
+            received_at, data_set = millis(render.received_at), DataSet.REPLAY
+        try:
+            token = check_token(render.token, self.token_keys)
+        except TokenInvalid:
+            return Refused(render.event_id, Reason.TOKEN_INVALID)
+        if token.region != self.region:
+            return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression)
+        return _Parsed(render, token, bytes(raw), received_at, data_set)
+
+    def _screen(self, one: _Parsed, caller: Caller) -> Item:
+        render, token = one.render, one.token
+        keys = self.keyring.of(minted_at(token.impression) // DAY_MS)
+        if keys is None:
+            return Refused(render.event_id, Reason.TOKEN_EXPIRED, token.impression)
+        stated = _INGEST in caller.scopes
+        agent = render.agent if stated and render.agent is not None else caller.agent
+        network = render.network if stated and render.network is not None else caller.network
+        seen = observe(
+            render,
+            token,
+            self.pack,
+            digest=keys.digest(content(render)),
+            received_at=one.received_at,
+            person=_pseudonyms(keys, render, network),
+            agent_class=self.lists.agent(agent),
+            network_class=self.lists.network(network),
+            data_set=one.data_set,
+        )
+        reasons = screen(seen, self.pack)
+        if reasons and reasons[0] in REQUEST_REASONS:
+            return Refused(render.event_id, reasons[0], token.impression)
+        return Ready(seen, reasons, one.raw)
+
+
+def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str]:
+    return (
+        keys.pseudonym(render.user, b"user"),
+        keys.pseudonym(render.device, b"device"),
+        keys.pseudonym(network, b"network"),
+    )
+
+
+def _fault(error: msgspec.DecodeError | RecursionError) -> Fault:
+    """Say what is wrong and where; msgspec's messages name types, limits and paths, no values but a closed list's."""
+    if isinstance(error, RecursionError):
+        return Fault(code="too_deep", detail="the document is nested too deeply")
+    if not isinstance(error, msgspec.ValidationError):
+        return Fault(code="not_json", detail="the document is not JSON")
+    detail, _, path = str(error).partition(" - at `")
+    if detail.startswith("Invalid enum value"):
+        detail = "the value is none of its closed list"
+    return Fault(code="invalid", detail=detail, path=path.rstrip("`") or "$")
+
+
+def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:
+    try:
+        return msgspec.json.decode(raw, type=_EventIdOnly).event_id
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -1,0 +1,99 @@
+"""
+Random keys per UTC day of `served_at`: pseudonyms and digests are keyed hashes under them.
+
+They are stored wrapped by the root key and destroyed for everyone eight days later; from then on no pseudonym can be
+computed from a person, and no event needs an edit.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+
+DAY_MS = 86_400_000
+LIFE_DAYS = 8
+"""More than the age at which a token expires."""
+KEY_BYTES = 32
+_DIGEST_BYTES = 12
+_NONCE_BYTES = 12
+
+
+class DayKeyStore(Protocol):
+    """Where wrapped day keys lie. `day` counts UTC days since 1970; times are epoch ms."""
+
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
+        """Keep *wrapped* as the key of *day* unless it has one; return the one it has, None if that is destroyed."""
+
+    async def destroy_due(self, now: int) -> int:
+        """Destroy all keys that are due; return how many."""
+
+
+class DayKeys:
+    """The keys of one day: what they make cannot be linked to another day's."""
+
+    __slots__ = ("_box", "_digest", "_person")
+
+    def __init__(self, key: bytes) -> None:
+        self._person = _derive(key, b"person")
+        self._digest = _derive(key, b"digest")
+        self._box = _derive(key, b"box")
+
+    def pseudonym(self, value: str | None, kind: bytes) -> str:
+        """Return the pseudonym of *value*, empty for none; *kind* keeps users and devices apart."""
+        if not value:
+            return ""
+        return blake2b(value.encode(), key=self._person, digest_size=_DIGEST_BYTES, person=kind).hexdigest()
+
+    def digest(self, content: bytes) -> str:
+        """Return the digest by which a retry of *content* is recognised."""
+        return blake2b(content, key=self._digest, digest_size=_DIGEST_BYTES).hexdigest()
+
+    def seal(self, body: bytes, nonce: bytes, name: str) -> bytes:
+        """Return *body* encrypted (AES-256-GCM), bound to *name*; *nonce* is random, 12 bytes, and used once."""
+        return nonce + AESGCM(self._box).encrypt(nonce, body, name.encode())
+
+    def unseal(self, sealed: bytes, name: str) -> bytes:
+        """Return what `seal` sealed under *name*; raises `cryptography.exceptions.InvalidTag` on anything else."""
+        return AESGCM(self._box).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], name.encode())
+
+
+class Keyring:
+    """The day keys that this process has at hand."""
+
+    def __init__(self, store: DayKeyStore, root: bytes) -> None:
+        self._store = store
+        self._root = root
+        self._keys: dict[int, DayKeys | None] = {}
+
+    def has(self, days: Iterable[int]) -> bool:
+        return all(day in self._keys for day in days)
+
+    def of(self, day: int) -> DayKeys | None:
+        """Return the keys of *day*, None if they are destroyed; `ensure` must have been awaited for it."""
+        return self._keys[day]
+
+    async def ensure(self, days: Sequence[int], now: int, fresh: bytes) -> None:
+        """
+        Load the keys of *days*; *fresh* is 32 random bytes from which a day that has none gets its own.
+
+        Raises:
+            LedgerUnavailable: the store did not answer.
+        """
+        for day in sorted(set(days) - self._keys.keys()):
+            candidate = blake2b(day.to_bytes(8, "big", signed=True), key=fresh, digest_size=KEY_BYTES).digest()
+            destroy_at = max(day * DAY_MS, now) + (LIFE_DAYS + 1) * DAY_MS
+            wrapped = await self._store.load_or_keep(day, aes_key_wrap(self._root, candidate), destroy_at)
+            self._keys[day] = None if wrapped is None else DayKeys(aes_key_unwrap(self._root, wrapped))
+
+    async def destroy_due(self, now: int) -> int:
+        """Destroy all keys that are due, here and in the store; return how many."""
+        destroyed = await self._store.destroy_due(now)
+        if destroyed:
+            self._keys.clear()
+        return destroyed
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    return blake2b(b"", key=key, digest_size=KEY_BYTES, person=purpose).digest()

@@ -1,0 +1,174 @@
+"""The gate process: the write API, the batcher, and what must be kept in order beside them."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import structlog
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from commands.batcher import Batcher
+from commands.gate_postgres import PostgresDayKeys, PostgresHolding
+from commands.ingest import Ingest
+from commands.intake import Intake, Lists
+from commands.items import Caller, Status
+from commands.keyring import Keyring
+from commands.quarantine import Holding
+from domain.ids import day_of
+from domain.pack import Pack
+from domain.vocabulary import DataSet
+from ledger.postgres_connection import PostgresConnection
+from ledger.store import EventStore, LedgerUnavailable
+from service.access import Access
+from service.gate_http import GateApp
+from service.gate_metrics import GateMetrics
+from service.keyfiles import Keys
+from service.problems import NoSuchThing, reply_for
+from service.serving import serve_until_stopped, server_for
+from service.settings import Settings
+
+DAYS_BACK, DAYS_AHEAD = 8, 2
+"""Partitions that always exist: as old as a token may be, and made ahead."""
+UNPARK_MAX = 500
+_UNPARK_EVERY_S = 2.0
+_TIDY_EVERY_S = 600.0
+_HOUR_MS = 3_600_000
+
+log = structlog.get_logger()
+
+
+class Gate:
+    """All parts of one gate, built; `serve` runs them."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators)
+        self, *, settings: Settings, keys: Keys, pack: Pack, lists: Lists, store: EventStore, database_url: str
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._database = PostgresConnection(database_url, deadline_s=5.0)
+        self._keyring = Keyring(PostgresDayKeys(self._database), keys.root)
+        self._holding_store = PostgresHolding(self._database)
+        self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
+        self._pack = pack
+        self._intake = Intake(
+            pack=pack,
+            region=settings.region,
+            token_keys=keys.token_keys(),
+            keyring=self._keyring,
+            lists=lists,
+            store=store,
+            clock=now_ms,
+        )
+        self._ingest = Ingest(
+            store=store,
+            pack=pack,
+            lists_version=lists.version,
+            holding=self._holding,
+            recent_max=settings.recent_max,
+            name=f"{settings.region}-{secrets.token_hex(6)}",
+            clock=now_ms,
+        )
+        self._access = Access(keys.api)
+        self._metrics = GateMetrics()
+        self._ready = False
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT; requests under way are answered first."""
+        batcher = Batcher(
+            self._ingest.decide_batch,
+            batch_max=self._settings.batch_max,
+            wait_max_s=self._settings.admission_max_ms / 1_000,
+        )
+        app = GateApp(
+            intake=self._intake,
+            batcher=batcher,
+            access=self._access,
+            settings=self._settings,
+            metrics=self._metrics,
+            inner=self._cold_routes(),
+        )
+        server = server_for(app, self._settings.host, self._settings.gate_port)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._database.close)
+            background = [
+                asyncio.create_task(batcher.run()),
+                asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
+                asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
+            ]
+            await serve_until_stopped(server)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+
+    def _cold_routes(self) -> Starlette:
+        async def healthz(_: Request) -> Response:
+            return PlainTextResponse("ok\n")
+
+        async def readyz(_: Request) -> Response:
+            try:
+                await self._store.head()
+            except LedgerUnavailable as error:
+                reply = reply_for(error, "")
+                return Response(reply.body, reply.status, media_type=reply.media_type)
+            return PlainTextResponse("ready\n" if self._ready else "starting\n", 200 if self._ready else 503)
+
+        async def metrics(_: Request) -> Response:
+            return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
+
+        async def nothing(request: Request, _: Exception) -> Response:
+            reply = reply_for(NoSuchThing(request.url.path), "")
+            return Response(reply.body, reply.status, media_type=reply.media_type)
+
+        routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+        return Starlette(routes=routes, exception_handlers={404: nothing})
+
+    async def _tidy(self) -> None:
+        """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
+        now = now_ms()
+        today = day_of(now)
+        await self._store.prepare_days(
+            today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD), DataSet.LIVE
+        )
+        destroyed = await self._keyring.destroy_due(now)
+        dropped = await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms)
+        self._ready = True
+        if destroyed or dropped:
+            log.info("tidied", keys_destroyed=destroyed, bodies_dropped=dropped)
+
+    async def _unpark(self, batcher: Batcher) -> None:
+        """Apply views whose render has arrived by now, as if they came again."""
+        due = await self._holding.due_views(UNPARK_MAX, now_ms())
+        if not due:
+            return
+        settled = []
+        for event_id, received_at, body in due:
+            caller = Caller(frozenset({"ingest", "replay"}), received_at=received_at)
+            [answer] = await batcher.submit(await self._intake.prepare([body], caller))
+            if answer.status is not Status.PARKED:
+                settled.append(event_id)
+        await self._holding.unpark(settled)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _every(seconds: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Do *work* now and then every *seconds*, whatever happens to it."""
+    while True:
+        try:
+            await work(*arguments)
+        except LedgerUnavailable as error:
+            log.warning("ledger unavailable", work=work.__name__, error=str(error))
+            await asyncio.sleep(min(seconds, 1.0))
+            continue
+        except Exception:
+            log.exception("background work failed", work=work.__name__)
+        await asyncio.sleep(seconds)

@@ -1,0 +1,154 @@
+"""The write API: `POST /v1/impressions` as bare ASGI in front of Starlette, which serves what is not hot."""
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from commands.batcher import Batcher
+from commands.intake import Intake
+from commands.items import Answer, Caller, Status
+from service.access import Access
+from service.gate_metrics import GateMetrics
+from service.problems import (
+    BadDocument,
+    BodyTooLarge,
+    MethodNotAllowed,
+    Reply,
+    TooManyRenders,
+    UnsupportedMedia,
+    document,
+    problem_of,
+    problem_of_status,
+    reply_for,
+)
+from service.settings import Settings
+
+_JSON, _NDJSON = "application/json", "application/x-ndjson"
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
+_INTERNAL = 500
+
+log = structlog.get_logger()
+
+
+class GateApp:
+    """The gate as an ASGI application; everything but the hot path goes to *inner*."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators)
+        self,
+        *,
+        intake: Intake,
+        batcher: Batcher,
+        access: Access,
+        settings: Settings,
+        metrics: GateMetrics,
+        inner: ASGIApp,
+    ) -> None:
+        self._intake = intake
+        self._batcher = batcher
+        self._access = access
+        self._settings = settings
+        self._metrics = metrics
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/v1/impressions":
+            await self._inner(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        request_id = headers.get(b"x-request-id", "")[:64] or uuid4().hex
+        began = perf_counter()
+        try:
+            reply = await self._impressions(scope, headers, receive, request_id)
+        except Exception as error:
+            reply = reply_for(error, request_id)
+            if reply.status == _INTERNAL:
+                log.exception("request failed", request_id=request_id)
+            self._metrics.failed(problem_of(error).status)
+        self._metrics.took(perf_counter() - began)
+        await _send(send, reply, request_id)
+
+    async def _impressions(self, scope: Scope, headers: dict[bytes, str], receive: Receive, request_id: str) -> Reply:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed("send renders with POST")
+        scopes = self._access.scopes(headers.get(b"authorization"))
+        media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+        if media_type not in {_JSON, _NDJSON}:
+            raise UnsupportedMedia(f"send {_JSON} or {_NDJSON}")
+        self._batcher.check_admission()
+        body = await _body(receive, headers, self._settings.body_max_bytes)
+        raws, is_single = _split(body, media_type)
+        if len(raws) > self._settings.renders_max:
+            raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
+        client = scope.get("client")
+        caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
+        answers = await self._batcher.submit(await self._intake.prepare(raws, caller))
+        self._metrics.answered(answers)
+        shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
+        if is_single:
+            return _single(shown[0], answers[0], request_id)
+        if media_type == _NDJSON:
+            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in shown), _NDJSON)
+        return Reply(200, _ENCODER.encode(shown), _JSON)
+
+
+def _split(body: bytes, media_type: str) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
+    """Return the renders in *body* unread, so that one that cannot be read leaves its neighbours alone."""
+    if media_type == _NDJSON:
+        return [line for line in body.split(b"\n") if line.strip()], False
+    if body.lstrip()[:1] != b"[":
+        return [body], True
+    try:
+        return _RAWS.decode(body), False
+    except RecursionError as error:
+        raise BadDocument("the document is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
+
+
+async def _body(receive: Receive, headers: dict[bytes, str], limit: int) -> bytes:
+    declared = headers.get(b"content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLarge(f"a body has at most {limit} bytes")
+    chunks, size = [], 0
+    while True:
+        message: Any = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadDocument("the client went away")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"a body has at most {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _veiled(answer: Answer) -> Answer:
+    """What a caller without the `decide` scope sees: the answer must not be an oracle for fraud."""
+    if answer.status in {Status.REFUSED, Status.QUARANTINED}:
+        return answer
+    return Answer(event_id=answer.event_id, impression_id=answer.impression_id, status=Status.ACCEPTED)
+
+
+def _single(shown: Answer, answer: Answer, request_id: str) -> Reply:
+    problem = problem_of_status(answer.status, answer.reason)
+    if problem is None:
+        return Reply(200, _ENCODER.encode(shown), _JSON)
+    return document(problem, request_id, outcome=shown)
+
+
+async def _send(send: Send, reply: Reply, request_id: str) -> None:
+    headers = [
+        (b"content-type", reply.media_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", request_id.encode("latin-1", "replace")),
+        *((name.encode(), value.encode()) for name, value in reply.headers),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

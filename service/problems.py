@@ -1,0 +1,126 @@
+"""The one table from what went wrong to HTTP: RFC 9457 problem documents."""
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from commands.batcher import Overloaded
+from commands.items import Status
+from domain.reasons import Reason
+from ledger.store import LedgerUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class RequestError(Exception):
+    """A request cannot be served as it is; the text says why, without repeating what it holds."""
+
+
+class BodyTooLarge(RequestError):
+    pass
+
+
+class TooManyRenders(RequestError):
+    pass
+
+
+class UnsupportedMedia(RequestError):
+    pass
+
+
+class BadDocument(RequestError):
+    pass
+
+
+class BadParameter(RequestError):
+    pass
+
+
+class UnknownKey(RequestError):
+    pass
+
+
+class ScopeMissing(RequestError):
+    pass
+
+
+class NoSuchThing(RequestError):
+    pass
+
+
+class MethodNotAllowed(RequestError):
+    pass
+
+
+class Problem(Struct, frozen=True):
+    status: int
+    title: str
+
+
+PROBLEMS: Mapping[type[Exception], Problem] = {
+    BodyTooLarge: Problem(413, "The body is too large"),
+    TooManyRenders: Problem(413, "The request has too many renders"),
+    UnsupportedMedia: Problem(415, "The content type is not one of application/json and application/x-ndjson"),
+    BadDocument: Problem(400, "The document cannot be read"),
+    BadParameter: Problem(400, "A parameter cannot be used"),
+    UnknownKey: Problem(401, "The bearer token is not known"),
+    ScopeMissing: Problem(403, "The bearer token lacks a scope"),
+    NoSuchThing: Problem(404, "There is nothing here"),
+    MethodNotAllowed: Problem(405, "The method is not allowed here"),
+    Overloaded: Problem(503, "Too busy; send the same events again"),
+    LedgerUnavailable: Problem(503, "The ledger does not answer; send the same events again"),
+}
+"""Every error that a request can end in. What is not here is a broken invariant: 500."""
+
+UNFORESEEN = Problem(500, "An error of ours")
+
+REFUSALS: Mapping[Reason, Problem] = {
+    Reason.TOKEN_INVALID: Problem(403, "The token is not one of delivery's"),
+    Reason.TOKEN_EXPIRED: Problem(410, "The token has expired"),
+    Reason.REGION_MISDIRECTED: Problem(421, "Another region owns the impression"),
+    Reason.EVENT_ID_REUSED: Problem(409, "The event id came before with another content"),
+}
+"""What a single refused render is answered with; in a batch it is an outcome among others."""
+
+QUARANTINED = Problem(422, "The render cannot be read and is in quarantine")
+RETRY_AFTER_S = 1
+
+
+class Reply(Struct, frozen=True):
+    """What goes over the wire."""
+
+    status: int
+    body: bytes
+    media_type: str = MEDIA_TYPE
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what *error* is to a caller."""
+    return next((PROBLEMS[cls] for cls in type(error).__mro__ if cls in PROBLEMS), UNFORESEEN)
+
+
+def reply_for(error: Exception, request_id: str) -> Reply:
+    """Return the problem document for *error*; only our own errors' texts are shown."""
+    problem = problem_of(error)
+    detail = str(error) if isinstance(error, RequestError) else ""
+    headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
+    return document(problem, request_id, detail=detail, headers=headers)
+
+
+def document(
+    problem: Problem, request_id: str, *, detail: str = "", headers: tuple[tuple[str, str], ...] = (), **facts: object
+) -> Reply:
+    """Return *problem* as a reply; *facts* are extension members."""
+    body = {"type": "about:blank", "title": problem.title, "status": problem.status, "request_id": request_id}
+    if detail:
+        body["detail"] = detail
+    return Reply(problem.status, msgspec.json.encode({**body, **facts}), headers=headers)
+
+
+def problem_of_status(status: Status, reason: Reason | None) -> Problem | None:
+    """Return the problem that a single render's outcome is, None if it was taken in."""
+    if status is Status.QUARANTINED:
+        return QUARANTINED
+    return REFUSALS[reason] if status is Status.REFUSED and reason is not None else None
