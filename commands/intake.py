@@ -38,7 +38,7 @@ class _EventIdOnly(Struct):
     event_id: UUID
 
 
-class _Parsed(Struct, frozen=True):
+class _Parsed(Struct, frozen=True, gc=False):
     render: Render
     token: Token
     raw: bytes

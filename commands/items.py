@@ -27,7 +27,7 @@ class Status(StrEnum):
     """What callers without the `decide` scope are told of all that was taken in."""
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """What the caller is told about one render. `provisional`: uncertain, so it may yet change."""
 
     event_id: UUID | None = None
@@ -78,7 +78,7 @@ class Refused(Struct, frozen=True):
     impression_id: ImpressionId | None = None
 
 
-class Ready(Struct, frozen=True):
+class Ready(Struct, frozen=True, gc=False):
     """Read, checked and screened: `reasons` hold against it, in order of precedence."""
 
     seen: Observation

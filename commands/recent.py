@@ -12,7 +12,7 @@ Slot: TypeAlias = tuple[str, str, str]
 """Placement, person as the client names it, creative. Lives in memory alone and is never logged."""
 
 
-class FirstAnswer(Struct, frozen=True):
+class FirstAnswer(Struct, frozen=True, gc=False):
     """How the first render of an impression was answered."""
 
     event_id: CauseId

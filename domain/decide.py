@@ -59,7 +59,7 @@ class CommandRefused(Exception):
         self.refusal = refusal
 
 
-class AdmitRender(Struct, frozen=True):
+class AdmitRender(Struct, frozen=True, gc=False):
     """A checked, screened and scored render. `scored.reasons` stand in order of precedence; `cut` is its own."""
 
     rendered: ImpressionRendered
@@ -70,7 +70,7 @@ class AdmitRender(Struct, frozen=True):
     duplicate_of: ImpressionId | None = None
 
 
-class RecordView(Struct, frozen=True, kw_only=True):
+class RecordView(Struct, frozen=True, kw_only=True, gc=False):
     cause: CauseId
     digest: str
     measures: Measures

@@ -30,7 +30,7 @@ from domain.vocabulary import (
 )
 
 
-class Cut(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Cut(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Every dimension of a report; fixed at the first decision and copied unchanged by every later event."""
 
     event_at: int
@@ -52,7 +52,7 @@ class Cut(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data_set: DataSet = DataSet.LIVE
 
 
-class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What decided: replaying with the same gives the same verdict. An empty name says that none took part."""
 
     pack: str
@@ -62,7 +62,7 @@ class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     features: str = ""
 
 
-class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
     cause: CauseId
     digest: str
 

@@ -62,10 +62,15 @@ class Pack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     resolve_within_ms: dict[Reason, Natural]
     count_point: list[CountPoint]
     view_rule: list[ViewRule]
+    points: dict[Surface, dict[Format, CountPoint]] = {}
+
+    def __post_init__(self) -> None:
+        for point in self.count_point:
+            self.points.setdefault(point.surface, {})[point.format] = point
 
     def count_point_of(self, surface: Surface, fmt: Format) -> CountPoint:
         """Return how impressions of *surface* and *fmt* are counted; a pack without it is refused when parsed."""
-        return next(point for point in self.count_point if point.surface is surface and point.format is fmt)
+        return self.points[surface][fmt]
 
 
 def parse_pack(text: str, source: str) -> Pack:

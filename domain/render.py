@@ -29,7 +29,7 @@ class Kind(StrEnum):
     VIEW = "view"
 
 
-class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """
     One event from a client. Lengths are CSS px or dp, durations ms, ratios in [0, 1].
 

@@ -1,5 +1,6 @@
 """The screen: rules over one render, each a named predicate, checked in order of precedence."""
 
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,9 +16,10 @@ from domain.vocabulary import BEGUN, AgentClass, CountingMethod, DataSet, Eviden
 
 _SHOWN = BEGUN - {OmidType.BEGIN_TO_RENDER}
 _EXPECTED = ("client_at", "width", "height", "sdk", "user", "device", "agent")
+_expected = operator.attrgetter(*_EXPECTED)
 
 
-class Observation(Struct, frozen=True, kw_only=True):
+class Observation(Struct, frozen=True, kw_only=True, gc=False):
     """All that is known of one render when it is screened. Times are epoch ms; person keys are pseudonyms."""
 
     render: Render
@@ -159,7 +161,7 @@ def claimed(o: Observation) -> ImpressionRendered:
         network=o.network,
         agent_class=o.agent_class,
         network_class=o.network_class,
-        missing=tuple([name for name in _EXPECTED if getattr(render, name) is None]),
+        missing=_missing(render),
     )
 
 
@@ -218,6 +220,13 @@ def observe(  # noqa: PLR0913 (what is known of a render is this much)
         agent_class=agent_class,
         network_class=network_class,
         data_set=data_set,
+    )
+
+
+def _missing(render: Render) -> tuple[str, ...]:
+    values = _expected(render)
+    return (
+        tuple([name for name, value in zip(_EXPECTED, values, strict=True) if value is None]) if None in values else ()
     )
 
 

@@ -24,7 +24,7 @@ Viewabilities: TypeAlias = dict[str, Viewability]
 """Name of viewability pack -> what it says. A pack that says nothing yet is absent: undetermined."""
 
 
-class _Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="verdict"):
+class _Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="verdict", gc=False):
     viewability: Viewabilities = {}
 
     @property
@@ -97,7 +97,7 @@ def in_gross(standing: Standing) -> bool:
     return standing.reason_class is None or standing.reason_class in GROSS_CLASSES
 
 
-class Terms(Struct, frozen=True):
+class Terms(Struct, frozen=True, gc=False):
     """How an impression is billed: its price, whether only when viewable, and by which viewability pack."""
 
     price_micros: int

@@ -2,8 +2,8 @@
 The token that delivery signs when it mints an ad instance, and the client returns with every event.
 
 `v1.<key id>.<payload>.<mac>`: the payload is a JSON array in URL-safe base64, the mac HMAC-SHA256 over all before it.
-The price is not readable by the client: it is XORed with a pad that is the HMAC of the impression id, the scheme of
-the ad exchanges' price confirmations, where the id is used once and so the pad is.
+The price is not readable by the client: it is XORed with a pad that is a keyed hash of the impression id, the scheme
+of the ad exchanges' price confirmations: the id is used once, and so the pad is.
 """
 
 import hmac
@@ -11,6 +11,7 @@ from base64 import urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Mapping
+from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct
@@ -23,7 +24,7 @@ _PRICE_BYTES = 8
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
-class Token(Struct, frozen=True, array_like=True):
+class Token(Struct, frozen=True, array_like=True, gc=False):
     """What delivery says about one ad instance. Money in micros of `currency`; times are epoch ms."""
 
     impression: ImpressionId
@@ -98,5 +99,5 @@ def _mac(signed: str, key: TokenKey) -> str:
 
 
 def _pad(impression: ImpressionId, key: TokenKey) -> int:
-    pad = hmac.digest(key.price, impression.bytes, "sha256")[:_PRICE_BYTES]
+    pad = blake2b(impression.bytes, key=key.price, digest_size=_PRICE_BYTES).digest()
     return int.from_bytes(pad, "big") >> 1

@@ -83,9 +83,11 @@ class PostgresStore:
         check_appends(appends)
         await self._check_days(appends)
         # Sorted, so that two writers never wait for each other's rows in opposite order.
-        order = sorted(range(len(appends)), key=lambda at: str(appends[at].stream))
-        impressions = [at for at in order if not isinstance(appends[at].stream, str)]
-        others = [at for at in order if isinstance(appends[at].stream, str)]
+        places = range(len(appends))
+        impressions = [at for at in places if not isinstance(appends[at].stream, str)]
+        others = [at for at in places if isinstance(appends[at].stream, str)]
+        impressions.sort(key=lambda at: appends[at].stream.int)  # type: ignore[union-attr]
+        others.sort(key=lambda at: str(appends[at].stream))
         outcomes: list[Outcome] = [_APPENDED] * len(appends)
         calls = [_arguments([appends[at] for at in group], recorded_at) for group in (impressions, others) if group]
         if len(calls) > 1:

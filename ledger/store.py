@@ -29,7 +29,7 @@ NO_STREAM = 0
 READ_MAX = 10_000
 
 
-class Append(Struct, frozen=True, kw_only=True):
+class Append(Struct, frozen=True, kw_only=True, gc=False):
     """
     Events to append to *stream*, whole or not at all.
 
@@ -44,7 +44,7 @@ class Append(Struct, frozen=True, kw_only=True):
     events: tuple[LedgerEvent, ...]
 
 
-class Commit(Struct, frozen=True, kw_only=True):
+class Commit(Struct, frozen=True, kw_only=True, gc=False):
     """One append as it is stored: `version` is that of its first event, `data` the events as written."""
 
     position: int

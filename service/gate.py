@@ -31,7 +31,7 @@ from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
 from service.problems import NoSuchThing, reply_for
-from service.serving import serve_until_stopped, server_for
+from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
 
 DAYS_BACK, DAYS_AHEAD = 8, 2
@@ -102,6 +102,7 @@ class Gate:
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
             ]
+            calm_collector()
             await serve_until_stopped(server)
             for task in background:
                 task.cancel()
