@@ -22,6 +22,9 @@ insert into parked_views (event_id, impression, digest, received_at, sealed)
 select e, i, g, %s, s from unnest(%s, %s, %s, %s) as v(e, i, g, s)
 on conflict (event_id) do nothing returning event_id
 """
+_PARKED_OTHERWISE = """
+select event_id from unnest(%s, %s) as v(e, g) join parked_views p on p.event_id = v.e and p.digest <> v.g
+"""
 _DUE = """
 select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_views v
 cross join lateral (select true from impression_commits c where c.stream = v.impression limit 1) rendered
@@ -73,7 +76,7 @@ class PostgresHolding:
                 ],
             )
 
-    async def park(self, views: Sequence[ParkedView]) -> None:
+    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         by_time: dict[int, list[ParkedView]] = {}
         for view in views:
             by_time.setdefault(view.received_at, []).append(view)
@@ -88,6 +91,9 @@ class PostgresHolding:
                     ByteaArray.of([view.sealed for view in group]),
                 ],
             )
+
+        arguments = [UuidArray.of([view.event_id for view in views]), TextArray.of([view.digest for view in views])]
+        return {event_id for [event_id] in await self._connection.fetch(_PARKED_OTHERWISE, arguments)}
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         return [

@@ -35,9 +35,8 @@ class MemoryHolding:
         for body in bodies:
             self.bodies.setdefault(body.name, body)
 
-    async def park(self, views: Sequence[ParkedView]) -> None:
-        for view in views:
-            self.views.setdefault(view.event_id, view)
+    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
+        return {view.event_id for view in views if self.views.setdefault(view.event_id, view).digest != view.digest}
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         rendered = await self._store.read_streams([view.impression for view in self.views.values()], 1)

@@ -22,7 +22,7 @@ from domain.events import (
     ImpressionScored,
     Versions,
 )
-from domain.ids import ImpressionId
+from domain.ids import CauseId, ImpressionId
 from domain.impression import Decided, Impression, Unseen, fold
 from domain.pack import Measures, Pack
 from domain.reasons import Reason, Verdict
@@ -49,7 +49,6 @@ class _Group(Struct):
     state: Impression = Unseen()
     events: tuple[ImpressionEvent, ...] = ()
     unmoved: int = 0
-    reused: list[Ready] = []
 
 
 class _Batch(Struct):
@@ -60,7 +59,7 @@ class _Batch(Struct):
     refused: dict[Reason, int] = {}
     unmoved: int = 0
     quarantine: list[Malformed] = []
-    early: list[Ready] = []
+    early: list[tuple[int, Ready]] = []
 
 
 class Ingest:
@@ -97,17 +96,27 @@ class Ingest:
         batch = _Batch()
         for at, item in enumerate(items):
             self._sort_in(batch, at, item)
-        for _ in range(ROUNDS_MAX):
-            if not batch.open and not batch.refused and not batch.unmoved:
-                break
-            await self._round(batch)
-        else:
-            raise LedgerUnavailable("streams of the batch kept changing")
+        await self._settle(batch)
+        if batch.early:
+            await self._park(batch)
+            await self._settle(batch)
         if batch.quarantine:
             await self._holding.quarantine(batch.quarantine)
-        if batch.early:
-            await self._holding.park(batch.early)
         return [batch.answers[at] for at in range(len(items))]
+
+    async def _settle(self, batch: _Batch) -> None:
+        for _ in range(ROUNDS_MAX):
+            if not batch.open and not batch.refused and not batch.unmoved:
+                return
+            await self._round(batch)
+        raise LedgerUnavailable("streams of the batch kept changing")
+
+    async def _park(self, batch: _Batch) -> None:
+        """Keep views until their render arrives; an id that is parked with another content is refused."""
+        reused = await self._holding.park([item for _, item in batch.early])
+        for at, item in batch.early:
+            if item.seen.render.event_id in reused:
+                batch.answers[at] = self._refuse(batch, item)
 
     def _sort_in(self, batch: _Batch, at: int, item: Item) -> None:
         match item:
@@ -124,12 +133,7 @@ class Ingest:
                 group.must_read |= item.seen.render.kind is Kind.VIEW
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
-                batch.answers[at] = Answer(
-                    event_id=item.event_id,
-                    impression_id=item.impression_id,
-                    status=Status.REFUSED,
-                    reason=item.reason,
-                )
+                batch.answers[at] = _refused(item.event_id, item.impression_id, item.reason)
             case Malformed():
                 batch.quarantine.append(item)
                 batch.answers[at] = _quarantined(item)
@@ -192,12 +196,12 @@ class Ingest:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
         events: tuple[ImpressionEvent, ...] = ()
-        group.unmoved, group.reused = 0, []
+        group.unmoved = 0
         for at, item in group.members:
             try:
                 new = decide(state, self._command(item))
             except CommandRefused as refused:
-                answers[at] = self._not_taken(group, item, refused)
+                answers[at] = _not_taken(item, refused)
                 continue
             if not new:
                 answers[at] = self._known(group, item, state)
@@ -240,15 +244,6 @@ class Ingest:
         )
         return AdmitRender(claimed(seen), scored, cut_of(seen), self._pack, now, original)
 
-    def _not_taken(self, group: _Group, item: Ready, refused: CommandRefused) -> Answer:
-        seen = item.seen
-        if refused.refusal is Refusal.EVENT_ID_REUSED:
-            group.reused.append(item)
-            status, reason = Status.REFUSED, Reason.EVENT_ID_REUSED
-        else:
-            status, reason = Status.PARKED, None
-        return Answer(event_id=seen.render.event_id, impression_id=seen.token.impression, status=status, reason=reason)
-
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or a view that moved nothing."""
         assert isinstance(state, Decided)
@@ -262,10 +257,10 @@ class Ingest:
         """What touched no impression's stream is counted in one event of this process's own stream."""
         if not batch.refused and not batch.unmoved:
             return None
-        now = self._clock()
         event = AnswersCounted(
-            cause=uuid4(), digest="", refused=dict(batch.refused), unmoved=batch.unmoved, counted_at=now
+            cause=uuid4(), digest="", refused=batch.refused, unmoved=batch.unmoved, counted_at=self._clock()
         )
+        batch.refused, batch.unmoved = {}, 0
         return Append(
             stream=self._counts_stream,
             expected=self._counts_version,
@@ -276,26 +271,38 @@ class Ingest:
 
     def _absorb(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
         if isinstance(append.stream, str):
-            if isinstance(outcome, Conflict):
-                self._counts_version = outcome.current
-            else:
-                self._counts_version += 1
-                batch.refused, batch.unmoved = {}, 0
+            self._counted(batch, append, outcome)
         elif isinstance(outcome, Appended):
             self._remember(batch.open[append.stream])
             self._close(batch, append.stream)
         else:
             batch.open[append.stream].must_read = True
 
+    def _counted(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
+        if not isinstance(outcome, Conflict):
+            self._counts_version += 1
+            return
+        self._counts_version = outcome.current
+        for event in append.events:
+            assert isinstance(event, AnswersCounted)
+            batch.unmoved += event.unmoved
+            for reason, count in event.refused.items():
+                batch.refused[reason] = batch.refused.get(reason, 0) + count
+
     def _close(self, batch: _Batch, impression: ImpressionId) -> None:
         group = batch.open.pop(impression)
         batch.unmoved += group.unmoved
-        for item in group.reused:
-            batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
-            batch.quarantine.append(_reused(item))
         for at, item in group.members:
-            if batch.answers[at].status is Status.PARKED:
-                batch.early.append(item)
+            if batch.answers[at].reason is Reason.EVENT_ID_REUSED:
+                batch.answers[at] = self._refuse(batch, item)
+            elif batch.answers[at].status is Status.PARKED:
+                batch.early.append((at, item))
+
+    def _refuse(self, batch: _Batch, item: Ready) -> Answer:
+        """The event id came before with another content: counted, and kept to be looked at."""
+        batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
+        batch.quarantine.append(_reused(item))
+        return _refused(item.seen.render.event_id, item.seen.token.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
         for event in group.events:
@@ -342,6 +349,17 @@ def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Ans
         provisional=verdict is Verdict.UNCERTAIN,
         rung=RUNG,
     )
+
+
+def _refused(event_id: CauseId, impression: ImpressionId | None, reason: Reason) -> Answer:
+    return Answer(event_id=event_id, impression_id=impression, status=Status.REFUSED, reason=reason)
+
+
+def _not_taken(item: Ready, refused: CommandRefused) -> Answer:
+    seen = item.seen
+    if refused.refusal is Refusal.EVENT_ID_REUSED:
+        return _refused(seen.render.event_id, seen.token.impression, Reason.EVENT_ID_REUSED)
+    return Answer(event_id=seen.render.event_id, impression_id=seen.token.impression, status=Status.PARKED)
 
 
 def _quarantined(item: Malformed) -> Answer:

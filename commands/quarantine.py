@@ -45,7 +45,8 @@ class HoldingStore(Protocol):
 
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None: ...
 
-    async def park(self, views: Sequence[ParkedView]) -> None: ...
+    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
+        """Keep *views*; return the ids that are kept already with another digest."""
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         """Return parked views whose impression has a stream by now."""
@@ -75,14 +76,14 @@ class Holding:
         await self._keyring.ensure(days, max(item.received_at for item in items), secrets.token_bytes(KEY_BYTES))
         await self._store.quarantine([self._seal(item) for item in items])
 
-    async def park(self, items: Sequence[Ready]) -> None:
+    async def park(self, items: Sequence[Ready]) -> set[UUID]:
         """
-        Keep views until their render arrives; returns when they are durable.
+        Keep views until their render arrives; return, when they are durable, the ids kept with another content.
 
         Raises:
             LedgerUnavailable: the store did not answer.
         """
-        await self._store.park([self._parked(item) for item in items])
+        return await self._store.park([self._parked(item) for item in items])
 
     async def due_views(self, limit: int, now: int) -> list[tuple[UUID, int, bytes]]:
         """Return up to *limit* parked views whose render arrived: event id, when they were received, body."""

