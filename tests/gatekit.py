@@ -74,8 +74,8 @@ class Minter:
         }
         return Token(**{**fields, **changes})
 
-    def render(self, token=None, **changes):
-        token = token or self.token()
+    def render(self, minted=None, /, **changes):
+        token = minted or self.token()
         event = {
             "event_id": str(self.uuid()),
             "token": mint_token(token, "k1", KEYS["k1"]),
