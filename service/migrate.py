@@ -7,6 +7,9 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
+_LOCK = 7_022_027
+"""Advisory lock of the session, so that two processes that start at once migrate one after the other."""
+
 
 def migrate_postgres(url: str) -> str:
     """Run the missing versions on *url* (libpq); return the version now in place."""
@@ -16,6 +19,8 @@ def migrate_postgres(url: str) -> str:
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     try:
         with engine.connect() as connection:
+            connection.exec_driver_sql(f"select pg_advisory_lock({_LOCK})")
+            connection.commit()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()

@@ -60,8 +60,7 @@ class Settings:
             SettingsError: naming every unknown variable and every value that cannot be used.
         """
         readers: dict[str, Callable[[str], object]] = {
-            name: {int: int, Path: Path}.get(type(f.default), str)
-            for name, f in cls.__dataclass_fields__.items()
+            name: {int: int, Path: Path}.get(type(f.default), str) for name, f in cls.__dataclass_fields__.items()
         }
         values: dict[str, object] = {}
         problems: list[str] = []
@@ -81,6 +80,10 @@ class Settings:
         if problems:
             raise SettingsError(problems)
         return settings
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment from which another process reads these settings."""
+        return {PREFIX + name.upper(): str(getattr(self, name)) for name in self.__dataclass_fields__}
 
     def problems(self) -> list[str]:
         """Return one sentence per value that cannot be used."""

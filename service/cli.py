@@ -1,0 +1,172 @@
+"""The command line. Every command has `--json`; what fails says what to do next."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from domain.pack import PackError
+from ledger.store import LedgerUnavailable
+from service.processes import LauncherError
+from service.settings import Settings, SettingsError
+
+app = typer.Typer(
+    help="Decides at once whether an ad impression counts, and can prove it months later.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+err = Console(stderr=True, highlight=False)
+out = Console(highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line; our own errors are told in a sentence, everything else is a bug with its traceback."""
+    try:
+        app()
+    except SettingsError as error:
+        _fail("\n".join(error.problems), "Change or unset these variables; docs/settings.md lists all.")
+    except PackError as error:
+        _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
+    except LauncherError as error:
+        _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
+    except LedgerUnavailable as error:
+        _fail(str(error), "Is it running? `impledger up` starts everything on this machine.")
+
+
+@app.command()
+def up() -> None:
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate and desk."""
+    from service.supervisor import Supervisor  # noqa: PLC0415 (each command loads what it needs)
+
+    settings = _settings()
+    from service.machine import children, ports  # noqa: PLC0415
+
+    supervisor = Supervisor(
+        settings.data_dir, children(settings), host=settings.host, ports=ports(settings), watch=_Watch(settings)
+    )
+    supervisor.run()
+
+
+@app.command()
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the tables of a running PostgreSQL to this version. ClickHouse's are brought by the desk when it starts."""
+    from service.machine import migrate as run  # noqa: PLC0415
+
+    version = run(_settings())
+    _print({"postgres": version}, as_json, f"PostgreSQL is at version {version}.")
+
+
+@app.command()
+def gate() -> None:
+    """Run the write API alone, against the servers that the settings name."""
+    from service.gate import Gate  # noqa: PLC0415
+    from service.keyfiles import load_or_make_keys  # noqa: PLC0415
+    from service.wiring import ScreenLists, database_url, load_pack, open_store  # noqa: PLC0415
+
+    settings = _process("gate")
+
+    async def serve() -> None:
+        await Gate(
+            settings=settings,
+            keys=load_or_make_keys(settings.data_dir),
+            pack=load_pack(settings.rule_pack),
+            lists=ScreenLists(),
+            store=open_store(settings),
+            database_url=database_url(settings),
+        ).serve()
+
+    _run(serve())
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Look at everything that can be in the way, and say what to do about it."""
+    from service.doctor import checks  # noqa: PLC0415
+
+    try:
+        settings = _settings()
+    except SettingsError as error:
+        err.print("\n".join(error.problems))
+        settings = Settings()
+    found = list(checks(settings))
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for check in found:
+            mark = "[green]ok  [/]" if check.ok else "[red]fail[/]"
+            out.print(f"{mark} {check.name}: {check.says}")
+            if not check.ok:
+                out.print(f"     {check.fix}")
+    raise typer.Exit(0 if all(check.ok for check in found) else 1)
+
+
+class _Watch:
+    """Tells of every child whose state changes, and where to go once all are ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._told: dict[str, str] = {}
+        self._announced = False
+
+    def __call__(self, states: Any) -> None:
+        for child in states:
+            if self._told.get(child.name) != child.state:
+                self._told[child.name] = child.state
+                err.print(f"{child.name:<9} {child.state}  {child.says}")
+        if not self._announced and all(child.state == "ready" for child in states):
+            self._announced = True
+            host = self._settings.host
+            err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")
+            err.print(f"read API   http://{host}:{self._settings.desk_port}/v1/reports")
+            err.print("Ctrl-C stops everything; the data stay in " + str(self._settings.data_dir))
+
+
+def _settings() -> Settings:
+    return Settings.from_env(os.environ)
+
+
+def _process(name: str) -> Settings:
+    """Read the settings of a long-lived process and set up its logs and caches."""
+    from service.logs import set_up_logs  # noqa: PLC0415
+
+    settings = _settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "numba"))
+    set_up_logs(name, settings.log_json)
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run *work* on uvloop where there is one."""
+    with suppress(ImportError):
+        import uvloop  # noqa: PLC0415
+
+        return uvloop.run(work)
+    return asyncio.run(work)
+
+
+def _print(facts: object, as_json: bool, text: str | Table) -> None:
+    if as_json:
+        print(msgspec.json.encode(facts).decode())
+    else:
+        out.print(text)
+
+
+def _fail(what: str, next_step: str) -> None:
+    err.print(f"[red]{what}[/]")
+    err.print(next_step)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Everything on one machine: the processes, what they need, and how to tell that they are ready."""
+
+import http.client
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+
+from service.children import Child
+from service.embedded_postgres import PostgresServer
+from service.embedded_valkey import ValkeyServer
+from service.migrate import migrate_postgres
+from service.settings import EMBEDDED, Settings
+from service.wiring import database_url, ledger_url
+
+_PROBE_S = 0.5
+_OK = 200
+
+
+def children(settings: Settings) -> list[Child]:
+    """Return the processes that `up` supervises: the engines that are embedded, gate and desk."""
+    engines: list[Child] = []
+    if EMBEDDED in {settings.ledger_url, settings.database_url}:
+        engines.append(PostgresServer(settings.data_dir).child())
+    if settings.broker_url == EMBEDDED:
+        engines.append(ValkeyServer(settings.data_dir).child())
+    needs = tuple(engine.name for engine in engines if engine.name == "postgres")
+    return [
+        *engines,
+        _own("gate", settings, settings.gate_port, needs),
+        _own("desk", settings, settings.desk_port, needs),
+    ]
+
+
+def ports(settings: Settings) -> Mapping[str, int]:
+    """Return the ports that must be free, by the names of their settings."""
+    return {"gate": settings.gate_port, "desk": settings.desk_port, "clickhouse": settings.clickhouse_port}
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the PostgreSQL databases of *settings* to this program's version, and return it."""
+    versions = {url: migrate_postgres(url) for url in {ledger_url(settings), database_url(settings)}}
+    return ", ".join(sorted(set(versions.values())))
+
+
+def answers(host: str, port: int, path: str = "/readyz") -> bool:
+    """Tell whether a process of ours says on *port* that it is ready."""
+    connection = http.client.HTTPConnection(host, port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == _OK
+    except http.client.HTTPException:
+        return False
+    finally:
+        connection.close()
+
+
+def _own(name: str, settings: Settings, port: int, needs: tuple[str, ...]) -> Child:
+    ready: Callable[[], bool] = lambda: answers(settings.host, port)  # noqa: E731 (a field of the child)
+    return Child(
+        name=name,
+        argv=(sys.executable, "-m", "service.cli", name),
+        env={**os.environ, **settings.environment()},
+        needs=needs,
+        ready=ready,
+        stop_signal=signal.SIGTERM,
+        before=lambda: _migrated(settings),
+    )
+
+
+def _migrated(settings: Settings) -> None:
+    migrate(settings)

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from service.settings import PREFIX, Settings, SettingsError
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def test_the_environment_is_read_into_their_types():
+    settings = Settings.from_env({"IMPLEDGER_GATE_PORT": "9000", "IMPLEDGER_DATA_DIR": "/srv/x", "PATH": "/bin"})
+    assert (settings.gate_port, settings.data_dir) == (9_000, Path("/srv/x"))
+
+
+def test_all_errors_are_told_at_once():
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(
+            {
+                "IMPLEDGER_GATE_PORT": "eighty",
+                "IMPLEDGER_BATCH_MAX": "0",
+                "IMPLEDGER_LEDGER_URL": "mysql://x",
+                "IMPLEDGER_TYPO": "1",
+                "IMPLEDGER_DESK_PORT": "70000",
+            }
+        )
+    told = "\n".join(caught.value.problems)
+    for variable in ("GATE_PORT", "BATCH_MAX", "LEDGER_URL", "TYPO", "DESK_PORT"):
+        assert PREFIX + variable in told
+    assert len(caught.value.problems) == 5
+
+
+def test_the_defaults_have_no_problem():
+    assert Settings().problems() == []
+
+
+def test_another_process_reads_the_same_settings_from_the_environment_they_make():
+    settings = Settings(gate_port=9_000, region="us", data_dir=Path("/srv/x"))
+    assert Settings.from_env(settings.environment()) == settings
+
+
+@pytest.mark.parametrize("name", Settings.__dataclass_fields__)
+def test_every_setting_is_documented_with_its_default(name):
+    field = Settings.__dataclass_fields__[name]
+    row = f"| `{PREFIX}{name.upper()}` | `{field.default}` | {field.metadata['doc']} |"
+    assert row in DOCUMENT.read_text()
