@@ -3,13 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
-
-T = TypeVar("T")
 
 
 class SettingsError(ValueError):
@@ -59,9 +56,7 @@ class Settings:
         Raises:
             SettingsError: naming every unknown variable and every value that cannot be used.
         """
-        readers: dict[str, Callable[[str], object]] = {
-            name: {int: int, Path: Path}.get(type(f.default), str) for name, f in cls.__dataclass_fields__.items()
-        }
+        readers = {name: _reader(f.default) for name, f in cls.__dataclass_fields__.items()}
         values: dict[str, object] = {}
         problems: list[str] = []
         for variable, text in env.items():
@@ -106,6 +101,10 @@ class Settings:
             for name in ("gate_port", "desk_port", "clickhouse_port")
         ]
         return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
+
+
+def _reader(default: object) -> Callable[[str], object]:
+    return int if isinstance(default, int) else Path if isinstance(default, Path) else str
 
 
 def _is_url(value: str, *schemes: str) -> bool:
