@@ -6,6 +6,7 @@ from typing import TypeAlias, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.corrections import flaw_of
 from domain.events import (
     CorrectionKind,
     Cut,
@@ -28,7 +29,6 @@ from domain.impression import (
     conflicts,
     corrected,
     counts_again,
-    edge_is_legal,
     lacks_proof,
     proves_begin,
     settle,
@@ -155,7 +155,7 @@ def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent
     if _is_known(known, command.cause, command.digest):
         return ()
     said = judge_view(command.measures, command.pack)
-    if command.received_at - known.cut.event_at > command.pack.view_money_max_ms:
+    if command.received_at - known.begun_at > command.pack.view_money_max_ms:
         return _late_view(known, command, said)
     after = settle(known, merge_views(known.standing.viewability, said))
     if after == known.standing:
@@ -187,11 +187,6 @@ def _reconcile(state: Unseen | Decided, command: Reconcile) -> tuple[ImpressionE
         return ()
     if command.kind is CorrectionKind.EVIDENCE:
         raise CommandRefused(Refusal.ILLEGAL_EDGE, "evidence comes with a render")
-    if command.kind is CorrectionKind.VERDICT and not edge_is_legal(known.first, command.asked):
-        asked = "valid" if command.asked is None else command.asked.value
-        raise CommandRefused(Refusal.ILLEGAL_EDGE, f"no correction leads from {known.first} to {asked}")
-    if isinstance(known.first, Duplicate) and command.kind is CorrectionKind.VERDICT and not command.original_is_out:
-        raise CommandRefused(Refusal.ORIGINAL_COUNTS, "the original of the double fire is in gross")
     event = ImpressionReconciled(
         cause=command.correction,
         digest=command.digest,
@@ -208,6 +203,11 @@ def _reconcile(state: Unseen | Decided, command: Reconcile) -> tuple[ImpressionE
         after=known.standing,
         decided_at=command.decided_at,
     )
+    if flaw := flaw_of(known.first, event):
+        raise CommandRefused(Refusal.ILLEGAL_EDGE, flaw)
+    promotes = isinstance(known.first, Duplicate) and event.kind is CorrectionKind.VERDICT and event.asked is None
+    if promotes and not command.original_is_out:
+        raise CommandRefused(Refusal.ORIGINAL_COUNTS, "the original of the double fire is in gross")
     moved, accepted = corrected(known, event)
     return (replace(event, accepted=accepted, after=moved.standing),)
 

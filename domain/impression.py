@@ -1,5 +1,6 @@
 """The state of one impression, folded from its stream: `evolve` accepts exactly what `decide` emits."""
 
+import operator
 from collections.abc import Iterable
 from functools import reduce
 from typing import TypeAlias, assert_never
@@ -7,6 +8,7 @@ from typing import TypeAlias, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.corrections import REPEATS, Repricing, Ruling, Verdictum, flaw_of
 from domain.events import (
     CorrectionKind,
     Cut,
@@ -22,8 +24,8 @@ from domain.events import (
 from domain.ids import CauseId
 from domain.pack import merge_views
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
+from domain.screen import read_clocks
 from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, standing_for
-from domain.vocabulary import Authority
 
 
 class ImpossibleTransition(Exception):
@@ -41,29 +43,6 @@ class Answer(Struct, frozen=True):
     reason: Reason | None
 
 
-class Ruling(Struct, frozen=True, order=True):
-    """A correction in force. Order is who may overrule whom: authority, then later observation, then id."""
-
-    authority: Authority
-    observed_at: int
-    correction: str
-
-
-class Verdictum(Struct, frozen=True):
-    """The verdict correction in force: its rank and the reason that it asked for (None: valid)."""
-
-    rank: Ruling
-    reason: Reason | None
-    expiry: bool = False
-
-
-class Repricing(Struct, frozen=True):
-    """The price correction in force."""
-
-    rank: Ruling
-    price_micros: int
-
-
 class Unseen(Struct, frozen=True):
     """No render of it has arrived."""
 
@@ -71,10 +50,12 @@ class Unseen(Struct, frozen=True):
 class Decided(Struct, frozen=True, kw_only=True):
     """
     A render was decided. `standing` follows from the rest; corrections are judged against `first`, the decision
-    that renders alone led to, so that the order in which corrections arrive does not matter.
+    that renders alone led to, so that the order in which corrections arrive does not matter. `begun_at` (epoch ms) is
+    when the render that counts began: that of the cut, or later where the first render was none that counts.
     """
 
     cut: Cut
+    begun_at: int
     terms: Terms
     first: Standing
     standing: Standing
@@ -101,8 +82,13 @@ class Judged(Struct, frozen=True):
 
 Impression: TypeAlias = Unseen | Claimed | Judged | Decided
 
+_content = operator.attrgetter("creative", "placement", "publisher", "surface", "format")
+_dimensions = operator.attrgetter(
+    *("campaign", "advertiser", "creative", "placement", "publisher", "surface", "format"),
+    *("region", "currency", "billing_event", "sdk"),
+)
+
 UNPROVEN = frozenset({Reason.OMID_UNPROVEN, Reason.EVIDENCE_INCOMPLETE})
-REPEATS = frozenset({Reason.DUPLICATE_RENDER, Reason.DUPLICATE_CONFLICT})
 
 
 def fold(events: Iterable[ImpressionEvent], state: Impression | None = None) -> Impression:
@@ -179,31 +165,7 @@ def terms_of(rendered: ImpressionRendered) -> Terms:
 
 def conflicts(cut: Cut, rendered: ImpressionRendered) -> bool:
     """Tell whether *rendered* claims other content for the impression than *cut* has."""
-    return (
-        cut.creative != rendered.creative
-        or cut.placement != rendered.placement
-        or cut.publisher != rendered.publisher
-        or cut.surface is not rendered.surface
-        or cut.format is not rendered.format
-    )
-
-
-def edge_is_legal(first: Standing, asked: Reason | None) -> bool:
-    """Tell whether a correction may lead from the decision *first* to the reason *asked* (None: valid)."""
-    cls = None if asked is None else CLASS_OF[asked]
-    if cls in {ReasonClass.REQUEST, ReasonClass.UNDECIDED} or asked in REPEATS:
-        return False
-    match first:
-        case Uncertain():
-            return True
-        case Duplicate():
-            return asked is None
-        case Dropped(reason_class=ReasonClass.POLICY):
-            return asked is not None and cls is not ReasonClass.DUPLICATE
-        case Dropped():
-            return cls is not ReasonClass.DUPLICATE
-        case _:
-            return asked is not None
+    return bool(_content(cut) != _content(rendered))
 
 
 def corrected(state: Decided, event: ImpressionReconciled) -> tuple[Decided, bool]:
@@ -216,11 +178,9 @@ def corrected(state: Decided, event: ImpressionReconciled) -> tuple[Decided, boo
             return state, False
         moved = replace(state, repricing=Repricing(rank, event.asked_price_micros))
     else:
-        expiry = event.kind is CorrectionKind.EXPIRY
-        outranked = state.verdictum is not None and rank <= state.verdictum.rank
-        if outranked or (expiry and not isinstance(state.standing, Uncertain)):
+        if state.verdictum is not None and rank <= state.verdictum.rank:
             return state, False
-        moved = replace(state, verdictum=Verdictum(rank, event.asked, expiry))
+        moved = replace(state, verdictum=Verdictum(rank, event.asked, event.kind is CorrectionKind.EXPIRY))
     return replace(moved, standing=settle(moved)), True
 
 
@@ -233,7 +193,7 @@ def _claimed(state: Impression, event: ImpressionRendered) -> Claimed:
 
 
 def _judged(state: Impression, event: ImpressionScored) -> Judged:
-    if not isinstance(state, Claimed) or event.cause != state.rendered.cause:
+    if not isinstance(state, Claimed) or not _same_cause(event, state.rendered):
         raise ImpossibleTransition(state, event, "it judges no render")
     return Judged(state.prior, state.rendered, event)
 
@@ -244,13 +204,16 @@ def _decided(state: Judged, event: ImpressionDeduped) -> Decided:
         raise ImpossibleTransition(state, event, "the impression was decided before")
     if isinstance(prior, Decided) and (event.cut != prior.cut or conflicts(prior.cut, state.rendered)):
         raise ImpossibleTransition(state, event, "it is cut otherwise than before")
+    if isinstance(prior, Unseen) and _dimensions(event.cut) != _dimensions(state.rendered):
+        raise ImpossibleTransition(state, event, "it is cut otherwise than the render claims")
     if event.before != (prior.standing if isinstance(prior, Decided) else None):
         raise ImpossibleTransition(state, event, "it does not start where the impression stands")
-    if event.reason is not (state.scored.reasons[0] if state.scored.reasons else None):
-        raise ImpossibleTransition(state, event, "its reason is not the first that holds")
-    if event.verdict is not event.after.verdict or event.reason is not event.after.reason:
+    is_double = isinstance(event.after, Duplicate)
+    if event.uniqueness is not (Uniqueness.DUPLICATE if is_double else Uniqueness.UNIQUE) or event.renders != 1:
+        raise ImpossibleTransition(state, event, "it does not say how unique the impression is")
+    if event.verdict is not event.after.verdict or (event.duplicate_of is not None and not is_double):
         raise ImpossibleTransition(state, event, "its answer is not where the impression stands")
-    return _first_decision(state, event, event.cut, event.after)
+    return _first_decision(state, event, event.cut, event.reason)
 
 
 def _completed(state: Impression, event: ImpressionReconciled) -> Decided:
@@ -261,23 +224,26 @@ def _completed(state: Impression, event: ImpressionReconciled) -> Decided:
         raise ImpossibleTransition(state, event, "it brings nothing that was missing")
     if event.before != prior.standing or event.cut != prior.cut or not event.accepted:
         raise ImpossibleTransition(state, event, "it does not start where the impression stands")
-    if event.after.reason is not (state.scored.reasons[0] if state.scored.reasons else None):
-        raise ImpossibleTransition(state, event, "its reason is not the first that holds")
-    return _first_decision(state, event, prior.cut, event.after)
+    if (event.authority, event.asked, event.asked_price_micros) != (None, None, None):
+        raise ImpossibleTransition(state, event, "a render asks for nothing")
+    return _first_decision(state, event, prior.cut, event.after.reason)
 
 
 def _first_decision(
-    state: Judged, event: ImpressionDeduped | ImpressionReconciled, cut: Cut, after: Standing
+    state: Judged, event: ImpressionDeduped | ImpressionReconciled, cut: Cut, reason: Reason | None
 ) -> Decided:
     """The decision that renders alone led to; a later render of an impression that did not count replaces it."""
-    prior, rendered = state.prior, state.rendered
-    if event.cause != rendered.cause or event.digest != rendered.digest:
+    prior, rendered, after = state.prior, state.rendered, event.after
+    if not _same_cause(event, rendered):
         raise ImpossibleTransition(state, event, "it decides another render")
+    if not reason is after.reason is (state.scored.reasons[0] if state.scored.reasons else None):
+        raise ImpossibleTransition(state, event, "its reason is not the first that holds")
     known = prior if isinstance(prior, Decided) else None
     if known is not None and merge_views(known.standing.viewability, after.viewability) != after.viewability:
         raise ImpossibleTransition(state, event, "viewability moved back")
     moved = Decided(
         cut=cut,
+        begun_at=_begun_at(cut, rendered, known),
         terms=terms_of(rendered),
         first=after,
         standing=after,
@@ -292,8 +258,10 @@ def _first_decision(
 
 def _repeated(state: Impression, event: ImpressionDeduped) -> Decided:
     known = _known(state, event)
-    if event.uniqueness is not Uniqueness.DUPLICATE or event.reason not in REPEATS or event.renders < 1:
+    if event.uniqueness is not Uniqueness.DUPLICATE or event.verdict is not Verdict.DUPLICATE or event.renders < 1:
         raise ImpossibleTransition(state, event, "it is no repeat")
+    if event.reason not in REPEATS or event.duplicate_of is not None:
+        raise ImpossibleTransition(state, event, "it repeats another impression")
     if not event.before == event.after == known.standing:
         raise ImpossibleTransition(state, event, "a repeat changes nothing")
     answer = Answer(event.digest, event.verdict, event.reason)
@@ -302,8 +270,8 @@ def _repeated(state: Impression, event: ImpressionDeduped) -> Decided:
 
 def _reconciled(state: Impression, event: ImpressionReconciled) -> Decided:
     known = _known(state, event)
-    if event.kind is CorrectionKind.VERDICT and not edge_is_legal(known.first, event.asked):
-        raise ImpossibleTransition(state, event, f"no edge from {known.first} to {event.asked}")
+    if flaw := flaw_of(known.first, event):
+        raise ImpossibleTransition(state, event, flaw)
     moved, accepted = corrected(known, event)
     if event.accepted is not accepted or event.before != known.standing or event.after != moved.standing:
         raise ImpossibleTransition(state, event, "it does not do what its authority allows")
@@ -332,6 +300,18 @@ def _known(state: Impression, event: ImpressionDeduped | ImpressionReconciled | 
     if event.cut != state.cut:
         raise ImpossibleTransition(state, event, "it is cut otherwise than before")
     return state
+
+
+def _begun_at(cut: Cut, rendered: ImpressionRendered, known: Decided | None) -> int:
+    if known is None:
+        return cut.event_at
+    if not counts_again(known):
+        return known.begun_at
+    return read_clocks(rendered, rendered.served_at, rendered.received_at).event_at
+
+
+def _same_cause(event: ImpressionEvent, rendered: ImpressionRendered) -> bool:
+    return event.cause == rendered.cause and event.digest == rendered.digest
 
 
 def _is_news(state: Decided, event: ImpressionEvent) -> None:

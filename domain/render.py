@@ -64,7 +64,18 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     sent_at: Millis | None = None
     attempt: Annotated[int, Meta(ge=0, le=1_000)] = 0
 
+    def __post_init__(self) -> None:
+        """Bring every time to epoch ms: one time has one spelling and one range."""
+        if (
+            isinstance(self.client_at, datetime)
+            or isinstance(self.on_screen_at, datetime)
+            or isinstance(self.received_at, datetime)
+            or isinstance(self.sent_at, datetime)
+        ):
+            _to_millis(self)
 
+
+_TIMES = ("client_at", "on_screen_at", "received_at", "sent_at")
 _TRANSPORT = {"sent_at", "attempt"}
 _content = operator.attrgetter(*(name for name in Render.__struct_fields__ if name not in _TRANSPORT))
 _ENCODER = msgspec.json.Encoder()
@@ -78,3 +89,12 @@ def content(render: Render) -> bytes:
 def millis(at: int | datetime) -> int:
     """Return a time off the wire in epoch ms."""
     return at if isinstance(at, int) else int(at.timestamp() * 1_000)
+
+
+def _to_millis(render: Render) -> None:
+    for name in _TIMES:
+        at = getattr(render, name)
+        if isinstance(at, datetime):
+            if not 0 <= (at_ms := millis(at)) <= _TIME_MAX_MS:
+                raise ValueError(f"Expected `{name}` from 1970 to 6429")
+            msgspec.structs.force_setattr(render, name, at_ms)

@@ -66,7 +66,7 @@ class Clocks(NamedTuple):
     skew_ms: int
 
 
-def read_clocks(render: Render, served_at: int, received_at: int) -> Clocks:
+def read_clocks(render: Render | ImpressionRendered, served_at: int, received_at: int) -> Clocks:
     """
     Return the event time of *render*: the client's, corrected by what its clock showed when sending.
 

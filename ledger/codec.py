@@ -46,24 +46,26 @@ def decode(
     """
     try:
         version, raw_events = split(data)
+        if version > current:
+            raise UnreadableCommit(f"stored by a newer program: schema version {version}, this one knows {current}")
         if version == current:
             return tuple([_EVENT.decode(raw) for raw in raw_events])
         return tuple([_upcast(raw, version, current, upcasters) for raw in raw_events])
-    except (msgspec.DecodeError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise UnreadableCommit(f"cannot read stored events: {error!r}") from error
 
 
 def split(data: bytes) -> tuple[int, list[msgspec.Raw]]:
     """Return schema version and raw events of *data*; raises `msgspec.DecodeError` on damaged bytes."""
-    version, *raw_events = _RAW.decode(data)
-    return msgspec.json.decode(version, type=int), raw_events
+    items = _RAW.decode(data)
+    if not items:
+        raise msgspec.DecodeError("no schema version")
+    return msgspec.json.decode(items[0], type=int), items[1:]
 
 
 def _upcast(raw: msgspec.Raw, version: int, current: int, upcasters: Mapping[int, Upcaster]) -> LedgerEvent:
     plain = msgspec.json.decode(raw, type=dict[str, Any])
     for step in range(version, current):
         plain = upcasters[step](plain)
-    if version > current:
-        raise UnreadableCommit(f"stored by a newer program: schema version {version}, this one knows {current}")
     event: LedgerEvent = msgspec.convert(plain, LedgerEvent)
     return event

@@ -1,40 +1,17 @@
 """
-The small language in which docs/requirements.md writes its worked cases, and what a case comes to.
+The small language in which docs/requirements.md writes its worked cases.
 
 A story is steps parted by `;`, a step a verb with words in brackets. Nothing is guessed: a verb, word or value that is
 not listed here fails.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from builders import (
-    MINTED,
-    PACK,
-    Given,
-    Turn,
-    a_correction,
-    a_label,
-    a_render,
-    a_reprice,
-    a_token,
-    a_view,
-    admit,
-    an_expiry,
-    an_observation,
-    event_names,
-)
-from msgspec.structs import replace
+from builders import MINTED
 
-from domain.decide import AttachLabel, Command, Reconcile, RecordView
-from domain.events import ImpressionDeduped, ImpressionLabelled, ImpressionReconciled, ImpressionViewed
-from domain.impression import Decided, Impression, Unseen
-from domain.reasons import Reason, ReasonClass, Verdict
-from domain.render import Render
-from domain.screen import REQUEST_REASONS, screen
-from domain.standing import Standing, Uncertain, in_gross
+from domain.reasons import Reason
 from domain.vocabulary import (
     AgentClass,
     Authority,
@@ -53,6 +30,7 @@ COLUMNS = (
     *("billable_micros", "reserved_micros", "views", "provisional"),
 )
 NONE = "-"
+UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 class CaseError(ValueError):
@@ -62,14 +40,6 @@ class CaseError(ValueError):
 class Step(NamedTuple):
     verb: str
     words: dict[str, Any]
-
-
-class Told(NamedTuple):
-    """What one step came to. Only renders are answered provisionally or not."""
-
-    turn: Turn
-    answer: str
-    provisional: str = NONE
 
 
 def read_cases(text: str) -> list[dict[str, str]]:
@@ -97,199 +67,6 @@ def read_story(text: str) -> list[Step]:
     return [] if text == NONE else [_read_step(step.strip()) for step in text.split(";")]
 
 
-def outcome_of(case: Mapping[str, str]) -> dict[str, str]:
-    """Run *case* and return its row as the rules make it."""
-    story = Story()
-    for step in read_story(case["given"]):
-        if story.tell(step).turn.refusal is not None:
-            raise CaseError(f"what is given is refused: {step}")
-    steps = read_story(case["when"])
-    if len(steps) != 1 or steps[0].verb == "ad":
-        raise CaseError(f"one thing happens at a time: {case['when']}")
-    told = story.tell(steps[0])
-    standing = told.turn.after.standing if isinstance(told.turn.after, Decided) else None
-    viewability = standing.viewability if standing else {}
-    sums = _changes(told.turn)
-    return {
-        **{name: case[name] for name in ("case", "given", "when")},
-        "answer": told.answer,
-        "events": " ".join(event_names(told.turn.events)) or NONE,
-        "standing": _standing(standing),
-        **{name: f"{sums[name]:+d}" if sums[name] else "0" for name in SUMS},
-        "billable_micros": str(standing.billable_micros if standing else 0),
-        "reserved_micros": str(standing.reserved_micros if standing else 0),
-        "views": " ".join(f"{pack}={view}" for pack, view in sorted(viewability.items())) or NONE,
-        "provisional": told.provisional,
-    }
-
-
-def counted_as(standing: Standing | None) -> dict[str, int]:
-    """Return what one impression that stands so adds to each sum."""
-    if standing is None:
-        return dict.fromkeys(SUMS, 0)
-    return {
-        "gross": int(in_gross(standing)),
-        "net": int(standing.verdict is Verdict.VALID),
-        "givt": int(standing.reason_class is ReasonClass.GIVT),
-        "sivt": int(standing.reason_class is ReasonClass.SIVT),
-        "undecided": int(standing.reason_class is ReasonClass.UNDECIDED),
-    }
-
-
-class Story:
-    """What has happened to one ad instance so far; time is ms since it was minted."""
-
-    def __init__(self) -> None:
-        self._token = a_token()
-        self._state: Impression = Unseen()
-        self._now = 0
-        self._steps: dict[str, tuple[Step, Command | Render]] = {}
-
-    def tell(self, step: Step) -> Told:
-        """Let *step* happen."""
-        if step.verb == "ad":
-            if self._steps:
-                raise CaseError("the ad stands first")
-            self._token = replace(self._token, **step.words)
-            return Told(Turn(self._state, (), self._state), NONE)
-        self._now = step.words.get("at", self._now + _UNIT_MS["s"])
-        told = self._again(step) if step.verb == "again" else self._first(step)
-        self._state = told.turn.after
-        return told
-
-    def _first(self, step: Step) -> Told:
-        name = step.words.get("id", f"step {len(self._steps) + 1}")
-        cause = UUID(bytes=name.encode().rjust(16, b"\0"))
-        made = _render(step.words, cause) if step.verb == "render" else _command(step, cause, MINTED + self._now)
-        self._steps[name] = step, made
-        return self._happens(step, made)
-
-    def _again(self, step: Step) -> Told:
-        """The same event arrives once more, later."""
-        first, made = self._steps[step.words["id"]] if "id" in step.words else list(self._steps.values())[-1]
-        now = MINTED + self._now
-        match made:
-            case Render():
-                made = replace(made, attempt=made.attempt + 1)
-            case RecordView():
-                made = replace(made, received_at=now, decided_at=now)
-            case Reconcile():
-                made = replace(made, decided_at=now)
-            case AttachLabel():
-                made = replace(made, received_at=now)
-        return self._happens(first, made)
-
-    def _happens(self, step: Step, made: Command | Render) -> Told:
-        if isinstance(made, Render):
-            return self._render(step, made)
-        turn = Given(self._state).when(made)
-        if turn.refusal is not None:
-            return Told(turn, f"refused {turn.refusal}")
-        return Told(turn, _answer(turn))
-
-    def _render(self, step: Step, render: Render) -> Told:
-        words = step.words
-        seen = an_observation(
-            render,
-            replace(self._token, **{name: words[name] for name in _CLAIMS if name in words}),
-            MINTED + self._now,
-            agent_class=words.get("agent", AgentClass.BROWSER),
-            network_class=words.get("network", NetworkClass.EYEBALL),
-        )
-        reasons = screen(seen, PACK)
-        if reasons and reasons[0] in REQUEST_REASONS:
-            return Told(Turn(self._state, (), self._state), f"refused {reasons[0]}", "no")
-        turn = Given(self._state).when(admit(seen, also=words.get("also", ())))
-        if turn.refusal is not None:
-            return Told(turn, f"refused {turn.refusal}", "no")
-        answer = turn.after.absorbed[render.event_id]
-        said = answer.verdict if answer.reason is None else f"{answer.verdict} {answer.reason}"
-        return Told(turn, said, "yes" if answer.verdict is Verdict.UNCERTAIN else "no")
-
-
-def _answer(turn: Turn) -> str:
-    match turn.events:
-        case ():
-            return "nothing new"
-        case (ImpressionReconciled(accepted=accepted),):
-            return "in force" if accepted else "kept as evidence"
-        case (ImpressionViewed(),):
-            return "view moved"
-        case (ImpressionLabelled(),):
-            return "label kept"
-        case other:
-            raise AssertionError(f"no single event: {other}")
-
-
-def _changes(turn: Turn) -> dict[str, int]:
-    """What the events add to each sum, as a projection sees it: minus before, plus after."""
-    sums = dict.fromkeys(SUMS, 0)
-    for event in turn.events:
-        if isinstance(event, ImpressionDeduped | ImpressionViewed | ImpressionReconciled):
-            before, after = counted_as(event.before), counted_as(event.after)
-            sums = {name: sums[name] + after[name] - before[name] for name in SUMS}
-    return sums
-
-
-def _standing(standing: Standing | None) -> str:
-    if standing is None:
-        return "unseen"
-    words = [standing.verdict]
-    if standing.reason is not None:
-        words += [standing.reason_class, standing.reason]
-    if isinstance(standing, Uncertain) and standing.expired:
-        words.append("expired")
-    return " ".join(words)
-
-
-def _render(words: dict[str, Any], cause: UUID) -> Render:
-    """A render; on the screen unless OMID tells how far it came, or it says otherwise."""
-    on_screen = words.get("on_screen", "omid" not in words)
-    width, height = words.get("size", (300, 250))
-    return a_render(
-        event_id=cause,
-        on_screen_at=MINTED if on_screen else None,
-        omid_type=words.get("omid"),
-        width=width,
-        height=height,
-        visible_ratio=words.get("ratio"),
-        visible_ms=words.get("visible"),
-        **{
-            name: MINTED + words[word] for word, name in (("client", "client_at"), ("sent", "sent_at")) if word in words
-        },
-        **{name: True for name in ("prefetched", "background", "clicked") if name in words},
-    )
-
-
-def _command(step: Step, cause: UUID, now: int) -> Command:
-    words = step.words
-    common = {"id_": cause, "observed_at": MINTED + words["observed"] if "observed" in words else now}
-    match step.verb:
-        case "view":
-            width, height = words.get("size", (300, 250))
-            return a_view(
-                received_at=now,
-                id_=cause,
-                format=words.get("format", Format.DISPLAY),
-                area_px=width * height,
-                visible_ratio=words.get("ratio"),
-                visible_ms=words.get("visible"),
-                clicked="clicked" in words,
-            )
-        case "correct":
-            return a_correction(
-                words["to"], words["by"], decided_at=now, original_is_out="original_out" in words, **common
-            )
-        case "reprice":
-            return a_reprice(words["to"], words["by"], decided_at=now, **common)
-        case "expire":
-            return an_expiry(now, id_=cause)
-        case "label":
-            return a_label(words["from"], words["says"], words["weight"], at=now, id_=cause)
-        case _:
-            raise CaseError(f"no verb {step.verb!r}")
-
-
 def _read_step(text: str) -> Step:
     match = _STEP.fullmatch(text)
     if match is None or match[1] not in _WORDS:
@@ -299,9 +76,9 @@ def _read_step(text: str) -> Step:
         word, is_pair, value = item.partition("=")
         if verb != "ad" and item[0] in "+-":
             name, read = "at", _offset(item)
-        elif verb == "ad" and not is_pair and item in _AD_KINDS:
-            name, read = _AD_KINDS[item]
-        elif word in known and is_pair == ("" if known[word] is _FLAG else "="):
+        elif verb == "ad" and not is_pair and item in _KINDS:
+            name, read = _KINDS[item]
+        elif word in known and is_pair == ("" if known[word] is _flag else "="):
             name, read = word, _value(known[word], value, item)
         else:
             raise CaseError(f"{verb} knows no {item!r}")
@@ -332,7 +109,7 @@ def _offset(text: str) -> int:
 def _duration(text: str) -> int:
     if not _DURATION.fullmatch(text):
         raise CaseError(f"no duration: {text!r}")
-    return sum(int(number) * _UNIT_MS[unit] for number, unit in _PART.findall(text))
+    return sum(int(number) * UNIT_MS[unit] for number, unit in _PART.findall(text))
 
 
 def _flight(text: str) -> tuple[int, int]:
@@ -355,6 +132,10 @@ def _also(text: str) -> tuple[Reason, ...]:
     return tuple(Reason(name) for name in text.split("+"))
 
 
+def _authority(text: str) -> Authority:
+    return Authority[text.upper()]
+
+
 def _flag(_: str) -> bool:
     return True
 
@@ -362,27 +143,34 @@ def _flag(_: str) -> bool:
 _STEP = re.compile(r"(\w+)\((.*)\)")
 _DURATION = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
 _PART = re.compile(r"(\d+)(ms|s|m|h|d)")
-_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_FLAG = _flag
-_CLAIMS = ("creative", "placement", "publisher", "surface", "format")
-_AD_KINDS = {
-    **{surface.value: ("surface", surface) for surface in Surface},
-    **{fmt.value: ("format", fmt) for fmt in Format},
-}
+_KINDS = {kind.value: (name, kind) for name, kinds in (("surface", Surface), ("format", Format)) for kind in kinds}
+_CORRECTION = {"id": str, "by": _authority, "observed": _offset}
 _WORDS: dict[str, dict[str, Callable[[str], Any]]] = {
     "ad": {"billing_event": BillingEvent, "price_micros": int, "viewability_pack": str, "flight": _flight},
     "render": {
-        **{"id": str, "omid": OmidType, "on_screen": {"yes": True, "no": False}.__getitem__, "size": _size},
-        **{"prefetched": _FLAG, "background": _FLAG, "clicked": _FLAG, "ratio": float, "visible": _duration},
-        **{"agent": AgentClass, "network": NetworkClass, "client": _offset, "sent": _offset, "also": _also},
-        **{"creative": str, "placement": str, "publisher": str, "surface": Surface, "format": Format},
+        "id": str,
+        "omid": OmidType,
+        "on_screen": {"yes": True, "no": False}.__getitem__,
+        "prefetched": _flag,
+        "background": _flag,
+        "clicked": _flag,
+        "size": _size,
+        "ratio": float,
+        "visible": _duration,
+        "agent": AgentClass,
+        "network": NetworkClass,
+        "client": _offset,
+        "sent": _offset,
+        "also": _also,
+        "creative": str,
+        "placement": str,
+        "publisher": str,
+        "surface": Surface,
+        "format": Format,
     },
-    "view": {"id": str, "format": Format, "size": _size, "ratio": float, "visible": _duration, "clicked": _FLAG},
-    "correct": {
-        **{"id": str, "by": lambda name: Authority[name.upper()], "to": _reason, "observed": _offset},
-        **{"original_out": _FLAG},
-    },
-    "reprice": {"id": str, "by": lambda name: Authority[name.upper()], "to": int, "observed": _offset},
+    "view": {"id": str, "format": Format, "size": _size, "ratio": float, "visible": _duration, "clicked": _flag},
+    "correct": {**_CORRECTION, "to": _reason, "original_out": _flag},
+    "reprice": {**_CORRECTION, "to": int},
     "expire": {"id": str},
     "label": {"id": str, "from": LabelSource, "says": Label, "weight": float},
     "again": {"id": str},

