@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from msgspec import Struct
 
-from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Status
+from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot, Status
 from commands.quarantine import Holding
-from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Slot, slot_of
+from commands.recent import FirstAnswer, RecentAnswers, RecentSlots
 from domain.aggregates import AnswersCounted
 from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide
 from domain.events import (
@@ -180,17 +180,12 @@ class Ingest:
 
     def _waits(self, group: _Group, shown: dict[Slot, ImpressionId]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
-        for _, item in group.members:
-            slot = slot_of(item.seen)
-            if slot in shown and shown[slot] != item.seen.token.impression:
-                return True
-        return False
+        return any(item.slot in shown and shown[item.slot] != item.seen.token.impression for _, item in group.members)
 
     def _note(self, group: _Group, shown: dict[Slot, ImpressionId]) -> None:
-        seen = group.members[0][1].seen
-        slot = slot_of(seen)
-        if slot is not None and seen.render.kind is Kind.RENDER:
-            shown.setdefault(slot, seen.token.impression)
+        first = group.members[0][1]
+        if first.slot is not None and first.seen.render.kind is Kind.RENDER:
+            shown.setdefault(first.slot, first.seen.token.impression)
 
     def _decide(self, group: _Group, answers: dict[int, Answer]) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
@@ -232,7 +227,7 @@ class Ingest:
                 pack=self._pack,
                 decided_at=now,
             )
-        original = self._slots.original_of(seen)
+        original = self._slots.original_of(item)
         reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
         scored = ImpressionScored(
             cause=render.event_id,
@@ -306,12 +301,14 @@ class Ingest:
 
     def _remember(self, group: _Group) -> None:
         for event in group.events:
-            if isinstance(event, ImpressionDeduped) and event.before is None:
-                seen = group.members[0][1].seen
-                first = FirstAnswer(event.cause, event.digest, event.verdict, event.reason)
-                self._recent.remember(seen.token.impression, first)
-            if isinstance(event, ImpressionDeduped | ImpressionReconciled) and in_gross(event.after):
-                self._slots.remember(next(item.seen for _, item in group.members if _made(item, event)))
+            if not isinstance(event, ImpressionDeduped | ImpressionReconciled):
+                continue
+            item = next(item for _, item in group.members if item.seen.render.event_id == event.cause)
+            if event.before is None:
+                first = FirstAnswer(event.cause, event.digest, event.after.verdict, event.after.reason)
+                self._recent.remember(item.seen.token.impression, first)
+            if in_gross(event.after):
+                self._slots.remember(item)
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
@@ -319,10 +316,6 @@ def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
         for event in decode(commit.data):
             assert not isinstance(event, AnswersCounted), "an impression's stream has impression events only"
             yield event
-
-
-def _made(item: Ready, event: ImpressionEvent) -> bool:
-    return item.seen.render.event_id == event.cause
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from commands.items import Caller, Fault, Item, Malformed, Ready, Refused
+from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
@@ -41,7 +41,7 @@ class _EventIdOnly(Struct):
 class _Parsed(Struct, frozen=True, gc=False):
     render: Render
     token: Token
-    raw: bytes
+    raw: bytes | msgspec.Raw
     received_at: int
     data_set: DataSet
 
@@ -79,12 +79,12 @@ class Intake(Struct, frozen=True, kw_only=True):
         try:
             render = _RENDER.decode(raw)
         except (msgspec.DecodeError, RecursionError) as error:
-            return Malformed(bytes(raw), _fault(error), now, _event_id(raw))
+            return Malformed(raw, _fault(error), now, _event_id(raw))
         received_at, data_set = now, DataSet.LIVE
         if render.received_at is not None:
             if _REPLAY not in caller.scopes:
                 fault = Fault(code="forbidden", detail="received_at needs the scope replay", path="$.received_at")
-                return Malformed(bytes(raw), fault, now, render.event_id)
+                return Malformed(raw, fault, now, render.event_id)
             received_at, data_set = millis(render.received_at), DataSet.REPLAY
         try:
             token = check_token(render.token, self.token_keys)
@@ -92,7 +92,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             return Refused(render.event_id, Reason.TOKEN_INVALID)
         if token.region != self.region:
             return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression)
-        return _Parsed(render, token, bytes(raw), received_at, data_set)
+        return _Parsed(render, token, raw, received_at, data_set)
 
     def _screen(self, one: _Parsed, caller: Caller) -> Item:
         render, token = one.render, one.token
@@ -116,7 +116,13 @@ class Intake(Struct, frozen=True, kw_only=True):
         reasons = screen(seen, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        return Ready(seen, reasons, one.raw)
+        return Ready(seen, reasons, _slot(render, token), one.raw)
+
+
+def _slot(render: Render, token: Token) -> Slot | None:
+    """Where it was shown, None where nothing names the person."""
+    person = render.user or render.device
+    return (token.placement, person, token.creative) if person else None
 
 
 def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str]:

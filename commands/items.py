@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
@@ -61,10 +61,14 @@ class Fault(Struct, frozen=True, kw_only=True):
     path: str = "$"
 
 
+Slot: TypeAlias = tuple[str, str, str]
+"""Placement, person as the client names it, creative. Lives in memory alone and is never logged."""
+
+
 class Malformed(Struct, frozen=True):
     """Cannot be read; goes to quarantine."""
 
-    raw: bytes
+    raw: bytes | Raw
     fault: Fault
     received_at: int
     event_id: UUID | None = None
@@ -79,11 +83,12 @@ class Refused(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True, gc=False):
-    """Read, checked and screened: `reasons` hold against it, in order of precedence."""
+    """Read, checked and screened: `reasons` hold against it, in order of precedence; `slot` is where it was shown."""
 
     seen: Observation
     reasons: tuple[Reason, ...]
-    raw: bytes
+    slot: Slot | None
+    raw: bytes | Raw
 
 
 Item: TypeAlias = Malformed | Refused | Ready

@@ -103,19 +103,20 @@ class Holding:
         day = item.received_at // DAY_MS
         keys = self._keyring.of(day)
         assert keys is not None, "the keys of the day on which something is received are not destroyed yet"
+        raw = bytes(item.raw)
         # The name follows from the event, so that a retry is kept once.
-        name = blake2b(str(item.event_id or keys.digest(item.raw)).encode(), digest_size=16).hexdigest()
+        name = blake2b(str(item.event_id or keys.digest(raw)).encode(), digest_size=16).hexdigest()
         return QuarantinedBody(
             name=name,
             event_id=item.event_id,
             code=item.fault.code,
             detail=item.fault.detail,
             path=item.fault.path,
-            size=len(item.raw),
+            size=len(raw),
             received_at=item.received_at,
             expires_at=item.received_at + self._ttl_ms,
             key_day=day,
-            sealed=keys.seal(item.raw, secrets.token_bytes(_NONCE_BYTES), name),
+            sealed=keys.seal(raw, secrets.token_bytes(_NONCE_BYTES), name),
         )
 
     def _parked(self, item: Ready) -> ParkedView:
@@ -128,7 +129,7 @@ class Holding:
             impression=seen.token.impression,
             digest=seen.digest,
             received_at=seen.received_at,
-            sealed=keys.seal(item.raw, secrets.token_bytes(_NONCE_BYTES), str(event_id)),
+            sealed=keys.seal(bytes(item.raw), secrets.token_bytes(_NONCE_BYTES), str(event_id)),
         )
 
 

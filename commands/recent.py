@@ -1,15 +1,10 @@
 """What the gate remembers between batches: it may route and recognise, the ledger has the final word."""
 
-from typing import TypeAlias
-
 from msgspec import Struct
 
+from commands.items import Ready, Slot
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
-from domain.screen import Observation
-
-Slot: TypeAlias = tuple[str, str, str]
-"""Placement, person as the client names it, creative. Lives in memory alone and is never logged."""
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
@@ -49,25 +44,20 @@ class RecentSlots:
         self._window_ms = window_ms
         self._shown: dict[Slot, tuple[ImpressionId, int]] = {}
 
-    def original_of(self, seen: Observation) -> ImpressionId | None:
-        """Return the impression that *seen* fires again under another id, if it does."""
-        slot = slot_of(seen)
-        shown = None if slot is None else self._shown.get(slot)
-        if shown is None or shown[0] == seen.token.impression or abs(seen.event_at - shown[1]) > self._window_ms:
+    def original_of(self, item: Ready) -> ImpressionId | None:
+        """Return the impression that *item* fires again under another id, if it does."""
+        shown = None if item.slot is None else self._shown.get(item.slot)
+        if shown is None:
             return None
-        return shown[0]
+        impression, event_at = shown
+        if impression == item.seen.token.impression or abs(item.seen.event_at - event_at) > self._window_ms:
+            return None
+        return impression
 
-    def remember(self, seen: Observation) -> None:
-        slot = slot_of(seen)
-        if slot is None:
+    def remember(self, item: Ready) -> None:
+        if item.slot is None:
             return
-        self._shown.pop(slot, None)
-        self._shown[slot] = (seen.token.impression, seen.event_at)
+        self._shown.pop(item.slot, None)
+        self._shown[item.slot] = (item.seen.token.impression, item.seen.event_at)
         if len(self._shown) > self._limit:
             del self._shown[next(iter(self._shown))]
-
-
-def slot_of(seen: Observation) -> Slot | None:
-    """Return the slot that *seen* was shown in; None where nothing names the person."""
-    person = seen.render.user or seen.render.device
-    return (seen.token.placement, person, seen.token.creative) if person else None

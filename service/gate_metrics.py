@@ -2,12 +2,16 @@
 
 from collections import Counter as Tally
 from collections.abc import Sequence
+from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from commands.items import Answer
 
 _BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+_kind = attrgetter("status", "verdict", "reason")
 
 
 class GateMetrics:
@@ -26,7 +30,7 @@ class GateMetrics:
         )
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        for (status, verdict, reason), count in Tally((a.status, a.verdict, a.reason) for a in answers).items():
+        for (status, verdict, reason), count in Tally(map(_kind, answers)).items():
             self._answers.labels(status.value, verdict.value if verdict else "", reason.value if reason else "").inc(
                 count
             )
