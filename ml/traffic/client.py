@@ -1,0 +1,149 @@
+"""
+Drives the gate as clients would: open-loop, in batches as SDKs and edges upload them, some events alone, some as JSON
+lines; and sends again what was not answered.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from random import Random
+
+from msgspec import Struct
+
+from ml.traffic.delivery import JSON, NDJSON, Patience, Postman, Unanswered
+from ml.traffic.draw import Span
+from ml.traffic.events import Sending
+from ml.traffic.http1 import Connections, Origin
+from ml.traffic.tally import Live, Recorder, Tally, outcomes_of
+
+_TICK_S = 0.005
+_HOLD_S = 0.02
+
+
+class Load(Struct, frozen=True, kw_only=True):
+    """
+    How to send. *batch* is the size of uploads, of which *ndjson_share* go as JSON lines; *single_share* of the events
+    go alone. An open upload leaves after *linger_ms* even if it is small.
+
+    At most *waiting_max* events are unanswered at a time; beyond, the client falls silent and says for how long. What
+    is unanswered *deadline_s* after the end is given up and reported.
+    """
+
+    batch: Span = Span(20, 101)
+    single_share: float = 0.015
+    ndjson_share: float = 0.21
+    linger_ms: int = 180
+    connections: int = 32
+    timeout_s: float = 5.0
+    patience: Patience = Patience()
+    waiting_max: int = 100_000
+    deadline_s: float = 30.0
+
+
+class LoadClient:
+    """Sends traffic to the gate at *url* with the key *bearer*. Build it in a running event loop; one run each."""
+
+    def __init__(self, url: str, bearer: str, *, load: Load | None = None, seed: int = 0) -> None:
+        self._load = load or Load()
+        self._rng = Random(seed)
+        self._connections = Connections(Origin.of(url), size=self._load.connections, timeout_s=self._load.timeout_s)
+        self._postman = Postman(self._connections, bearer, patience=self._load.patience, seed=seed)
+        self._clock = asyncio.get_running_loop().time
+        self._recorder = Recorder()
+        self._waiting = 0
+        self._held_back_s = 0.0
+        self._began = self._clock()
+        self._give_up_at = float("inf")
+        self._stopped = False
+
+    async def run(self, sendings: Iterable[Sending]) -> Tally:
+        """Send all of *sendings*, each at its time, wait for the answers, and return the tally."""
+        self._began = self._clock()
+        async with self._connections, asyncio.TaskGroup() as under_way:
+            await self._send_in_time(sendings, under_way)
+            self._give_up_at = self._clock() + self._load.deadline_s
+        return self._recorder.tally(
+            seconds=self._clock() - self._began,
+            http=self._postman.http,
+            resends=self._postman.resends,
+            held_back_s=self._held_back_s,
+        )
+
+    def stop(self) -> None:
+        """Send nothing new; what is under way is still waited for."""
+        self._stopped = True
+
+    def live(self) -> Live:
+        """Return how it stands at this moment."""
+        now = self._clock()
+        return self._recorder.live(
+            now, elapsed_s=now - self._began, waiting=self._waiting, resends=self._postman.resends
+        )
+
+    async def _send_in_time(self, sendings: Iterable[Sending], under_way: asyncio.TaskGroup) -> None:
+        upload: list[Sending] = []
+        room = self._load.batch.whole(self._rng)
+        for sending in sendings:
+            while (early_ms := sending.at_ms - _now_ms()) > 0 and not self._stopped:
+                if upload and _now_ms() - upload[0].at_ms >= self._load.linger_ms:
+                    upload, room = await self._dispatch(upload, under_way)
+                await asyncio.sleep(max(min(early_ms / 1e3, self._load.linger_ms / 1e3), _TICK_S))
+            if self._stopped:
+                break
+            if self._rng.random() < self._load.single_share:
+                await self._dispatch([sending], under_way)
+                continue
+            upload.append(sending)
+            if len(upload) >= room:
+                upload, room = await self._dispatch(upload, under_way)
+        if upload:
+            await self._dispatch(upload, under_way)
+
+    async def _dispatch(self, batch: list[Sending], under_way: asyncio.TaskGroup) -> tuple[list[Sending], int]:
+        """Let *batch* go, and return an empty one with its room. Gives way, so that a late client still listens."""
+        for sending in batch:
+            self._recorder.sending(sending)
+        self._waiting += len(batch)
+        under_way.create_task(self._deliver(batch))
+        await asyncio.sleep(0)
+        while self._waiting >= self._load.waiting_max:
+            await asyncio.sleep(_HOLD_S)
+            self._held_back_s += _HOLD_S
+        return [], self._load.batch.whole(self._rng)
+
+    async def _deliver(self, batch: list[Sending]) -> None:
+        began, single = self._clock(), len(batch) == 1
+        kind = NDJSON if not single and self._rng.random() < self._load.ndjson_share else JSON
+
+        def body(failures: int) -> bytes:
+            now = _now_ms()
+            return joined(
+                [sending.event.body(now, sending.attempt + failures) for sending in batch], kind, single=single
+            )
+
+        def took(seconds: float) -> None:
+            self._recorder.took(self._clock(), seconds)
+
+        try:
+            response = await self._postman.deliver(kind, body, lambda: self._give_up_at, took)
+        except Unanswered:
+            self._recorder.given_up(batch)
+        else:
+            outcomes = outcomes_of(response, kind, single=single, expected=len(batch))
+            if outcomes is None:
+                self._recorder.rejected(batch, response.status)
+            else:
+                self._recorder.answered(batch, outcomes, self._clock(), self._clock() - began)
+        finally:
+            self._waiting -= len(batch)
+
+
+def joined(bodies: list[bytes], kind: str, *, single: bool = False) -> bytes:
+    """Return the request body of some events."""
+    if single:
+        return bodies[0]
+    return b"\n".join(bodies) if kind == NDJSON else b"[" + b",".join(bodies) + b"]"
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1e3)
