@@ -48,6 +48,7 @@ class _Group(Struct):
     version: int = 0
     state: Impression = Unseen()
     events: tuple[ImpressionEvent, ...] = ()
+    made: list[tuple[Ready, ImpressionEvent]] = []
     unmoved: int = 0
 
 
@@ -180,7 +181,10 @@ class Ingest:
 
     def _waits(self, group: _Group, shown: dict[Slot, ImpressionId]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
-        return any(item.slot in shown and shown[item.slot] != item.seen.token.impression for _, item in group.members)
+        for _, item in group.members:
+            if item.slot in shown and shown[item.slot] != item.seen.token.impression:
+                return True
+        return False
 
     def _note(self, group: _Group, shown: dict[Slot, ImpressionId]) -> None:
         first = group.members[0][1]
@@ -191,7 +195,7 @@ class Ingest:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
         events: tuple[ImpressionEvent, ...] = ()
-        group.unmoved = 0
+        group.unmoved, group.made = 0, []
         for at, item in group.members:
             try:
                 new = decide(state, self._command(item))
@@ -202,6 +206,7 @@ class Ingest:
                 answers[at] = self._known(group, item, state)
                 continue
             events += new
+            group.made.append((item, new[-1]))
             answers[at] = _answer(item, new[-1])
             if len(group.members) > 1:
                 state = fold(new, state)
@@ -300,10 +305,9 @@ class Ingest:
         return _refused(item.seen.render.event_id, item.seen.token.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
-        for event in group.events:
+        for item, event in group.made:
             if not isinstance(event, ImpressionDeduped | ImpressionReconciled):
                 continue
-            item = next(item for _, item in group.members if item.seen.render.event_id == event.cause)
             if event.before is None:
                 first = FirstAnswer(event.cause, event.digest, event.after.verdict, event.after.reason)
                 self._recent.remember(item.seen.token.impression, first)
