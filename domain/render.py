@@ -1,7 +1,7 @@
 """What a client sends: one render or one view, as it stands on the wire."""
 
 import operator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -12,6 +12,8 @@ from domain.ids import CauseId
 from domain.vocabulary import OmidType
 
 _TIME_MAX_MS = 1 << 47
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 Millis: TypeAlias = Annotated[int, Meta(ge=0, le=_TIME_MAX_MS)] | Annotated[datetime, Meta(tz=True)]
 """A time on the wire: epoch milliseconds or RFC 3339."""
@@ -88,7 +90,7 @@ def content(render: Render) -> bytes:
 
 def millis(at: int | datetime) -> int:
     """Return a time off the wire in epoch ms."""
-    return at if isinstance(at, int) else int(at.timestamp() * 1_000)
+    return at if isinstance(at, int) else (at - _EPOCH) // _MILLISECOND
 
 
 def _to_millis(render: Render) -> None:

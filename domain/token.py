@@ -87,7 +87,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     try:
         padding = "=" * (-len(payload) % 4)
         token = _DECODER.decode(a2b_base64((payload + padding).encode().translate(_URL_SAFE)))
-    except (msgspec.DecodeError, Base64Error) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
         raise TokenInvalid("the token's impression id is not a UUIDv7")

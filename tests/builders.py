@@ -136,7 +136,7 @@ def a_correction(asked=None, authority=Authority.REVIEW, *, observed_at=MINTED +
     """A correction of the verdict; *asked* None asks for valid."""
     fields = {
         "correction": cause() if id_ is None else id_,
-        "digest": digest(repr((asked, authority, observed_at)).encode()),
+        "digest": digest(repr((asked, authority, observed_at, changes.get("asked_price_micros"))).encode()),
         "kind": CorrectionKind.VERDICT,
         "authority": authority,
         "asked": asked,

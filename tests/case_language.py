@@ -168,7 +168,7 @@ _WORDS: dict[str, dict[str, Callable[[str], Any]]] = {
         "surface": Surface,
         "format": Format,
     },
-    "view": {"id": str, "format": Format, "size": _size, "ratio": float, "visible": _duration, "clicked": _flag},
+    "view": {"id": str, "size": _size, "ratio": float, "visible": _duration, "clicked": _flag},
     "correct": {**_CORRECTION, "to": _reason, "original_out": _flag},
     "reprice": {**_CORRECTION, "to": int},
     "expire": {"id": str},

@@ -107,13 +107,18 @@ class Story:
     def _first(self, step: Step) -> Told:
         name = step.words.get("id", f"step {len(self._steps) + 1}")
         cause = UUID(bytes=name.encode().rjust(16, b"\0"))
-        made = _render(step.words, cause) if step.verb == "render" else _command(step, cause, MINTED + self._now)
+        now = MINTED + self._now
+        is_render = step.verb == "render"
+        made = _render(step.words, cause) if is_render else _command(step, cause, now, self._token.format)
         self._steps[name] = step, made
         return self._happens(step, made)
 
     def _again(self, step: Step) -> Told:
         """The same event arrives once more, later."""
-        first, made = self._steps[step.words["id"]] if "id" in step.words else list(self._steps.values())[-1]
+        name = step.words.get("id", f"step {len(self._steps)}")
+        if name not in self._steps:
+            raise CaseError(f"nothing before is called {name!r}")
+        first, made = self._steps[name]
         now = MINTED + self._now
         match made:
             case Render():
@@ -208,7 +213,7 @@ def _render(words: dict[str, Any], cause: UUID) -> Render:
     )
 
 
-def _command(step: Step, cause: UUID, now: int) -> Command:
+def _command(step: Step, cause: UUID, now: int, fmt: Format) -> Command:
     words = step.words
     common = {"id_": cause, "observed_at": MINTED + words["observed"] if "observed" in words else now}
     match step.verb:
@@ -217,7 +222,7 @@ def _command(step: Step, cause: UUID, now: int) -> Command:
             return a_view(
                 received_at=now,
                 id_=cause,
-                format=words.get("format", Format.DISPLAY),
+                format=fmt,
                 area_px=width * height,
                 visible_ratio=words.get("ratio"),
                 visible_ms=words.get("visible"),

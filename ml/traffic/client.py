@@ -5,7 +5,7 @@ lines; and sends again what was not answered.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from random import Random
 
 from msgspec import Struct
@@ -16,7 +16,6 @@ from ml.traffic.events import Sending
 from ml.traffic.http1 import Connections, Origin
 from ml.traffic.tally import Live, Recorder, Tally, outcomes_of
 
-_TICK_S = 0.005
 _HOLD_S = 0.02
 
 
@@ -81,35 +80,19 @@ class LoadClient:
         )
 
     async def _send_in_time(self, sendings: Iterable[Sending], under_way: asyncio.TaskGroup) -> None:
-        upload: list[Sending] = []
-        room = self._load.batch.whole(self._rng)
-        for sending in sendings:
-            while (early_ms := sending.at_ms - _now_ms()) > 0 and not self._stopped:
-                if upload and _now_ms() - upload[0].at_ms >= self._load.linger_ms:
-                    upload, room = await self._dispatch(upload, under_way)
-                await asyncio.sleep(max(min(early_ms / 1e3, self._load.linger_ms / 1e3), _TICK_S))
+        for due_ms, batch in uploads(sendings, self._load, self._rng):
+            early_s = due_ms / 1e3 - time.time()
+            # also when late: answers have to be listened to
+            await asyncio.sleep(max(early_s, 0))
+            while self._waiting >= self._load.waiting_max:
+                await asyncio.sleep(_HOLD_S)
+                self._held_back_s += _HOLD_S
             if self._stopped:
-                break
-            if self._rng.random() < self._load.single_share:
-                await self._dispatch([sending], under_way)
-                continue
-            upload.append(sending)
-            if len(upload) >= room:
-                upload, room = await self._dispatch(upload, under_way)
-        if upload:
-            await self._dispatch(upload, under_way)
-
-    async def _dispatch(self, batch: list[Sending], under_way: asyncio.TaskGroup) -> tuple[list[Sending], int]:
-        """Let *batch* go, and return an empty one with its room. Gives way, so that a late client still listens."""
-        for sending in batch:
-            self._recorder.sending(sending)
-        self._waiting += len(batch)
-        under_way.create_task(self._deliver(batch))
-        await asyncio.sleep(0)
-        while self._waiting >= self._load.waiting_max:
-            await asyncio.sleep(_HOLD_S)
-            self._held_back_s += _HOLD_S
-        return [], self._load.batch.whole(self._rng)
+                return
+            for sending in batch:
+                self._recorder.sending(sending)
+            self._waiting += len(batch)
+            under_way.create_task(self._deliver(batch))
 
     async def _deliver(self, batch: list[Sending]) -> None:
         began, single = self._clock(), len(batch) == 1
@@ -136,6 +119,25 @@ class LoadClient:
                 self._recorder.answered(batch, outcomes, self._clock(), self._clock() - began)
         finally:
             self._waiting -= len(batch)
+
+
+def uploads(sendings: Iterable[Sending], load: Load, rng: Random) -> Iterator[tuple[int, list[Sending]]]:
+    """Yield what goes in one request, and when it leaves (epoch ms): once it is full, or has lingered."""
+    upload: list[Sending] = []
+    room = load.batch.whole(rng)
+    for sending in sendings:
+        if upload and sending.at_ms > upload[0].at_ms + load.linger_ms:
+            yield upload[0].at_ms + load.linger_ms, upload
+            upload = []
+        if rng.random() < load.single_share:
+            yield sending.at_ms, [sending]
+            continue
+        upload.append(sending)
+        if len(upload) >= room:
+            yield sending.at_ms, upload
+            upload, room = [], load.batch.whole(rng)
+    if upload:
+        yield upload[-1].at_ms, upload
 
 
 def joined(bodies: list[bytes], kind: str, *, single: bool = False) -> bytes:
