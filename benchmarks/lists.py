@@ -7,6 +7,7 @@ from collections.abc import Callable
 import crawleruseragents
 from fake_useragent.utils import load
 
+from domain.vocabulary import AgentClass
 from ml.lists.agents import AGENT_CHARS_MAX, AgentLists
 from ml.lists.networks import NetworkLists, cloud_cidrs
 
@@ -26,6 +27,9 @@ def main() -> None:
         "agents": {
             "version": agents.version,
             "build_ms": agents_build_ms,
+            "bots_found": sum(agents.classify(text) is not AgentClass.BROWSER for text in bots) / len(bots),
+            "browsers_taken_for_bots": sum(agents.classify(text) is not AgentClass.BROWSER for text in browsers)
+            / len(browsers),
             "browser_uncached_ns": _per_call_ns(AgentLists().classify, browsers),
             "bot_uncached_ns": _per_call_ns(AgentLists().classify, bots),
             "hostile_uncached_ns": _per_call_ns(AgentLists().classify, [text[:AGENT_CHARS_MAX] for text in hostile]),

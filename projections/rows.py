@@ -109,26 +109,25 @@ class _Standing(Struct, gc=False):
     reserved_micros: int = 0
 
 
-class _Deduped(Struct, tag_field="type", tag="ImpressionDeduped", gc=False):
+class _Mover(Struct, gc=False):
+    """What moves an impression from where it stood (None: nowhere yet) to where it stands."""
+
     cut: _Cut
     after: _Standing
     decided_at: int
     before: _Standing | None = None
+
+
+class _Deduped(_Mover, tag_field="type", tag="ImpressionDeduped", gc=False):
     renders: int = 1
 
 
-class _Viewed(Struct, tag_field="type", tag="ImpressionViewed", gc=False):
-    cut: _Cut
-    before: _Standing
-    after: _Standing
-    decided_at: int
+class _Viewed(_Mover, tag_field="type", tag="ImpressionViewed", gc=False):
+    pass
 
 
-class _Reconciled(Struct, tag_field="type", tag="ImpressionReconciled", gc=False):
-    cut: _Cut
-    before: _Standing
-    after: _Standing
-    decided_at: int
+class _Reconciled(_Mover, tag_field="type", tag="ImpressionReconciled", gc=False):
+    pass
 
 
 class _Rendered(Struct, tag_field="type", tag="ImpressionRendered", gc=False):
@@ -147,7 +146,9 @@ _Head: TypeAlias = tuple[int, int, StreamId, str]
 """What starts a fact: position, ordinal, impression, kind."""
 _Event: TypeAlias = _Rendered | _Scored | _Labelled | _Deduped | _Viewed | _Reconciled
 
-_DECODER = msgspec.json.Decoder(list[int | _Event])
+_KINDS: dict[type[_Mover], str] = {_Deduped: "deduped", _Viewed: "viewed", _Reconciled: "reconciled"}
+
+_decode = msgspec.json.Decoder(list[int | _Event]).decode
 _PREFIX = f"[{SCHEMA_VERSION},".encode()
 _GROSS = {"", *(cls.value for cls in GROSS_CLASSES)}
 _SPELLED_MAX = 4_096
@@ -171,21 +172,17 @@ def rows(commit: Commit) -> list[Fact]:
     if not data.startswith(_PREFIX):
         data = encode(decode(data))
     try:
-        events = _DECODER.decode(data)
+        events = _decode(data)
     except msgspec.DecodeError as error:
         raise UnreadableCommit(f"cannot read the events at position {commit.position}: {error}") from error
     facts: list[Fact] = []
     for index, event in enumerate(events, -_VERSION_ITEMS):
-        if isinstance(event, _Deduped):
-            head = (commit.position, index, commit.stream, "deduped")
+        if isinstance(event, _Mover):
+            head = (commit.position, index, commit.stream, _KINDS[type(event)])
             if event.before is None:
                 facts.append(_fact(head, 1, event, event.after))
             else:
-                facts += _move(head, event, event.before) or [_repeats(head, event)]
-        elif isinstance(event, _Viewed):
-            facts += _move((commit.position, index, commit.stream, "viewed"), event, event.before)
-        elif isinstance(event, _Reconciled):
-            facts += _move((commit.position, index, commit.stream, "reconciled"), event, event.before)
+                facts += _move(head, event, event.before) or _repeats(head, event)
     return facts
 
 
@@ -223,15 +220,18 @@ def spell(viewability: dict[str, str]) -> str:
     return f" {' '.join(words)} "
 
 
-def _move(head: _Head, event: _Deduped | _Viewed | _Reconciled, before: _Standing) -> list[Fact]:
+def _move(head: _Head, event: _Mover, before: _Standing) -> list[Fact]:
     """Minus where the impression stood, plus where it stands; nothing if that is the same."""
     if _known(before) == _known(event.after):
         return []
     return [_fact(head, -1, event, before), _fact(head, 1, event, event.after)]
 
 
-def _repeats(head: _Head, event: _Deduped) -> Fact:
-    return _fact(head, 0, event, event.after)._replace(duplicate_renders=event.renders)
+def _repeats(head: _Head, event: _Mover) -> list[Fact]:
+    """A decision that moves nothing is evidence of repeats; a refused correction is nothing."""
+    if not isinstance(event, _Deduped):
+        return []
+    return [_fact(head, 0, event, event.after)._replace(duplicate_renders=event.renders)]
 
 
 def _known(standing: _Standing) -> tuple[Any, ...]:
@@ -239,7 +239,7 @@ def _known(standing: _Standing) -> tuple[Any, ...]:
     return standing.verdict, standing.reason, standing.expired, money, _spell_raw(standing.viewability)
 
 
-def _fact(head: _Head, sign: int, event: _Deduped | _Viewed | _Reconciled, standing: _Standing) -> Fact:
+def _fact(head: _Head, sign: int, event: _Mover, standing: _Standing) -> Fact:
     cls = standing.reason_class
     fields = (
         *head,

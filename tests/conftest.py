@@ -7,6 +7,9 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from service.embedded_postgres import PostgresServer
+from service.migrate import migrate_postgres
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -17,8 +20,6 @@ def postgres_server(tmp_path_factory) -> Iterator[str]:
     if named:
         yield named
         return
-    from service.embedded_postgres import PostgresServer
-
     server = PostgresServer(tmp_path_factory.mktemp("postgres"))
     server.start()
     yield server.url
@@ -28,8 +29,6 @@ def postgres_server(tmp_path_factory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def template_database(postgres_server) -> str:
     """Name of a migrated database that each test's own is copied from."""
-    from service.migrate import migrate_postgres
-
     name = f"template_{uuid4().hex}"
     url = _make_database(postgres_server, name)
     migrate_postgres(url)

@@ -54,7 +54,10 @@ FOUND_LATER = [
 causes = st.sampled_from([cause(number) for number in range(1, 13)])
 """Few, so that ids meet again with the same content and with another."""
 moments = st.sampled_from(
-    [MINTED + since for since in (1, SECOND, 2 * SECOND, HOUR, DAY, DAY + SECOND, DAY + 2 * SECOND, 3 * DAY, 6 * DAY)]
+    [
+        MINTED + since
+        for since in (*[1, SECOND, 2 * SECOND, HOUR] * 3, DAY, DAY + SECOND, DAY + 2 * SECOND, 3 * DAY, 6 * DAY)
+    ]
 )
 measures = st.sampled_from(
     [
@@ -64,20 +67,27 @@ measures = st.sampled_from(
         for clicked in (False, True)
     ]
 )
-claims = st.sampled_from(
-    [
-        {"on_screen_at": on_screen_at, "omid_type": omid_type, "client_at": client_at, "width": width, flag: True}
-        for on_screen_at in (None, MINTED)
-        for omid_type in (None, *OmidType)
-        for client_at in (None, MINTED + HOUR, MINTED - HOUR)
-        for width in (None, 1, 300, 970)
-        for flag in ("prefetched", "background", "auto_refresh")
-    ]
-)
+_USUAL = [
+    *[{"on_screen_at": MINTED, "omid_type": OmidType.BEGIN_TO_RENDER}] * 3,
+    {"on_screen_at": None, "prefetched": True},
+    {"on_screen_at": None, "omid_type": OmidType.LOADED},
+    {"on_screen_at": None, "omid_type": OmidType.UNSPECIFIED},
+]
+_UNUSUAL = [
+    {"on_screen_at": on_screen_at, "omid_type": omid_type, "client_at": client_at, "width": width, flag: True}
+    for on_screen_at in (None, MINTED)
+    for omid_type in (None, *OmidType)
+    for client_at in (None, MINTED + HOUR, MINTED - HOUR)
+    for width in (None, 1, 300, 970)
+    for flag in ("prefetched", "background", "auto_refresh")
+]
+claims = st.sampled_from(_USUAL * 300 + _UNUSUAL)
 origins = st.sampled_from(
-    [(AgentClass.BROWSER, NetworkClass.EYEBALL)] * 12 + [(agent, net) for agent in AgentClass for net in NetworkClass]
+    [(AgentClass.BROWSER, NetworkClass.EYEBALL)] * 60 + [(agent, net) for agent in AgentClass for net in NetworkClass]
 )
-found_later = st.sampled_from([()] * 9 + [(reason,) for reason in FOUND_LATER] + [(Reason.DOUBLE_FIRE, Reason.STACKED)])
+found_later = st.sampled_from(
+    [()] * 40 + [(reason,) for reason in FOUND_LATER] + [(Reason.DOUBLE_FIRE, Reason.STACKED)]
+)
 tokens = st.sampled_from(
     [
         a_token(surface=surface, format=fmt, billing_event=billing, price_micros=price, flight_end=MINTED + flight)
@@ -141,16 +151,19 @@ def corrections(ids=causes):
     )
 
 
-wild_corrections = st.builds(
-    a_correction,
-    asked_reasons,
-    st.sampled_from(Authority),
-    id_=causes,
-    observed_at=moments,
-    kind=st.sampled_from(CorrectionKind),
-    asked_price_micros=st.none() | st.sampled_from([-1, 0, PRICE]),
-)
-"""Corrections whose parts need not fit each other."""
+def wild_corrections(ids=causes):
+    """Corrections whose parts need not fit each other."""
+    return st.builds(
+        a_correction,
+        asked_reasons,
+        st.sampled_from(Authority),
+        id_=ids,
+        observed_at=moments,
+        kind=st.sampled_from(CorrectionKind),
+        asked_price_micros=st.none() | st.sampled_from([-1, 0, PRICE]),
+    )
+
+
 labels = st.builds(
     a_label,
     st.sampled_from(LabelSource),
@@ -162,21 +175,20 @@ labels = st.builds(
 
 
 def commands(token: Token):
-    return st.one_of(renders(token), renders(token), views(token), corrections(), wild_corrections, labels)
+    return st.one_of(renders(token), renders(token), views(token), corrections(), wild_corrections(), labels)
 
 
 @st.composite
-def histories(draw, max_size=10):
-    """Commands about one impression."""
-    token = draw(tokens)
-    return draw(st.lists(commands(token), min_size=1, max_size=max_size))
-
-
-@st.composite
-def decided_histories(draw, max_size=6):
+def decided_histories(draw, max_size=10):
     """Commands about one impression, a render first."""
     token = draw(tokens)
-    return [draw(renders(token)), *draw(st.lists(commands(token), max_size=max_size))]
+    return [draw(renders(token)), *draw(st.lists(commands(token), max_size=max_size - 1))]
+
+
+def histories(max_size=10):
+    """Commands about one impression; some come before any render."""
+    of_any_order = tokens.flatmap(lambda token: st.lists(commands(token), max_size=max_size))
+    return st.one_of(decided_histories(max_size), decided_histories(max_size), of_any_order)
 
 
 populations = st.lists(histories(max_size=5), min_size=1, max_size=6)

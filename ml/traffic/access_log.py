@@ -6,7 +6,9 @@ What does not parse is counted, never fatal: logs of real servers hold binary ju
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -81,7 +83,7 @@ def read_access_log(path: Path) -> Iterator[Line]:
     Yield one `Line` per line of *path*, in order; memory does not grow with the file.
 
     Raises:
-        OSError: the file cannot be read, or is gzip that ends or breaks in the middle (`EOFError`, `BadGzipFile`).
+        OSError: the file cannot be read, or is gzip that ends or breaks in the middle.
     """
     with _open(path) as file:
         while line := file.readline(LINE_BYTES_MAX + 1):
@@ -132,11 +134,16 @@ def referrer_parts(referrer: str | None) -> tuple[str, str]:
     return (host, parts.path) if parts.scheme in {"http", "https"} else ("", "")
 
 
-def _open(path: Path) -> IO[bytes]:
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
     """Open *path*, gzipped or not, as its first bytes say."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return cast("IO[bytes]", gzip.open(path)) if zipped else path.open("rb")
+    try:
+        with cast("IO[bytes]", gzip.open(path)) if zipped else path.open("rb") as file:
+            yield file
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path}: the gzip ends or breaks in the middle") from error
 
 
 def _skip_rest(line: bytes, file: IO[bytes]) -> None:

@@ -4,6 +4,7 @@ cloud providers' own lists. No address of a person is in a cloud range, except t
 """
 
 import socket
+from functools import cache
 from random import Random
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def space_of(cidr: str) -> Space:
 
 
 class Addresses:
-    """Draws addresses as text; building it reads the clouds' lists, 0.2 s."""
+    """Draws addresses as text; building the first of a process reads the clouds' lists, 0.3 s."""
 
     def __init__(self, rng: Random) -> None:
         self._homes = _by_country(HOMES)
@@ -111,9 +112,7 @@ class Addresses:
             for country, spaces in _by_country(CARRIERS).items()
         }
         self._relays = [space_of(cidr) for cidr in RELAYS]
-        self._clouds = [
-            space for space in map(space_of, _rentable()) if not any(_overlap(space, relay) for relay in self._relays)
-        ]
+        self._clouds = _rentable()
 
     def home(self, country: str, rng: Random) -> str:
         """Return an address of a household or an office."""
@@ -140,11 +139,12 @@ def _by_country(table: tuple[Access, ...]) -> dict[str, list[Space]]:
     return spaces
 
 
-def _rentable() -> list[str]:
+@cache
+def _rentable() -> list[Space]:
     """The clouds' IPv4 ranges that are large enough to be rented out; smaller ones are endpoints of services."""
-    return sorted(
-        {cidr for cidr in cloud_cidrs() if ":" not in cidr and int(cidr.partition("/")[2]) <= _RENTED_PREFIX_MAX}
-    )
+    cidrs = sorted({cidr for cidr in cloud_cidrs() if ":" not in cidr})
+    spaces = [space_of(cidr) for cidr in cidrs if int(cidr.partition("/")[2]) <= _RENTED_PREFIX_MAX]
+    return [space for space in spaces if not any(_overlap(space, relay) for relay in map(space_of, RELAYS))]
 
 
 def _overlap(one: Space, other: Space) -> bool:

@@ -29,8 +29,8 @@ class Deed(NamedTuple):
 
 def plain(shot: Shot) -> None:
     rng = shot.rng
-    ad = shot.ad()
     upload_ms = habits.UPLOAD_AFTER_MS.whole(rng)
+    ad = shot.ad(habits.SERVED_BEFORE_MS.whole(rng) + upload_ms)
     shown = shot.render(ad, shot.now - upload_ms)
     if rng.random() < shot.slot.campaign.habits.views_early:
         early_ms = habits.VIEW_EARLY_MS.whole(rng)

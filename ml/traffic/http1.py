@@ -77,6 +77,8 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._fail(f"the answer is not HTTP: {error}")
             self.close()
+        if self.answer is not None and self.answer.done():
+            self._parser = None
 
     async def ask(self, request: bytes) -> Response:
         """
@@ -97,6 +99,10 @@ class _Connection(asyncio.Protocol):
         self.usable = False
         if self.transport is not None:
             self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A second message belongs to no request, and what follows on it cannot be told apart from answers."""
+        self.usable = self.usable and self.answer is not None and not self.answer.done()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if len(self._headers) < HEADERS_MAX:
@@ -162,6 +168,8 @@ class Connections:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+        # sockets close in the loop's next round, and there may be none
+        await asyncio.sleep(0)
 
     async def _connect(self) -> _Connection:
         while self._idle:
@@ -172,8 +180,9 @@ class Connections:
         return made
 
     def _give_back(self, connection: _Connection) -> None:
-        """A connection that still owes an answer would give it to the next request."""
-        if connection.usable and connection.answer is not None and connection.answer.done():
+        """A connection that still owes an answer (its future was cancelled) would give it to the next request."""
+        answer = connection.answer
+        if connection.usable and answer is not None and answer.done() and not answer.cancelled():
             self._idle.append(connection)
         else:
             connection.close()

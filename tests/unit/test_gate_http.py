@@ -230,7 +230,7 @@ def test_renders_that_wait_too_long_are_refused_before_they_are_read():
         await going.wait()
         second = asyncio.create_task(post(http, clients.render()))
         async with asyncio.timeout(5):
-            while not http.batcher._queue:
+            while not http.batcher._queue:  # noqa: ASYNC110 (the batcher tells nobody that something waits)
                 await asyncio.sleep(0)
         is_problem(await post(http, b"not even read"), 503)
         released.set()

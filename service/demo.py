@@ -1,0 +1,160 @@
+"""
+`impledger demo`: the main job on this machine, and whether the books are right afterwards.
+
+Starts everything, drives generated traffic over HTTP as clients would, shows what happens, waits until the desk has
+shown everything, and recomputes I1-I4 from ledger and ClickHouse.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from ml.traffic.client import LoadClient
+from ml.traffic.events import TruthFile
+from ml.traffic.generator import Plan, Traffic
+from ml.traffic.shot import Minter
+from ml.traffic.tally import Live, Tally
+from service.books import Books, check_books
+from service.gate import now_ms
+from service.keyfiles import Keys, load_or_make_keys
+from service.reader import Desk
+from service.settings import Settings
+from service.stage import machine, stage, watch_over
+from service.supervisor import Supervisor
+
+SAMPLE_S = 0.2
+SHOW_S = 0.5
+LEAD_MS = 200
+
+
+class DemoReport(Struct, frozen=True, kw_only=True):
+    """What happened. Latencies are of requests, at the client; `lag_p99_s` is the age of what the desk shows."""
+
+    renders: int
+    views: int
+    accepted: int
+    seconds: float
+    decisions_per_s: float
+    statuses: dict[str, int]
+    verdicts: dict[str, int]
+    reasons: dict[str, int]
+    gross: int
+    net: int
+    givt: int
+    sivt: int
+    undecided: int
+    billable_micros: dict[str, int]
+    p50_ms: float
+    p99_ms: float
+    within_50_ms: float
+    lag_p99_s: float
+    resends: int
+    unanswered: int
+    disagreements: int
+    invariants: dict[str, bool]
+    problems: list[str]
+    data_dir: str
+    machine: dict[str, object]
+
+    @property
+    def holds(self) -> bool:
+        return all(self.invariants.values())
+
+
+Show = Callable[[Live, float], None]
+"""Shows a moment of the run and the desk's lag in seconds."""
+
+
+def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callable[[str], None]) -> DemoReport:
+    """
+    Run the demo and return its report; *tell* hears what is done at the moment.
+
+    Raises:
+        LauncherError: the machine is not fit for it; the text says why.
+    """
+    tell("starting PostgreSQL, Valkey, gate and desk")
+    with stage(settings, keep=keep) as (staged, supervisor):
+        return asyncio.run(_demo(staged, supervisor, plan, show, tell))
+
+
+async def _demo(
+    settings: Settings, supervisor: Supervisor, plan: Plan, show: Show, tell: Callable[[str], None]
+) -> DemoReport:
+    keys = load_or_make_keys(settings.data_dir)
+    watch = asyncio.create_task(watch_over(supervisor))
+    try:
+        tell(f"driving {plan.seconds:g} s of traffic at {plan.rate:g} events/s (seed {plan.seed})")
+        async with Desk(settings, keys) as desk:
+            tally, lags = await drive(settings, keys, plan, desk, show)
+            tell("waiting until the desk has shown everything, then checking the books")
+            books = await check_books(settings, keys, tally)
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+    return _report(settings, tally, books, lags)
+
+
+async def drive(
+    settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Show
+) -> tuple[Tally, list[float]]:
+    """Send the traffic of *plan*; return the tally and samples of the desk's lag in seconds."""
+    minter = Minter(keys.mint_with, keys.token_keys()[keys.mint_with], keys.shard, settings.region)
+    with TruthFile(settings.data_dir / "truth.jsonl") as truth:
+        traffic = Traffic(plan, minter, truth)
+        client = LoadClient(f"http://{settings.host}:{settings.gate_port}", keys.operator, seed=plan.seed)
+        lags: list[float] = []
+        sampling = asyncio.create_task(_sample(desk, client, lags, show))
+        tally = await client.run(traffic.sendings(now_ms() + LEAD_MS))
+        sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await sampling
+    return tally, lags
+
+
+async def _sample(desk: Desk, client: LoadClient, lags: list[float], show: Show) -> None:
+    shown_at = 0.0
+    clock = asyncio.get_running_loop().time
+    while True:
+        known = await desk.known()
+        if known is not None:
+            lags.append(known.lag_s)
+        if clock() - shown_at >= SHOW_S:
+            shown_at = clock()
+            show(client.live(), lags[-1] if lags else 0.0)
+        await asyncio.sleep(SAMPLE_S)
+
+
+def _report(settings: Settings, tally: Tally, books: Books, lags: list[float]) -> DemoReport:
+    lags.sort()
+    decided = sum(row.events for row in tally.rows if row.answer.status == "decided")
+    return DemoReport(
+        renders=tally.renders,
+        views=tally.views,
+        accepted=tally.answered,
+        seconds=round(tally.seconds, 2),
+        decisions_per_s=round(decided / tally.seconds, 1),
+        statuses=tally.by_status(),
+        verdicts=tally.by_verdict(),
+        reasons=tally.by_reason(),
+        gross=books.gross,
+        net=books.net,
+        givt=books.givt,
+        sivt=books.sivt,
+        undecided=books.undecided,
+        billable_micros=books.billable_micros,
+        p50_ms=round(tally.p50_ms, 2),
+        p99_ms=round(tally.p99_ms, 2),
+        within_50_ms=round(tally.within_budget, 5),
+        lag_p99_s=round(lags[int(len(lags) * 0.99)], 3) if lags else 0.0,
+        resends=tally.resends,
+        unanswered=tally.unanswered,
+        disagreements=tally.disagreements,
+        invariants=books.invariants,
+        problems=books.problems,
+        data_dir=str(Path(settings.data_dir)),
+        machine=machine(),
+    )
