@@ -20,7 +20,12 @@ _expected = operator.attrgetter(*_EXPECTED)
 
 
 class Observation(Struct, frozen=True, kw_only=True, gc=False):
-    """All that is known of one render when it is screened. Times are epoch ms; person keys are pseudonyms."""
+    """
+    All that is known of one render when it is screened. Times are epoch ms; person keys are pseudonyms.
+
+    `shown`: something says that the ad was on the screen, not only rendered. `begun`: the evidence that the count point
+    asks for is there.
+    """
 
     render: Render
     token: Token
@@ -30,33 +35,15 @@ class Observation(Struct, frozen=True, kw_only=True, gc=False):
     event_at: int
     skew_ms: int
     point: CountPoint
+    shown: bool
+    begun: bool
+    area_px: int | None
     user: str = ""
     device: str = ""
     network: str = ""
     agent_class: AgentClass = AgentClass.BROWSER
     network_class: NetworkClass = NetworkClass.EYEBALL
     data_set: DataSet = DataSet.LIVE
-
-    @property
-    def shown(self) -> bool:
-        """Whether something says that the ad was on the screen, not only rendered."""
-        return self.render.on_screen_at is not None or self.render.omid_type in _SHOWN
-
-    @property
-    def begun(self) -> bool:
-        """Whether the evidence that the count point asks for is there."""
-        match self.point.evidence:
-            case Evidence.ON_SCREEN_AT:
-                return self.render.on_screen_at is not None
-            case Evidence.OMID:
-                return self.render.omid_type in BEGUN
-            case _:
-                return True
-
-    @property
-    def area_px(self) -> int | None:
-        width, height = self.render.width, self.render.height
-        return None if width is None or height is None else width * height
 
 
 class Clocks(NamedTuple):
@@ -205,6 +192,8 @@ def observe(  # noqa: PLR0913 (what is known of a render is this much)
     served_at = minted_at(token.impression)
     event_at, skew_ms = read_clocks(render, served_at, received_at)
     user, device, network = person
+    width, height = render.width, render.height
+    point = pack.count_point_of(token.surface, token.format)
     return Observation(
         render=render,
         token=token,
@@ -213,7 +202,10 @@ def observe(  # noqa: PLR0913 (what is known of a render is this much)
         received_at=received_at,
         event_at=event_at,
         skew_ms=skew_ms,
-        point=pack.count_point_of(token.surface, token.format),
+        point=point,
+        shown=render.on_screen_at is not None or render.omid_type in _SHOWN,
+        begun=_begun(render, point),
+        area_px=None if width is None or height is None else width * height,
         user=user,
         device=device,
         network=network,
@@ -228,6 +220,12 @@ def _missing(render: Render) -> tuple[str, ...]:
     return (
         tuple([name for name, value in zip(_EXPECTED, values, strict=True) if value is None]) if None in values else ()
     )
+
+
+def _begun(render: Render, point: CountPoint) -> bool:
+    if point.evidence is Evidence.ON_SCREEN_AT:
+        return render.on_screen_at is not None
+    return point.evidence is not Evidence.OMID or render.omid_type in BEGUN
 
 
 def _unproven(o: Observation) -> bool:

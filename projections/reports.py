@@ -53,10 +53,10 @@ class Report(Struct, frozen=True, kw_only=True):
     rows_max: int = ROWS_DEFAULT
 
 
-class Statement(Struct, frozen=True):
+class Sql(Struct, frozen=True):
     """SQL with its bound values; `columns` are the names of what it returns, in order."""
 
-    sql: str
+    text: str
     parameters: dict[str, Any]
     columns: tuple[str, ...]
 
@@ -85,32 +85,32 @@ def check(report: Report) -> Report:
     return replace(report, filters={**report.filters, Dimension.DATA_SET: (DataSet.LIVE.value,)})
 
 
-def statement(report: Report, generation: int) -> Statement:
+def sql_of(report: Report, generation: int) -> Sql:
     """Return the SQL of a checked *report* on the tables of *generation*; one row more than asked tells of a cut."""
     hourly = _is_hourly(report)
     at = "hour" if hourly else "event_at"
-    keys = [] if report.granularity is Granularity.NONE else [f"{_TIME[report.granularity]}({at}) AS time"]
-    keys += [f"toString({dimension.value}) AS {dimension.value}_" for dimension in report.dimensions]
-    names = [key.rpartition(" AS ")[2] for key in keys]
-    parameters = _parameters(report)
-    conditions = [
-        f"{at} >= fromUnixTimestamp64Milli({{since:Int64}})",
-        f"{at} < fromUnixTimestamp64Milli({{until:Int64}})",
-    ]
-    conditions += [
-        f"toString({dimension.value}) IN {{in_{dimension.value}:Array(String)}}" for dimension in report.filters
-    ]
-    if report.position is not None:
-        conditions.append("position <= {position:UInt64}")
+    keys = {dimension.value: dimension.value for dimension in report.dimensions}
+    if report.granularity is not Granularity.NONE:
+        keys = {"time": f"toInt64(toUnixTimestamp({_TIME[report.granularity]}({at}))) * 1000 AS time", **keys}
     metrics = dict(item for metric in report.metrics for item in _metric(metric, report.packs))
-    selected = keys + [f"{sql} AS m{number}" for number, sql in enumerate(metrics.values())]
-    group = f"GROUP BY {', '.join(names)} ORDER BY {', '.join(names)}" if names else ""
+    selected = [*keys.values(), *(f"{sql} AS metric_{number}" for number, sql in enumerate(metrics.values()))]
+    group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else ""
     table = f"{'report_hour' if hourly else 'facts'}_{generation:d}"
-    sql = (
+    text = (
         f"SELECT {', '.join(selected)} FROM {table} "  # noqa: S608 (names of closed lists; values are bound)
-        f"WHERE {' AND '.join(conditions)} {group} LIMIT {report.rows_max + 1:d}"
+        f"WHERE {' AND '.join(_conditions(report, at))} {group} LIMIT {report.rows_max + 1:d}"
     )
-    return Statement(sql, parameters, (*(name.removesuffix("_") for name in names), *metrics))
+    return Sql(text, _parameters(report), (*keys, *metrics))
+
+
+def _conditions(report: Report, at: str) -> list[str]:
+    found = [f"{at} >= fromUnixTimestamp64Milli({{since:Int64}})", f"{at} < fromUnixTimestamp64Milli({{until:Int64}})"]
+    for dimension in report.filters:
+        column = f"toString({dimension.value})" if dimension in VALUES else dimension.value
+        found.append(f"{column} IN {{in_{dimension.value}:Array(String)}}")
+    if report.position is not None:
+        found.append("position <= {position:UInt64}")
+    return found
 
 
 def _is_hourly(report: Report) -> bool:

@@ -1,5 +1,7 @@
 """Hypothesis strategies: whatever may happen to impressions, in any order, as often as it likes."""
 
+from functools import cache
+
 from builders import (
     DAY,
     HOUR,
@@ -100,6 +102,7 @@ tokens = st.sampled_from(
 )
 
 
+@cache
 def renders(token: Token):
     """Renders that the gate lets through to the rules: nothing of class request holds against them."""
     others = [token, token, token, replace(token, creative="other")]
@@ -127,6 +130,7 @@ def _admit(*, event_id, claimed, seen, origin, **rest):
     return command
 
 
+@cache
 def views(token: Token):
     return st.builds(
         lambda id_, at, seen: a_view(
@@ -141,6 +145,7 @@ def views(token: Token):
 asked_reasons = st.none() | st.sampled_from(Reason)
 
 
+@cache
 def corrections(ids=causes):
     """Corrections by every authority, also to what no rule allows."""
     common = {"id_": ids, "observed_at": moments}
@@ -151,6 +156,7 @@ def corrections(ids=causes):
     )
 
 
+@cache
 def wild_corrections(ids=causes):
     """Corrections whose parts need not fit each other."""
     return st.builds(
@@ -174,21 +180,32 @@ labels = st.builds(
 )
 
 
+@cache
 def commands(token: Token):
     return st.one_of(renders(token), renders(token), views(token), corrections(), wild_corrections(), labels)
 
 
-@st.composite
-def decided_histories(draw, max_size=10):
+@cache
+def decided_histories(max_size=10):
     """Commands about one impression, a render first."""
-    token = draw(tokens)
-    return [draw(renders(token)), *draw(st.lists(commands(token), max_size=max_size - 1))]
+    return tokens.flatmap(lambda token: _render_first(token, max_size))
 
 
+@cache
 def histories(max_size=10):
     """Commands about one impression; some come before any render."""
-    of_any_order = tokens.flatmap(lambda token: st.lists(commands(token), max_size=max_size))
+    of_any_order = tokens.flatmap(lambda token: _anything(token, max_size))
     return st.one_of(decided_histories(max_size), decided_histories(max_size), of_any_order)
+
+
+@cache
+def _anything(token, max_size):
+    return st.lists(commands(token), max_size=max_size)
+
+
+@cache
+def _render_first(token, max_size):
+    return st.builds(lambda first, rest: [first, *rest], renders(token), _anything(token, max_size - 1))
 
 
 populations = st.lists(histories(max_size=5), min_size=1, max_size=6)

@@ -17,6 +17,8 @@ from ml.traffic.http1 import Connections, Origin
 from ml.traffic.tally import Live, Recorder, Tally, outcomes_of
 
 _HOLD_S = 0.02
+_ATTEMPT_MAX = 1_000
+"""What a render may say of its attempts."""
 
 
 class Load(Struct, frozen=True, kw_only=True):
@@ -84,7 +86,7 @@ class LoadClient:
             early_s = due_ms / 1e3 - time.time()
             # also when late: answers have to be listened to
             await asyncio.sleep(max(early_s, 0))
-            while self._waiting >= self._load.waiting_max:
+            while self._waiting >= self._load.waiting_max and not self._stopped:
                 await asyncio.sleep(_HOLD_S)
                 self._held_back_s += _HOLD_S
             if self._stopped:
@@ -100,9 +102,9 @@ class LoadClient:
 
         def body(failures: int) -> bytes:
             now = _now_ms()
-            return joined(
-                [sending.event.body(now, sending.attempt + failures) for sending in batch], kind, single=single
-            )
+            attempts = [min(sending.attempt + failures, _ATTEMPT_MAX) for sending in batch]
+            bodies = [sending.event.body(now, attempt) for sending, attempt in zip(batch, attempts, strict=True)]
+            return joined(bodies, kind, single=single)
 
         def took(seconds: float) -> None:
             self._recorder.took(self._clock(), seconds)

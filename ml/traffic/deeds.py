@@ -73,11 +73,12 @@ def conflict(shot: Shot) -> None:
 
 
 def reused_id(shot: Shot) -> None:
-    """A broken client gives two events one id."""
-    first = shot.render(shot.ad(), shot.now)
+    """A broken client gives two events about one ad one id."""
+    ad = shot.ad()
+    first = shot.render(ad, shot.now)
     if shot.send(first):
         after_ms = habits.RETRY_AFTER_MS.whole(shot.rng)
-        shot.send(shot.render(shot.ad(), shot.now, event_id=first.event_id), after_ms, shows=False)
+        shot.send(shot.render(ad, shot.now, event_id=first.event_id), after_ms, shows=False)
 
 
 def double_fire(shot: Shot) -> None:

@@ -111,7 +111,7 @@ class Market:
         surfaces = Weighted(SURFACES.items())
         made = [_campaign(rng, number, _surface(number, surfaces, rng), shares) for number in range(campaigns)]
         self.campaigns = {surface: _by_budget([c for c in made if c.surface is surface], rng) for surface in SURFACES}
-        self.placements = {surface: _placements(surface, rng) for surface in SURFACES}
+        self.visited = {surface: _visited(surface, rng) for surface in SURFACES}
         self.surfaces = surfaces
         self.sdks = {surface: Weighted((sdk, sdk.weight) for sdk in sdks) for surface, sdks in SDKS.items()}
 
@@ -154,16 +154,23 @@ def _duration_ms(fmt: Format, rng: Random) -> int | None:
     return habits.VIDEO_MS.whole(rng) if fmt is Format.VIDEO else None
 
 
-def _placements(surface: Surface, rng: Random) -> list[Placement]:
+def _visited(surface: Surface, rng: Random) -> list[list[Placement]]:
+    """What one visit to *surface* can come across: the positions of a feed, or the slots of one publisher's app."""
     if surface is not Surface.AUDIENCE_NETWORK:
         publisher = "facebook" if surface is Surface.FEED else "instagram"
-        return [Placement(f"{surface.value}-{n}", publisher, surface) for n in range(POSITIONS)]
-    placements = []
-    for number in range(PUBLISHERS):
-        for slot in range(1 + number % 3):
-            hidden = rng.random() < HIDDEN_PLACEMENTS
-            banner = pick(HIDDEN if hidden else BANNERS, rng)
-            auto_refresh = rng.random() < AUTO_REFRESHED
-            placement = Placement(f"app-{number:02}-{slot}", f"app-{number:02}", surface, banner, hidden, auto_refresh)
-            placements.append(placement)
-    return placements
+        return [[Placement(f"{surface.value}-{n}", publisher, surface) for n in range(POSITIONS)]]
+    return [
+        [_app_slot(f"app-{number:02}", slot, rng) for slot in range(1 + number % 3)] for number in range(PUBLISHERS)
+    ]
+
+
+def _app_slot(publisher: str, slot: int, rng: Random) -> Placement:
+    hidden = rng.random() < HIDDEN_PLACEMENTS
+    return Placement(
+        f"{publisher}-{slot}",
+        publisher,
+        Surface.AUDIENCE_NETWORK,
+        banner=pick(HIDDEN if hidden else BANNERS, rng),
+        hidden=hidden,
+        auto_refresh=rng.random() < AUTO_REFRESHED,
+    )

@@ -49,6 +49,7 @@ class Session(Struct, kw_only=True):
 
     person: Person
     surface: Surface
+    placements: list[Placement]
     sdk: Sdk
     device: str | None
     network: str

@@ -237,10 +237,13 @@ def test_truth_goes_to_its_own_file_a_line_an_event(tmp_path):
     assert {truth.event_id for truth in lines} == {sending.event.event_id for sending in sendings}
 
 
-def test_planning_ahead_gives_the_same_traffic_with_its_start_in_the_future():
+@pytest.mark.parametrize("took_ms", [0, 5_000])
+def test_what_is_planned_ahead_begins_when_planning_is_done_however_long_that_took(took_ms):
     plan = Plan(seed=3, rate=300, seconds=4)
-    planned = Traffic(plan, MINTER, lambda _: None).planned(START)
-    assert planned[0].at_ms > START
+    times = iter([START, START + took_ms])
+    planned = Traffic(plan, MINTER, lambda _: None).planned(lambda: next(times))
+    assert START + took_ms <= planned[0].at_ms < START + took_ms + 500
+    assert planned[-1].at_ms - planned[0].at_ms == pytest.approx(plan.seconds * 1_000, rel=0.05)
     assert len(planned) == len(Run(plan).sendings)
 
 

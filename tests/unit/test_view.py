@@ -1,5 +1,5 @@
 import pytest
-from builders import PACK, PACK_TEXT
+from builders import PACK, PACK_TEXT, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -115,6 +115,7 @@ def test_a_pack_that_asks_for_a_share_says_nothing_without_the_duration():
     assert "in_feed" not in video(IN_FEED, visible_ratio=1.0, visible_ms=60_000)
 
 
+@unhurried
 @given(seen=measures)
 def test_every_area_is_judged_by_at_most_one_rule_of_a_pack(seen):
     covering = [
@@ -127,6 +128,7 @@ def test_every_area_is_judged_by_at_most_one_rule_of_a_pack(seen):
     assert len(covering) == len(set(covering))
 
 
+@unhurried
 @given(seen=measures, ratios=st.tuples(ratios, ratios), times_ms=st.tuples(times_ms, times_ms))
 def test_seeing_more_for_longer_never_makes_it_less_viewable(seen, ratios, times_ms):
     less, more = (
@@ -136,6 +138,7 @@ def test_seeing_more_for_longer_never_makes_it_less_viewable(seen, ratios, times
     assert all(more[name] is SEEN for name, view in less.items() if view is SEEN)
 
 
+@unhurried
 @given(known=viewabilities, said=viewabilities)
 def test_viewability_moves_on_and_never_back(known, said):
     moved = merge_views(known, said)
@@ -145,12 +148,14 @@ def test_viewability_moves_on_and_never_back(known, said):
         assert view is expected
 
 
+@unhurried
 @given(known=viewabilities, said=viewabilities)
 def test_what_was_said_before_moves_nothing(known, said):
     moved = merge_views(known, said)
     assert merge_views(moved, said) is moved
 
 
+@unhurried
 @given(one=viewabilities, other=viewabilities)
 def test_views_move_viewability_alike_in_any_order(one, other):
     assert merge_views(one, other) == merge_views(other, one)

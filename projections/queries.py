@@ -1,0 +1,200 @@
+"""What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
+
+from collections.abc import Callable
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.vocabulary import DataSet
+from projections.checkpoints import Checkpoints, Known
+from projections.engine import Clients
+from projections.errors import QueryRefused
+from projections.reports import FILTER_LENGTH_MAX, HOUR_MS, Report, check, sql_of
+
+MINUTE_MS = 60_000
+PACING_SPAN_MAX_MS = 400 * 24 * HOUR_MS
+MINUTES_MAX = 1_440
+_CURRENCIES_MAX = 100
+
+_PACING = """
+SELECT currency, sum(gross), sum(net), sum(undecided), sum(billable_micros), sum(reserved_micros), sum(uncertain_micros)
+FROM pacing_minute_{generation:d}
+WHERE data_set = {{data_set:String}} AND campaign = {{campaign:String}}
+    AND minute >= fromUnixTimestamp64Milli({{since:Int64}}) AND minute < fromUnixTimestamp64Milli({{until:Int64}})
+GROUP BY currency ORDER BY currency LIMIT {limit:d}
+"""
+_PACING_MINUTES = """
+SELECT toInt64(toUnixTimestamp(minute)) * 1000 AS at, currency, sum(billable_micros), sum(reserved_micros),
+    sum(uncertain_micros)
+FROM pacing_minute_{generation:d}
+WHERE data_set = {{data_set:String}} AND campaign = {{campaign:String}}
+    AND minute >= fromUnixTimestamp64Milli({{since:Int64}}) AND minute < fromUnixTimestamp64Milli({{until:Int64}})
+GROUP BY at, currency ORDER BY at, currency LIMIT {limit:d}
+"""
+
+
+class KnownThrough(Struct, frozen=True):
+    """The answer holds every commit up to `position`: all that the ledger recorded before `time` (epoch ms)."""
+
+    position: int
+    time: int
+
+
+class Fresh(Struct, frozen=True, kw_only=True):
+    """How fresh an answer is. `lag_s`: how long ago `known_through.time` was; None: nothing was ever read."""
+
+    known_through: KnownThrough
+    lag_s: float | None
+
+
+class ReportAnswer(Fresh, frozen=True, kw_only=True):
+    """`rows` are values in the order of `columns`; `truncated`: there are more than the question allowed."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    truncated: bool
+    position: int | None = None
+    """The position up to which facts count; None: all that are known."""
+
+
+class Pace(Struct, frozen=True, kw_only=True):
+    """
+    What a campaign spent in one currency, in micros: delivery throttles on spent + reserved.
+
+    `uncertain_micros` is the part of reserved that waits for a decision; the rest waits for a view.
+    """
+
+    currency: str
+    gross: int
+    net: int
+    undecided: int
+    spent_micros: int
+    reserved_micros: int
+    uncertain_micros: int
+
+
+class MinutePace(Struct, frozen=True, kw_only=True):
+    """What impressions of the minute that begins `at` (epoch ms) cost, in micros."""
+
+    at: int
+    currency: str
+    spent_micros: int
+    reserved_micros: int
+    uncertain_micros: int
+
+
+class PacingAnswer(Fresh, frozen=True, kw_only=True):
+    """`currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix."""
+
+    campaign: str
+    since: int
+    until: int
+    currencies: list[Pace]
+    minutes: list[MinutePace]
+
+
+class Pacing(Struct, frozen=True, kw_only=True):
+    """A question: the pace of *campaign* over impressions from *since* to before *until*, and the last *minutes*."""
+
+    campaign: str
+    since: int
+    until: int
+    minutes: int = 60
+    data_set: DataSet = DataSet.LIVE
+
+
+class Queries:
+    """Answers questions from the active tables. *clients* read; *now* tells the time in epoch ms."""
+
+    def __init__(self, checkpoints: Checkpoints, clients: Clients, now: Callable[[], int]) -> None:
+        self._checkpoints = checkpoints
+        self._clients = clients
+        self._now = now
+
+    async def report(self, report: Report, as_of: int | None = None) -> ReportAnswer:
+        """
+        Answer *report*; with *as_of* (epoch ms) as it would have been answered then.
+
+        Raises:
+            QueryRefused: the question cannot be asked so.
+            TablesUnavailable, CheckpointsUnavailable: not now.
+        """
+        asked = check(report)
+        known = await self._checkpoints.known()
+        if as_of is not None:
+            asked = replace(asked, position=await self._checkpoints.position_at(as_of))
+        elif asked.position is not None and not 0 <= asked.position <= known.position:
+            raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
+        sql = sql_of(asked, known.generation)
+        rows = await self._clients.run(lambda client: _rows(client, sql.text, sql.parameters))
+        fresh = self._fresh(known)
+        return ReportAnswer(
+            known_through=fresh.known_through,
+            lag_s=fresh.lag_s,
+            columns=sql.columns,
+            rows=rows[: asked.rows_max],
+            truncated=len(rows) > asked.rows_max,
+            position=asked.position,
+        )
+
+    async def pacing(self, pacing: Pacing) -> PacingAnswer:
+        """
+        Answer *pacing*.
+
+        Raises:
+            QueryRefused: the question cannot be asked so.
+            TablesUnavailable, CheckpointsUnavailable: not now.
+        """
+        _check_pacing(pacing)
+        known = await self._checkpoints.known()
+        rows, minute_rows = await self._clients.run(lambda client: _pacing_rows(client, pacing, known.generation))
+        fresh = self._fresh(known)
+        return PacingAnswer(
+            known_through=fresh.known_through,
+            lag_s=fresh.lag_s,
+            campaign=pacing.campaign,
+            since=pacing.since,
+            until=pacing.until,
+            currencies=[Pace(**dict(zip(Pace.__struct_fields__, row, strict=True))) for row in rows],
+            minutes=[MinutePace(**dict(zip(MinutePace.__struct_fields__, row, strict=True))) for row in minute_rows],
+        )
+
+    async def fresh(self) -> Fresh:
+        """Return how fresh answers are now."""
+        return self._fresh(await self._checkpoints.known())
+
+    def _fresh(self, known: Known) -> Fresh:
+        lag_s = max(0, self._now() - known.known_at) / 1_000 if known.known_at else None
+        return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
+
+
+def _check_pacing(pacing: Pacing) -> None:
+    if not 0 < len(pacing.campaign) <= FILTER_LENGTH_MAX:
+        raise QueryRefused("campaign", f"must be 1 to {FILTER_LENGTH_MAX} characters")
+    if not 0 < pacing.until - pacing.since <= PACING_SPAN_MAX_MS:
+        raise QueryRefused("until", f"must be after since, by at most {PACING_SPAN_MAX_MS} ms")
+    if not 0 <= pacing.minutes <= MINUTES_MAX:
+        raise QueryRefused("minutes", f"must be 0 to {MINUTES_MAX}")
+
+
+def _pacing_rows(
+    client: Client, pacing: Pacing, generation: int
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    bound = {
+        "campaign": pacing.campaign,
+        "data_set": pacing.data_set.value,
+        "since": pacing.since - pacing.since % MINUTE_MS,
+        "until": pacing.until,
+    }
+    totals = _rows(client, _PACING.format(generation=generation, limit=_CURRENCIES_MAX), bound)
+    if pacing.minutes == 0:
+        return totals, []
+    last = pacing.until - pacing.until % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
+    text = _PACING_MINUTES.format(generation=generation, limit=pacing.minutes * _CURRENCIES_MAX)
+    return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
+
+
+def _rows(client: Client, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in client.query(text, parameters=parameters).result_rows]
