@@ -35,7 +35,7 @@ def moves(events):
 def highest_price(history):
     prices = [command.rendered.price_micros for command in history if isinstance(command, AdmitRender)]
     asked = [command.asked_price_micros or 0 for command in history if isinstance(command, Reconcile)]
-    return max([*prices, *asked], default=0)
+    return max([0, *prices, *asked])
 
 
 @unhurried
