@@ -106,6 +106,12 @@ class PostgresHolding:
             "delete from parked_views where event_id = any(%s) returning event_id", [UuidArray.of(event_ids)]
         )
 
+    async def count(self) -> tuple[int, int]:
+        [[bodies, views]] = await self._connection.fetch(
+            "select (select count(*) from quarantine), (select count(*) from parked_views)", []
+        )
+        return int(bodies), int(views)
+
     async def drop_expired(self, now: int, parked_before: int) -> int:
         rows = await self._connection.fetch("delete from quarantine where expires_at <= %s returning name", [now])
         orphans = await self._connection.fetch(

@@ -46,6 +46,9 @@ class MemoryHolding:
         for event_id in event_ids:
             self.views.pop(event_id, None)
 
+    async def count(self) -> tuple[int, int]:
+        return len(self.bodies), len(self.views)
+
     async def drop_expired(self, now: int, parked_before: int) -> int:
         bodies = [name for name, body in self.bodies.items() if body.expires_at <= now]
         views = [event_id for event_id, view in self.views.items() if view.received_at < parked_before]

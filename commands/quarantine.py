@@ -53,6 +53,9 @@ class HoldingStore(Protocol):
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None: ...
 
+    async def count(self) -> tuple[int, int]:
+        """Return how many quarantined bodies and parked views there are."""
+
     async def drop_expired(self, now: int, parked_before: int) -> int:
         """Delete quarantined bodies that expired by *now* and views parked before *parked_before*; say how many."""
 

@@ -50,6 +50,9 @@ class MemoryStore:
         for ordinal in range(first.toordinal(), last.toordinal() + 1):
             self._days.setdefault(date.fromordinal(ordinal), data_set)
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
     def _append(self, append: Append, recorded_at: int) -> Outcome:
         commits = self._streams.get(append.stream, [])
         current = commits[-1].version + commits[-1].count if commits else 0

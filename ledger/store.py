@@ -129,6 +129,9 @@ class EventStore(Protocol):
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         """Make room for impressions minted on the UTC days *first* to *last*."""
 
+    async def close(self) -> None:
+        """Let go of what is open."""
+
 
 def check_limit(limit: int) -> None:
     """Raise `ValueError` unless *limit* is in 1 to READ_MAX (P7)."""

@@ -24,7 +24,7 @@ from projections.rows import spell
 Key: TypeAlias = tuple[str, str, int]
 """Data set, campaign, hour (epoch ms)."""
 Totals: TypeAlias = dict[Key, Counter[str]]
-"""Metric -> sum, per key. Net impressions that a viewability pack says something of stand also under `net` + `spell`."""
+"""Metric -> sum. Net impressions that a viewability pack says something of stand also under `net` + `spell`."""
 
 HOUR_MS = 3_600_000
 BROKEN_MAX = 1_000

@@ -29,8 +29,8 @@ Merging few parts at a time would cost more than inserting them, and nobody read
 """
 _APPLIED = """
 CREATE TABLE IF NOT EXISTS schema_migrations
-    (generation UInt32, file String, digest String, applied_at DateTime64(3, 'UTC'))
-ENGINE = MergeTree ORDER BY (generation, file)
+    (generation UInt32, name String, digest String, applied_at DateTime64(3, 'UTC'))
+ENGINE = MergeTree ORDER BY (generation, name)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1
 """
 
@@ -44,10 +44,10 @@ def migrate(client: Client, generation: int) -> list[str]:
     """
     client.command(_APPLIED)
     found = client.query(
-        "SELECT file, digest FROM schema_migrations WHERE generation = {generation:UInt32}",
+        "SELECT name, digest FROM schema_migrations WHERE generation = {generation:UInt32}",
         parameters={"generation": generation},
     )
-    known = {str(file): str(digest) for file, digest in found.result_rows}
+    known = {str(name): str(digest) for name, digest in found.result_rows}
     applied = []
     for name, text in _numbered():
         digest = sha256(text.encode()).hexdigest()
@@ -95,8 +95,8 @@ def _statements(text: str, generation: int) -> list[str]:
     return [statement for part in filled.split(";\n") if (statement := part.strip().rstrip(";"))]
 
 
-def _write_down(client: Client, generation: int, file: str, digest: str) -> None:
+def _write_down(client: Client, generation: int, name: str, digest: str) -> None:
     client.command(
-        "INSERT INTO schema_migrations SELECT {generation:UInt32}, {file:String}, {digest:String}, now64(3)",
-        parameters={"generation": generation, "file": file, "digest": digest},
+        "INSERT INTO schema_migrations SELECT {generation:UInt32}, {name:String}, {digest:String}, now64(3)",
+        parameters={"generation": generation, "name": name, "digest": digest},
     )

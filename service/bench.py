@@ -16,10 +16,11 @@ from msgspec import Struct
 from ml.traffic.http1 import Connections, NoAnswer, Origin
 from service.keyfiles import Keys, load_or_make_keys
 from service.load import bodies
-from service.reader import caught_up
+from service.reader import Desk
 from service.settings import Settings
 from service.stage import cpu_seconds, machine, on_free_ports, stage, watch_over
 from service.supervisor import Supervisor
+from service.wiring import open_store
 
 CONNECTIONS = 4
 _OPEN_CONNECTIONS = 32
@@ -122,7 +123,7 @@ class _Driver:
         async with Connections(self._origin, size=_OPEN_CONNECTIONS, timeout_s=_ANSWER_MAX_S) as connections:
             busy = sum(await send(connections, took))
         seconds = perf_counter() - began
-        await caught_up(self._settings, self._keys)
+        await self._caught_up()
         caught_up_s = perf_counter() - began - seconds
         after, decisions = cpu_seconds(self._supervisor), len(load) * self._batch
         costs = {name: round((after[name] - before[name]) / decisions * 1e6, 2) for name in after}
@@ -137,6 +138,12 @@ class _Driver:
             refused_as_busy=busy,
             caught_up_s=round(caught_up_s, 2),
         )
+
+    async def _caught_up(self) -> None:
+        store = open_store(self._settings)
+        async with Desk(self._settings) as desk:
+            await desk.caught_up(store)
+        await store.close()
 
     async def _post(self, connections: Connections, body: bytes, took: list[float]) -> int:
         """Send *body* until it is answered; return how often the gate was too busy for it."""

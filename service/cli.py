@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
@@ -89,6 +89,112 @@ def gate() -> None:
 
 
 @app.command()
+def desk() -> None:
+    """Run the read API and the projector alone, against the servers that the settings name."""
+    from service.access import Access  # noqa: PLC0415
+    from service.desk import run_desk  # noqa: PLC0415
+    from service.keyfiles import load_or_make_keys  # noqa: PLC0415
+    from service.wiring import database_url, open_store  # noqa: PLC0415
+
+    settings = _process("desk")
+    access = Access(load_or_make_keys(settings.data_dir).api)
+    _run(run_desk(open_store(settings), database_url(settings), settings, access))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1, help="How long to drive traffic.")] = 60,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same people, ads and faults.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data in IMPLEDGER_DATA_DIR.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the main job on this machine with generated traffic, then check the books; exits 1 if they are wrong."""
+    from ml.traffic.generator import Plan  # noqa: PLC0415
+    from service.demo import demo as run  # noqa: PLC0415
+    from service.logs import set_up_logs  # noqa: PLC0415
+    from service.screen import DemoScreen  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logs("demo", settings.log_json, quiet=True)
+    with DemoScreen(out, err, is_quiet=as_json) as screen:
+        plan = Plan(seed=seed, rate=rate, seconds=seconds)
+        report = run(settings, plan, keep=keep, show=screen.show, tell=screen.tell)
+    _print(report, as_json, screen.summary(report))
+    raise typer.Exit(0 if report.holds else 1)
+
+
+@app.command(name="replay-log")
+def replay_log(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Combined access log, plain or .gz.")],
+    site: Annotated[str, typer.Option(help="Name of the site; starts every campaign's name.")] = "site",
+    as_json: AsJson = False,
+) -> None:
+    """Send a real Apache or nginx access log through the gate; starts everything if nothing is running."""
+    from service.logs import set_up_logs  # noqa: PLC0415
+    from service.replay import replay  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logs("replay-log", settings.log_json, quiet=True)
+    report = replay(settings, file, site=site, tell=lambda text: None if as_json else err.print(text))
+    _print(report, as_json, report.table())
+    raise typer.Exit(0 if report.holds else 1)
+
+
+@app.command()
+def bench(
+    decisions: Annotated[int, typer.Option(min=1_000, help="Decisions at saturation.")] = 100_000,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Renders per request.")] = 100,
+    seed: Annotated[int, typer.Option()] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Measure durable decisions per second, and what each costs in every process, on this machine."""
+    from service.bench import bench as run  # noqa: PLC0415
+    from service.logs import set_up_logs  # noqa: PLC0415
+
+    settings = _settings()
+    set_up_logs("bench", settings.log_json, quiet=True)
+    measured = run(settings, decisions=decisions, batch=batch, seed=seed)
+    _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
+
+
+@app.command()
+def report(
+    by: Annotated[list[str], typer.Option(help="Dimension to cut by; may be given several times.")] = [],  # noqa: B006
+    metric: Annotated[list[str], typer.Option(help="Metric to show; may be given several times.")] = [],  # noqa: B006
+    since: Annotated[str, typer.Option(help="From this time on, RFC 3339.")] = "",
+    until: Annotated[str, typer.Option(help="To before this time, RFC 3339.")] = "",
+    as_of: Annotated[str, typer.Option(help="As known at this time, RFC 3339.")] = "",
+    data_set: Annotated[str, typer.Option(help="live or replay.")] = "live",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the running desk for a report."""
+    from service.asking import ask, table_of  # noqa: PLC0415
+
+    asked = {"dimensions": by, "metrics": metric, "since": since, "until": until, "as_of": as_of, "data_set": data_set}
+    answer = ask(_settings(), "/v1/reports", asked)
+    _print(answer, as_json, "" if as_json else table_of(answer))
+
+
+@app.command()
+def pacing(campaign: str, as_json: AsJson = False) -> None:
+    """Ask the running desk what a campaign has spent and reserved."""
+    from service.asking import ask  # noqa: PLC0415
+
+    answer = ask(_settings(), f"/v1/campaigns/{campaign}/pacing", {})
+    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+
+
+@app.command()
+def show(impression: str, as_json: AsJson = False) -> None:
+    """Ask the running desk for one impression: where it stands, and its events from the ledger."""
+    from service.asking import ask  # noqa: PLC0415
+
+    answer = ask(_settings(), f"/v1/impressions/{impression}", {})
+    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look at everything that can be in the way, and say what to do about it."""
     from service.doctor import checks  # noqa: PLC0415
@@ -155,7 +261,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
 
 
-def _print(facts: object, as_json: bool, text: str | Table) -> None:
+def _print(facts: object, as_json: bool, text: RenderableType) -> None:
     if as_json:
         print(msgspec.json.encode(facts).decode())
     else:

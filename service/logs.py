@@ -6,8 +6,8 @@ import sys
 import structlog
 
 
-def set_up_logs(process: str, log_json: str) -> None:
-    """Send every log of this process to standard error; *log_json* is `yes`, `no` or `auto`."""
+def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
+    """Send every log of this process to standard error, only warnings if *quiet*; *log_json* is `yes`, `no`, `auto`."""
     as_json = log_json == "yes" or (log_json == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -19,7 +19,7 @@ def set_up_logs(process: str, log_json: str) -> None:
     )
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer] if as_json else [*shared, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -37,10 +37,10 @@ def test_a_process_killed_twice_in_the_middle_costs_no_answer(victim, tmp_path):
         keys = load_or_make_keys(settings.data_dir)
         watch = asyncio.create_task(watch_over(supervisor))
         killing = asyncio.create_task(kill(supervisor, victim))
-        async with Desk(settings, keys) as desk:
+        async with Desk(settings) as desk:
             tally, _ = await drive(settings, keys, PLAN, desk, lambda *_: None)
             await killing
-            books = await check_books(settings, keys, tally)
+            books = await check_books(settings, tally)
         watch.cancel()
         return tally, books
 

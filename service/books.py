@@ -1,0 +1,131 @@
+"""Are the books right? Recomputes I1-I4 from ledger, ClickHouse, and what clients were told."""
+
+import asyncio
+from collections import Counter
+
+from msgspec import Struct
+
+from commands.gate_postgres import PostgresHolding
+from domain.render import Kind
+from domain.vocabulary import DataSet
+from ledger.census import Census, take_census
+from ledger.postgres_connection import PostgresConnection
+from ml.traffic.tally import Tally
+from projections.verify import Verification, verify
+from service.reader import Desk
+from service.settings import Settings
+from service.wiring import database_url, open_store
+
+LISTED_MAX = 20
+_SETTLED_AFTER_S = 2.5
+"""Longer than the gate waits between two looks at parked views."""
+
+_TOTALS = """
+select toString(data_set), currency, sum(gross), sum(net), sum(givt), sum(sivt), sum(undecided), sum(billable_micros)
+from report_hour_{generation:d} where data_set = %(data_set)s group by data_set, currency
+"""
+
+
+class Books(Struct, frozen=True, kw_only=True):
+    """What ClickHouse has of one data set, and which invariants hold; `problems` says where one does not."""
+
+    gross: int
+    net: int
+    givt: int
+    sivt: int
+    undecided: int
+    billable_micros: dict[str, int]
+    impressions: int
+    through: int
+    invariants: dict[str, bool]
+    problems: list[str]
+
+
+class Kept(Struct, frozen=True):
+    """What is kept beside the ledger."""
+
+    quarantined: int
+    parked: int
+
+
+async def check_books(settings: Settings, tally: Tally | None = None, data_set: DataSet = DataSet.LIVE) -> Books:
+    """
+    Wait until the desk has shown everything, then compare. Without *tally* I1 is not asked for.
+
+    Raises:
+        TimeoutError: the desk did not catch up.
+        LedgerUnavailable, ProjectionError: a store did not answer.
+    """
+    store = open_store(settings)
+    database = PostgresConnection(database_url(settings), deadline_s=10.0)
+    try:
+        async with Desk(settings) as desk:
+            await asyncio.sleep(_SETTLED_AFTER_S)
+            known = await desk.caught_up(store)
+            client = await asyncio.to_thread(desk.tables)
+            verification = await verify(store, client, known.generation, known.position)
+            sql = _TOTALS.format(generation=known.generation)
+            rows = (await asyncio.to_thread(client.query, sql, {"data_set": data_set.value})).result_rows
+        kept = Kept(*await PostgresHolding(database).count())
+        problems = _problems(verification)
+        if tally is not None:
+            problems["I1"] = _unkept(tally, await take_census(store), kept)
+    finally:
+        await store.close()
+        await database.close()
+    sums = Counter[str]()
+    for row in rows:
+        sums.update(dict(zip(("gross", "net", "givt", "sivt", "undecided"), map(int, row[2:7]), strict=True)))
+    if sums["gross"] != sums["net"] + sums["givt"] + sums["sivt"] + sums["undecided"]:
+        problems["I3"].append(f"gross is not the sum of its parts: {dict(sums)}")
+    return Books(
+        gross=sums["gross"],
+        net=sums["net"],
+        givt=sums["givt"],
+        sivt=sums["sivt"],
+        undecided=sums["undecided"],
+        billable_micros={str(row[1]): int(row[7]) for row in rows},
+        impressions=verification.impressions,
+        through=verification.through,
+        invariants={name: not found for name, found in sorted(problems.items())},
+        problems=[f"{name}: {what}" for name, found in sorted(problems.items()) for what in found][:LISTED_MAX],
+    )
+
+
+def _problems(verification: Verification) -> dict[str, list[str]]:
+    problems: dict[str, list[str]] = {"I2": [], "I3": [], "I4": []}
+    for broken in verification.broken:
+        problems[broken.invariant].append(broken.where)
+    problems["I4"] += [
+        f"{one.table} {one.campaign} {one.metric}: ledger {one.ledger}, table {one.found}"
+        for one in verification.differences
+    ]
+    return problems
+
+
+def _unkept(tally: Tally, census: Census, kept: Kept) -> list[str]:
+    """
+    Say what was answered and is not kept.
+
+    Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
+    retried one may be counted more often than its event was sent.
+    """
+    answered = Counter[tuple[Kind, str]]()
+    for row in tally.rows:
+        answered[row.kind, row.answer.status] += row.events
+    decided = answered[Kind.RENDER, "decided"]
+    views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
+    refused = sum(count for (_, status), count in answered.items() if status == "refused")
+    quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
+    kept_views = census.views + kept.parked
+    checks = [
+        (decided <= census.renders <= decided + tally.unanswered, f"{decided} decided, {census.renders} in the ledger"),
+        (
+            kept_views <= views + tally.unanswered and views <= kept_views + census.unmoved,
+            f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {kept.parked} parked",
+        ),
+        (refused <= sum(census.refused.values()), f"{refused} refused, {census.refused} counted"),
+        (quarantined <= kept.quarantined, f"{quarantined} quarantined, {kept.quarantined} kept"),
+        (tally.disagreements == 0, f"{tally.disagreements} retries got another answer than at first"),
+    ]
+    return [what for good, what in checks if not good]

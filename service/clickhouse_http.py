@@ -1,0 +1,178 @@
+"""
+The ClickHouse HTTP protocol, read-only, over the engine in this process.
+
+One process may have the folder, so the others read through this, on loopback, with an ordinary client; they cannot tell
+it from a server. Nothing can be changed: the engine itself refuses writes, other machines and files as tables
+(`readonly = 1`), and statements are refused here that it would let through although they do more than read.
+Settings that a client sends are not applied: limits are this side's.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import msgspec
+from clickhouse_connect.driver.client import Client
+from starlette.types import Message, Receive, Scope, Send
+
+from projections.engine import READING, Clients
+from projections.errors import TablesUnavailable
+
+READ_ONLY: Mapping[str, Any] = MappingProxyType(
+    {**READING, "max_result_bytes": 1 << 28, "result_overflow_mode": "throw", "readonly": 1}
+)
+"""Settings of the clients that this serves from."""
+BODY_MAX = 4 << 20
+
+_SYNTAX_ERROR, _TOO_LARGE, _READONLY = 62, 307, 164
+_STARTS = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*+(?:select|with|show|describe|desc|exists|explain)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_MORE_THAN_READING = re.compile(r"\b(?:infile|outfile|file|python)\b", re.IGNORECASE)
+"""Anywhere, be it in a text: reading and writing files of this machine, and variables of this process."""
+_NAMES_FORMAT = re.compile(r"\bformat\s+\w+\s*;?\s*$", re.IGNORECASE)
+_FORMAT = re.compile(r"\w+")
+_DEFAULT_FORMAT = "TabSeparated"
+
+
+class _AsSent:
+    """A bound value that the caller's client wrote out already; the driver takes what `str` returns."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
+class _Asked(NamedTuple):
+    text: str
+    parameters: dict[str, _AsSent]
+    fmt: str | None
+    query_id: str
+
+
+class _Answer(NamedTuple):
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class ClickHouseHttp:
+    """The ASGI application. *clients* were opened with `READ_ONLY`."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._answer(scope, receive)
+        except TablesUnavailable as error:
+            code = str(error.code).encode()
+            answer = _Answer(500, str(error).encode(), ((b"x-clickhouse-exception-code", code),))
+        headers = [
+            (b"content-type", b"application/octet-stream" if answer.status == 200 else b"text/plain; charset=UTF-8"),
+            (b"content-length", str(len(answer.body)).encode()),
+            (b"x-clickhouse-server-display-name", b"desk"),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body if scope["method"] != "HEAD" else b""})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
+        if scope["method"] not in {"GET", "HEAD", "POST"}:
+            return _Answer(405, b"GET, HEAD or POST\n")
+        body = await _body(receive)
+        asked = _asked(scope, body)
+        if scope["path"] == "/ping" or not asked.text.strip():
+            return _Answer(200, b"Ok.\n")
+        refuse_unless_reading(asked.text)
+        began = time.monotonic_ns()
+        found = await self._clients.run(lambda client: _run(client, asked))
+        summary = {"read_rows": "0", "read_bytes": "0", "elapsed_ns": str(time.monotonic_ns() - began)}
+        return _Answer(
+            200,
+            found,
+            (
+                (b"x-clickhouse-format", _format_of(asked).encode()),
+                (b"x-clickhouse-query-id", asked.query_id.encode()),
+                (b"x-clickhouse-summary", msgspec.json.encode(summary)),
+            ),
+        )
+
+
+def refuse_unless_reading(text: str) -> None:
+    """
+    Let through one statement that only reads.
+
+    Raises:
+        TablesUnavailable: with ClickHouse's code for read-only mode.
+    """
+    if _STARTS.match(text) is None or ";" in text.strip().rstrip(";"):
+        raise TablesUnavailable("Code: 164. only single statements that read are served here. (READONLY)", _READONLY)
+    hidden = "\\" in text and ("`" in text or '"' in text)
+    if hidden or _MORE_THAN_READING.search(text):
+        raise TablesUnavailable("Code: 164. files and variables are not served here. (READONLY)", _READONLY)
+
+
+def _run(client: Client, asked: _Asked) -> bytes:
+    return client.raw_query(asked.text, parameters=asked.parameters, fmt=asked.fmt)
+
+
+def _format_of(asked: _Asked) -> str:
+    named = _NAMES_FORMAT.search(asked.text)
+    return named[0].split()[1].rstrip(";") if named else asked.fmt or _DEFAULT_FORMAT
+
+
+def _asked(scope: Scope, body: bytes) -> _Asked:
+    headers = {name.lower(): value for name, value in scope["headers"]}
+    fields = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
+    if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+        fields |= _form(headers[b"content-type"], body)
+        body = b""
+    try:
+        text = "\n".join(part for part in (fields.get("query", ""), body.decode()) if part)
+    except UnicodeDecodeError as error:
+        raise TablesUnavailable("Code: 62. the statement is not UTF-8. (SYNTAX_ERROR)", _SYNTAX_ERROR) from error
+    fmt = fields.get("default_format") or headers.get(b"x-clickhouse-format", b"").decode("ascii", "replace")
+    if _NAMES_FORMAT.search(text) or _FORMAT.fullmatch(fmt) is None:
+        fmt = ""
+    sent = {name.removeprefix("param_"): value for name, value in fields.items() if name.startswith("param_")}
+    parameters = {name: _AsSent(value) for name, value in sent.items() if f"{{{name}:" in text.replace(" ", "")}
+    return _Asked(text, parameters, fmt or None, fields.get("query_id") or str(uuid4()))
+
+
+def _form(content_type: bytes, body: bytes) -> dict[str, str]:
+    """Clients send many or long parameters as a form."""
+    message = message_from_bytes(b"content-type: " + content_type + b"\r\n\r\n" + body, policy=policy.HTTP)
+    found = {}
+    for part in message.iter_parts() if isinstance(message, EmailMessage) else ():
+        name = part.get_param("name", header="content-disposition")
+        value = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(value, bytes):
+            found[name] = value.decode()
+    return found
+
+
+async def _body(receive: Receive) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message: Message = await receive()
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > BODY_MAX:
+            raise TablesUnavailable("Code: 307. the statement is too long. (TOO_MANY_BYTES)", _TOO_LARGE)
+        chunks.append(chunk)
+        more = message.get("more_body", False)
+    return b"".join(chunks)

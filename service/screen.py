@@ -1,0 +1,94 @@
+"""What the demo shows in a terminal: a live table, and a summary that states the identities."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live as LiveDisplay
+from rich.table import Table
+from rich.text import Text
+
+from ml.traffic.tally import Live
+from service.demo import DemoReport
+
+_MEANING = {
+    "I1": "everything that was answered is kept",
+    "I2": "no impression is billed twice",
+    "I3": "gross = net + givt + sivt + undecided in every cut",
+    "I4": "ClickHouse has what a fold of the ledger gives, to the unit",
+}
+
+
+class DemoScreen:
+    """Shows the run on *out* and what is being done on *err*; nothing if *is_quiet*."""
+
+    def __init__(self, out: Console, err: Console, *, is_quiet: bool) -> None:
+        self._out = out
+        self._err = err
+        self._is_quiet = is_quiet
+        self._live: LiveDisplay | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def tell(self, text: str) -> None:
+        self._end()
+        if not self._is_quiet:
+            self._err.print(f"[dim]{text}[/]")
+
+    def show(self, live: Live, lag_s: float) -> None:
+        if self._is_quiet or not self._out.is_terminal:
+            return
+        if self._live is None:
+            self._live = LiveDisplay(console=self._out, refresh_per_second=4, transient=True)
+            self._live.start()
+        self._live.update(_moment(live, lag_s))
+
+    def summary(self, report: DemoReport) -> Group:
+        """Return what is printed at the end."""
+        facts = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in _facts(report):
+            facts.add_row(name, value)
+        lines = [
+            Text.from_markup(f"{'[green]holds[/]' if good else '[red]FAILS[/]'}  {name}  {_MEANING[name]}")
+            for name, good in report.invariants.items()
+        ]
+        problems = [Text(problem, style="red") for problem in report.problems]
+        return Group(facts, Text(), *lines, *problems)
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _moment(live: Live, lag_s: float) -> Table:
+    table = Table(title=f"{live.elapsed_s:.0f} s, {live.answered:,} events answered")
+    for heading in ("events/s", "valid", "dropped", "duplicate", "uncertain", "p50 ms", "p99 ms", "lag s"):
+        table.add_column(heading, justify="right")
+    counts = [f"{live.verdicts.get(verdict, 0):,}" for verdict in ("valid", "dropped", "duplicate", "uncertain")]
+    table.add_row(f"{live.rate:,.0f}", *counts, f"{live.p50_ms:.1f}", f"{live.p99_ms:.1f}", f"{lag_s:.2f}")
+    return table
+
+
+def _facts(report: DemoReport) -> list[tuple[str, str]]:
+    def spelled(counts: dict[str, int]) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+    books = f"{report.gross:,} = {report.net:,} net + {report.givt:,} givt + {report.sivt:,} sivt"
+    money = ", ".join(f"{micros / 1e6:,.2f} {currency}" for currency, micros in report.billable_micros.items())
+    return [
+        ("events", f"{report.renders:,} renders and {report.views:,} views in {report.seconds:g} s"),
+        ("answered", f"{report.accepted:,} ({spelled(report.statuses)}); {report.unanswered:,} unanswered"),
+        ("verdicts", spelled(report.verdicts)),
+        ("reasons", spelled(report.reasons)),
+        ("gross", f"{books} + {report.undecided:,} undecided"),
+        ("billable", money or "nothing"),
+        ("latency", f"p50 {report.p50_ms:g} ms, p99 {report.p99_ms:g} ms; {report.within_50_ms:.2%} within 50 ms"),
+        ("desk", f"p99 {report.lag_p99_s:g} s behind"),
+    ]
