@@ -248,10 +248,10 @@ class Ingest:
         """The first answer again; or a view that moved nothing."""
         assert isinstance(state, Decided)
         first = state.absorbed.get(item.seen.render.event_id)
-        if first is not None:
-            return _decided(item, first.verdict, first.reason)
-        group.unmoved += 1
-        return _decided(item, state.standing.verdict, state.standing.reason)
+        group.unmoved += first is None
+        if first is None or item.seen.render.kind is Kind.VIEW:
+            return _decided(item, None, None)
+        return _decided(item, first.verdict, first.reason)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""

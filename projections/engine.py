@@ -11,17 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock, local
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.client import Client as DriverClient
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.exceptions import Error as DriverError
 
 from projections.errors import TablesUnavailable
 
 T = TypeVar("T")
+
+Client: TypeAlias = DriverClient
+"""What every reader and writer of the tables is given; no other file names the driver."""
 
 _LIMITS = {
     "max_server_memory_usage": 4 << 30,
@@ -62,7 +65,8 @@ class Engine:
         self._dsn = dsn
         self._database = database
         self._anchor: Any = None
-        if urlsplit(dsn).scheme == "chdb":
+        self.embedded = urlsplit(dsn).scheme == "chdb"
+        if self.embedded:
             self._anchor = _open_folder(Path(urlsplit(dsn).path))
         if database != "default":
             client = self._connect("default", {})

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from clickhouse_connect.driver.client import Client
 from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.vocabulary import DataSet
 from projections.checkpoints import Checkpoints, Known
-from projections.engine import Clients
+from projections.engine import Client, Clients
 from projections.errors import QueryRefused
 from projections.reports import FILTER_LENGTH_MAX, HOUR_MS, Report, check, sql_of
 

@@ -9,8 +9,7 @@ from hashlib import sha256
 from importlib.resources import files
 from string import Template
 
-from clickhouse_connect.driver.client import Client
-
+from projections.engine import Client
 from projections.errors import SchemaChanged
 
 TABLES = ("facts", "report_hour", "pacing_minute", "answers")

@@ -8,11 +8,9 @@ until it is known to be whole: after a crash, a lost answer, or a view that fail
 from collections.abc import Sequence
 from typing import Protocol
 
-from clickhouse_connect.driver.client import Client
-
 from ledger.store import Commit
 from projections.checkpoints import Range
-from projections.engine import Clients
+from projections.engine import Client, Clients
 from projections.native import Block
 from projections.rows import Answered, Fact, answers, rows
 from projections.schema import columns

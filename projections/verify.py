@@ -8,10 +8,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from clickhouse_connect.driver.client import Client
 from msgspec import Struct
 
 from ledger.store import EventStore
+from projections.engine import Client
 from projections.fold import BROKEN_MAX, Broken, Key, Totals, fold_ledger
 
 LISTED_MAX = 1_000

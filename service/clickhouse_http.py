@@ -18,10 +18,9 @@ from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import msgspec
-from clickhouse_connect.driver.client import Client
 from starlette.types import Message, Receive, Scope, Send
 
-from projections.engine import READING, Clients
+from projections.engine import READING, Client, Clients
 from projections.errors import TablesUnavailable
 
 READ_ONLY: Mapping[str, Any] = MappingProxyType(

@@ -276,6 +276,11 @@ def test_after_a_decision_no_first_decision_is_accepted(stream):
     refuses(state, [*later[:2], replace(later[2], before=state.standing, cut=state.cut)])
 
 
+def test_a_repeat_leaves_the_impression_where_it_stands():
+    for standing in STANDINGS[1:]:
+        refuses_changed(REPEATED, 0, before=standing, after=standing)
+
+
 def test_a_render_that_proves_nothing_neither_counts_nor_completes():
     for stream in (AGAIN, COMPLETED):
         unproven = (Reason.OMID_UNPROVEN,)

@@ -1,0 +1,124 @@
+"""The desk process: the projector, the read API, and embedded ClickHouse for the other processes to read."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from ledger.store import EventStore
+from projections.checkpoints import Checkpoints
+from projections.checkpoints_postgres import PostgresCheckpoints
+from projections.engine import READING, WRITING, Clients, Engine
+from projections.errors import ProjectionError
+from projections.projector import Metrics, Ports, Projector
+from projections.queries import Queries
+from projections.schema import migrate
+from projections.tables import Tables
+from service.access import Access
+from service.clickhouse_http import READ_ONLY, ClickHouseHttp
+from service.desk_http import Desk, desk_app
+from service.serving import calm_collector, serve_until_stopped, server_for
+from service.settings import EMBEDDED, Settings
+
+_READERS = 2
+_GUESTS = 2
+_LOOPBACK = "127.0.0.1"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Built:
+    """The parts of one desk."""
+
+    projector: Projector
+    queries: Queries
+    readers: Clients
+    guests: Clients
+    registry: CollectorRegistry
+
+
+async def run_desk(store: EventStore, database_url: str, settings: Settings, access: Access) -> None:
+    """
+    Run the desk until SIGTERM or SIGINT. *access* knows the callers' scopes.
+
+    Raises:
+        TablesUnavailable: another process has the folder, or ClickHouse does not answer at start.
+        LostCommits: the ledger is not the one that the tables were made from.
+    """
+    async with AsyncExitStack() as stack:
+        checkpoints = PostgresCheckpoints(database_url)
+        stack.push_async_callback(checkpoints.close)
+        engine = Engine(clickhouse_dsn(settings))
+        stack.callback(engine.close)
+        built = await _build(store, checkpoints, engine, stack)
+        desk = Desk(
+            queries=built.queries,
+            store=store,
+            access=access,
+            unready=lambda: _unready(built),
+            registry=built.registry,
+            now=now_ms,
+        )
+        servers = [server_for(desk_app(desk), settings.host, settings.desk_port)]
+        if engine.embedded:
+            servers.append(server_for(ClickHouseHttp(built.guests), _LOOPBACK, settings.clickhouse_port))
+        stop = asyncio.Event()
+        projecting = asyncio.create_task(built.projector.run(stop))
+
+        def halt(_: object) -> None:
+            for server in servers:
+                server.should_exit = True
+
+        projecting.add_done_callback(halt)
+        calm_collector()
+        try:
+            await serve_until_stopped(*servers)
+        finally:
+            stop.set()
+            await projecting
+
+
+def clickhouse_dsn(settings: Settings) -> str:
+    """Return where the tables are: embedded ones in the data folder."""
+    if settings.clickhouse_dsn != EMBEDDED:
+        return settings.clickhouse_dsn
+    return f"chdb://{settings.data_dir.resolve() / 'clickhouse'}"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def _build(store: EventStore, checkpoints: Checkpoints, engine: Engine, stack: AsyncExitStack) -> _Built:
+    writers = Clients(engine, WRITING, 1)
+    readers = Clients(engine, READING, _READERS)
+    guests = Clients(engine, READ_ONLY, _GUESTS)
+    for clients in (writers, readers, guests):
+        stack.callback(clients.close)
+    generation = (await checkpoints.known()).generation
+    applied = await writers.run(lambda client: migrate(client, generation))
+    log.info("tables are there", generation=generation, applied=applied)
+    registry = CollectorRegistry()
+    ports = Ports(store=store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
+    return _Built(
+        projector=Projector(ports, uuid4().hex, Metrics(registry)),
+        queries=Queries(checkpoints, readers, now_ms),
+        readers=readers,
+        guests=guests,
+        registry=registry,
+    )
+
+
+async def _unready(built: _Built) -> str | None:
+    """Questions are answered while the projector waits; how late answers are, they say themselves."""
+    try:
+        await built.queries.fresh()
+        await built.readers.run(lambda client: client.command("SELECT 1"))
+    except ProjectionError as error:
+        return str(error)
+    return None

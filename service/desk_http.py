@@ -1,0 +1,236 @@
+"""The read API: reports, pacing, and one impression's story. Everything but the last comes from the projections."""
+
+import csv
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from ledger.codec import UnreadableCommit
+from ledger.store import EventStore, LedgerUnavailable
+from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, TablesUnavailable
+from projections.queries import Fresh, Queries, ReportAnswer
+from projections.timeline import Timeline, timeline
+from service.access import Access
+from service.desk_parameters import pacing_of, report_of, rfc3339
+from service.problems import (
+    PROBLEMS,
+    RETRY_AFTER_S,
+    UNFORESEEN,
+    NoSuchThing,
+    Problem,
+    Reply,
+    RequestError,
+    document,
+)
+
+COMMITS_MAX = 1_000
+"""Most commits of one impression that are shown; one that has more is not an ordinary one."""
+
+READ_PROBLEMS: Mapping[type[Exception], Problem] = {
+    **PROBLEMS,
+    QueryRefused: Problem(400, "The question cannot be asked so"),
+    TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
+    CheckpointsUnavailable: Problem(503, "The checkpoints do not answer; ask again"),
+    ProjectionError: Problem(503, "The read side cannot answer now; ask again"),
+    LedgerUnavailable: Problem(503, "The ledger does not answer; ask again"),
+    UnreadableCommit: Problem(500, "The stream was written by a newer program, or is damaged"),
+}
+"""Every error that a question can end in. What is not here is a broken invariant: 500."""
+
+log = structlog.get_logger(__name__)
+_ENCODER = msgspec.json.Encoder()
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+Answer = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """
+    What the read API answers from.
+
+    *access* knows the callers' scopes; *unready* says why questions cannot be answered, if so.
+    """
+
+    queries: Queries
+    store: EventStore
+    access: Access
+    unready: Callable[[], Awaitable[str | None]]
+    registry: CollectorRegistry
+    now: Callable[[], int]
+
+
+def desk_app(desk: Desk) -> Starlette:
+    """Return the read API as an ASGI application."""
+
+    async def report(request: Request) -> Reply:
+        asked, as_of = report_of(request.query_params, desk.now())
+        answer = await desk.queries.report(asked, as_of)
+        wants_csv = "text/csv" in request.headers.get("accept", "")
+        chosen = request.query_params.get("format", "csv" if wants_csv else "json")
+        return _as_csv(answer) if chosen == "csv" else _as_json(answer)
+
+    async def pacing(request: Request) -> Reply:
+        asked = pacing_of(request.path_params["campaign"], request.query_params, desk.now())
+        answer = await desk.queries.pacing(asked)
+        body = {
+            **_fresh(answer),
+            "campaign": answer.campaign,
+            "since": rfc3339(answer.since),
+            "until": rfc3339(answer.until),
+            "currencies": answer.currencies,
+            "minutes": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.minutes],
+        }
+        return Reply(200, _ENCODER.encode(body), "application/json")
+
+    async def impression(request: Request) -> Reply:
+        found = await _read_impression(desk.store, request.path_params["impression"])
+        return Reply(200, _ENCODER.encode(_told(found)), "application/json")
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        why = await desk.unready()
+        return PlainTextResponse("ready\n" if why is None else f"{why}\n", 200 if why is None else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(desk.registry), media_type="text/plain; version=0.0.4")
+
+    async def nothing(request: Request, _: Exception) -> Response:
+        return _response(_refused(NoSuchThing(request.url.path), ""), "")
+
+    return Starlette(
+        routes=[
+            Route("/v1/reports", _guarded(desk, "report", report)),
+            Route("/v1/campaigns/{campaign}/pacing", _guarded(desk, "report", pacing)),
+            Route("/v1/impressions/{impression}", _guarded(desk, "audit", impression)),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={404: nothing},
+    )
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return what *error* is to a caller."""
+    return next((READ_PROBLEMS[cls] for cls in type(error).__mro__ if cls in READ_PROBLEMS), UNFORESEEN)
+
+
+def _guarded(desk: Desk, scope: str, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """Let callers with *scope* through, and turn every error into its problem document."""
+
+    async def endpoint(request: Request) -> Response:
+        request_id = request.headers.get("x-request-id", "")[:64] or uuid4().hex
+        try:
+            desk.access.require(request.headers.get("authorization"), scope)
+            return _response(await answer(request), request_id)
+        except Exception as error:
+            reply = _refused(error, request_id)
+            if problem_of(error) is UNFORESEEN:
+                log.exception("request failed", request_id=request_id)
+            return _response(reply, request_id)
+
+    return endpoint
+
+
+def _refused(error: Exception, request_id: str) -> Reply:
+    """Only our own errors' texts are shown."""
+    problem = problem_of(error)
+    headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
+    detail = str(error) if isinstance(error, RequestError | QueryRefused) else ""
+    facts = {"field": error.field} if isinstance(error, QueryRefused) else {}
+    return document(problem, request_id, detail=detail, headers=headers, **facts)
+
+
+def _response(reply: Reply, request_id: str) -> Response:
+    headers = {**dict(reply.headers), "cache-control": "no-store"}
+    if request_id:
+        headers["x-request-id"] = request_id.encode("latin-1", "replace").decode("latin-1")
+    return Response(reply.body, reply.status, headers, reply.media_type)
+
+
+async def _read_impression(store: EventStore, text: str) -> Timeline:
+    try:
+        impression = UUID(text)
+    except ValueError as error:
+        raise NoSuchThing("impression ids are UUIDs") from error
+    commits = (await store.read_streams([impression], COMMITS_MAX)).get(impression)
+    if not commits:
+        raise NoSuchThing("no render of this impression has arrived")
+    return timeline(impression, commits)
+
+
+def _told(found: Timeline) -> dict[str, Any]:
+    cut: dict[str, Any] = msgspec.to_builtins(found.cut)
+    return {
+        "impression_id": found.impression_id,
+        "standing": found.standing,
+        "provisional": found.provisional,
+        "price_micros": found.price_micros,
+        "cut": {**cut, "event_at": rfc3339(found.cut.event_at)},
+        "repeats": found.repeats,
+        "timeline": [
+            {**msgspec.to_builtins(entry), "at": rfc3339(entry.at), "recorded_at": rfc3339(entry.recorded_at)}
+            for entry in found.entries
+        ],
+    }
+
+
+def _fresh(answer: Fresh) -> dict[str, Any]:
+    known = answer.known_through
+    return {
+        "known_through": {"position": known.position, "time": rfc3339(known.time) if known.time else None},
+        "lag_s": answer.lag_s,
+    }
+
+
+def _as_json(answer: ReportAnswer) -> Reply:
+    body = {
+        **_fresh(answer),
+        "as_of_position": answer.position,
+        "columns": answer.columns,
+        "rows": [dict(zip(answer.columns, row, strict=True)) for row in _timed(answer)],
+        "truncated": answer.truncated,
+    }
+    return Reply(200, _ENCODER.encode(body), "application/json")
+
+
+def _as_csv(answer: ReportAnswer) -> Reply:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(answer.columns)
+    writer.writerows([_cell(value) for value in row] for row in _timed(answer))
+    known = _fresh(answer)["known_through"]
+    headers = (
+        ("x-known-through-position", str(known["position"])),
+        ("x-known-through-time", known["time"] or ""),
+        ("x-lag-seconds", "" if answer.lag_s is None else str(answer.lag_s)),
+        ("x-truncated", str(answer.truncated).lower()),
+        ("content-disposition", 'attachment; filename="report.csv"'),
+    )
+    return Reply(200, text.getvalue().encode(), "text/csv; charset=utf-8", headers)
+
+
+def _timed(answer: ReportAnswer) -> list[tuple[Any, ...]]:
+    if answer.columns[0] != "time":
+        return answer.rows
+    return [(rfc3339(row[0]), *row[1:]) for row in answer.rows]
+
+
+def _cell(value: Any) -> Any:
+    """Texts come from clients; none may become a formula in the spreadsheet that opens the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

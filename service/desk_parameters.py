@@ -1,0 +1,133 @@
+"""From the query string of the read API to questions. Times are epoch ms or RFC 3339 in, RFC 3339 UTC out."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from starlette.datastructures import QueryParams
+
+from domain.vocabulary import DataSet
+from projections.queries import MINUTE_MS, Pacing
+from projections.reports import HOUR_MS, ROWS_DEFAULT, Report
+from projections.vocabulary import Dimension, Granularity, Metric
+from service.problems import BadParameter
+
+E = TypeVar("E", bound=StrEnum)
+
+_DAY_MS = 24 * HOUR_MS
+_TIME_MAX = 1 << 47
+_REPORT = frozenset(
+    {"dimensions", "metrics", "granularity", "since", "until", "as_of", "as_of_position", "pack", "limit", "format"}
+)
+_PACING = frozenset({"since", "until", "minutes", "data_set"})
+_FORMATS = frozenset({"json", "csv"})
+
+
+def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
+    """
+    Return the report that *parameters* ask for, and the time as of which; by default the day up to the current hour.
+
+    Filters are named as their dimensions and may be repeated.
+
+    Raises:
+        BadParameter: naming the one that is wrong.
+    """
+    filters = [Dimension(name) for name in parameters if name in set(Dimension)]
+    _only_known(parameters, _REPORT | set(filters))
+    if parameters.get("format", "json") not in _FORMATS:
+        raise BadParameter("format: must be json or csv")
+    until = time_of(parameters, "until") or now - now % HOUR_MS + HOUR_MS
+    since = time_of(parameters, "since")
+    as_of = time_of(parameters, "as_of")
+    position = number_of(parameters, "as_of_position")
+    if as_of is not None and position is not None:
+        raise BadParameter("as_of: name a time or a position, not both")
+    report = Report(
+        dimensions=members_of(parameters, "dimensions", Dimension),
+        granularity=member_of("granularity", parameters.get("granularity", Granularity.NONE.value), Granularity),
+        filters={dimension: tuple(parameters.getlist(dimension.value)) for dimension in filters},
+        since=until - _DAY_MS if since is None else since,
+        until=until,
+        packs=tuple(parameters.getlist("pack")) or ("mrc",),
+        position=position,
+        rows_max=number_of(parameters, "limit", ROWS_DEFAULT) or 0,
+        metrics=members_of(parameters, "metrics", Metric) or _METRICS,
+    )
+    return report, as_of
+
+
+def pacing_of(campaign: str, parameters: QueryParams, now: int) -> Pacing:
+    """
+    Return the pacing that *parameters* ask for; by default of the last 30 days with the last 60 minutes.
+
+    Raises:
+        BadParameter: naming the one that is wrong.
+    """
+    _only_known(parameters, _PACING)
+    until = time_of(parameters, "until")
+    until = now - now % MINUTE_MS + MINUTE_MS if until is None else until
+    since = time_of(parameters, "since")
+    return Pacing(
+        campaign=campaign,
+        since=until - 30 * _DAY_MS if since is None else since,
+        until=until,
+        minutes=number_of(parameters, "minutes", 60) or 0,
+        data_set=member_of("data_set", parameters.get("data_set", DataSet.LIVE.value), DataSet),
+    )
+
+
+def time_of(parameters: QueryParams, name: str) -> int | None:
+    """Return a time in epoch ms; None if it is not given."""
+    text = parameters.get(name)
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        at = int(text[:20])
+    else:
+        try:
+            moment = datetime.fromisoformat(text.replace(" ", "+"))  # a plus sign that was not escaped
+        except ValueError as error:
+            raise BadParameter(f"{name}: must be epoch milliseconds or RFC 3339") from error
+        if moment.tzinfo is None:
+            raise BadParameter(f"{name}: must say its offset from UTC")
+        at = int(moment.timestamp() * 1_000)
+    if not 0 <= at < _TIME_MAX:
+        raise BadParameter(f"{name}: is out of range")
+    return at
+
+
+def number_of(parameters: QueryParams, name: str, default: int | None = None) -> int | None:
+    text = parameters.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise BadParameter(f"{name}: must be a whole number")
+    return int(text)
+
+
+def members_of(parameters: QueryParams, name: str, kind: type[E]) -> tuple[E, ...]:
+    """Return the members of *kind* that are named, apart by commas or in repeated parameters."""
+    named = [part for text in parameters.getlist(name) for part in text.split(",") if part]
+    return tuple(member_of(name, part, kind) for part in named)
+
+
+def member_of(name: str, text: str, kind: type[E]) -> E:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise BadParameter(f"{name}: must be of {', '.join(member.value for member in kind)}") from error
+
+
+def rfc3339(at: int) -> str:
+    """Return epoch ms as RFC 3339, UTC, with milliseconds."""
+    return datetime.fromtimestamp(at / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _only_known(parameters: QueryParams, known: Iterable[str]) -> None:
+    for name in parameters:
+        if name not in set(known):
+            raise BadParameter(f"{name[:64]}: is not a parameter")
+
+
+_METRICS = (Metric.GROSS, Metric.NET, Metric.GIVT, Metric.SIVT, Metric.UNDECIDED)
