@@ -26,10 +26,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Pace(Struct, frozen=True, kw_only=True):
-    """How often: after a quiet look, between blocks that the ledger could not fill, and after failures."""
+    """How much at once, and how often: after a quiet look, between blocks that are not full, and after failures."""
 
+    block_max: int = BLOCK_MAX
     poll_s: float = 0.1
-    spacing_s: float = 0.25
+    spacing_s: float = 0.4
     touch_ms: int = 500
     lease_ttl_ms: int = 15_000
     retry_first_s: float = 0.1
@@ -104,7 +105,7 @@ class Projector:
             else:
                 self.failure, failures = None, 0
                 spacing_s = self._pace.spacing_s if handled else self._pace.poll_s
-                pause_s = 0 if handled == BLOCK_MAX else started + spacing_s - loop.time()
+                pause_s = 0 if handled >= self._pace.block_max else started + spacing_s - loop.time()
             await _pause(stop, pause_s)
         await self._release()
 
@@ -133,7 +134,7 @@ class Projector:
             raise LostCommits(f"{progress.pending} was begun, the ledger has {block}")
         with self._metrics.block_s.time():
             rows = await self._ports.sink.write(generation, block, commits)
-        full = len(commits) == BLOCK_MAX or progress.pending is not None
+        full = len(commits) == self._pace.block_max or progress.pending is not None
         known_at = commits[-1].recorded_at if full else asked_at
         await checkpoints.finish(lease, generation, block, known_at)
         self._count(commits, rows, known_at)
@@ -141,7 +142,7 @@ class Projector:
 
     async def _read(self, progress: Progress) -> list[Commit]:
         if progress.pending is None:
-            return await self._ports.store.read_all(progress.done, BLOCK_MAX)
+            return await self._ports.store.read_all(progress.done, self._pace.block_max)
         through = progress.pending.through
         commits = await self._ports.store.read_all(progress.done, READ_MAX)
         found = [commit for commit in commits if commit.position <= through]

@@ -43,8 +43,9 @@ def ask(settings: Settings, path: str, parameters: Mapping[str, str | Sequence[s
 def table_of(answer: Mapping[str, Any]) -> Table:
     """Return the rows of a report as a table."""
     known = answer["known_through"]
-    table = Table(title=f"known through {known['time']} (position {known['position']})")
     rows = answer["rows"]
+    found = f"{len(rows)} rows" if rows else "nothing in this time"
+    table = Table(title=f"{found}; known through {known['time']} (position {known['position']})")
     for name in rows[0] if rows else []:
         table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
     for row in rows:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -46,11 +47,12 @@ def main() -> None:
 @app.command()
 def up() -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate and desk."""
-    from service.supervisor import Supervisor  # noqa: PLC0415 (each command loads what it needs)
+    from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
+    from service.machine import children, ports  # noqa: PLC0415
+    from service.supervisor import Supervisor  # noqa: PLC0415
 
     settings = _settings()
-    from service.machine import children, ports  # noqa: PLC0415
-
+    set_up_logs("up", settings.log_json, quiet=True)
     supervisor = Supervisor(
         settings.data_dir, children(settings), host=settings.host, ports=ports(settings), watch=_Watch(settings)
     )
@@ -181,7 +183,7 @@ def pacing(campaign: str, as_json: AsJson = False) -> None:
     """Ask the running desk what a campaign has spent and reserved."""
     from service.asking import ask  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/campaigns/{campaign}/pacing", {})
+    answer = ask(_settings(), f"/v1/campaigns/{quote(campaign)}/pacing", {})
     _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 

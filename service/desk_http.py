@@ -113,7 +113,7 @@ def desk_app(desk: Desk) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/reports", _guarded(desk, "report", report)),
-            Route("/v1/campaigns/{campaign}/pacing", _guarded(desk, "report", pacing)),
+            Route("/v1/campaigns/{campaign:path}/pacing", _guarded(desk, "report", pacing)),
             Route("/v1/impressions/{impression}", _guarded(desk, "audit", impression)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

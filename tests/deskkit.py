@@ -111,7 +111,7 @@ async def fill(store, impressions, seed=1, hours=30):
             appends += 1
             await _append(store, impression, version, events)
             if appends % 7 == 0:
-                await _append(store, f"rejects-eu-{appends}", 0, (_answers(chance),))
+                await _append(store, f"rejects-eu-{seed}-{appends}", 0, (_answers(chance),))
         if commands:
             after = (fold(events, state) if events else state, version + len(events))
             stories.append((impression, (after, commands)))
