@@ -78,7 +78,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
         try:
             render = _RENDER.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Malformed(raw, _fault(error), now, _event_id(raw))
         received_at, data_set = now, DataSet.LIVE
         if render.received_at is not None:
@@ -125,15 +125,16 @@ def _slot(render: Render, token: Token) -> Slot | None:
     return (token.placement, person, token.creative) if person else None
 
 
-def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str]:
+def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:
     return (
         keys.pseudonym(render.user, b"user"),
         keys.pseudonym(render.device, b"device"),
         keys.pseudonym(network, b"network"),
+        keys.pseudonym(render.session, b"session"),
     )
 
 
-def _fault(error: msgspec.DecodeError | RecursionError) -> Fault:
+def _fault(error: Exception) -> Fault:
     """Say what is wrong and where; msgspec's messages name types, limits and paths, no values but a closed list's."""
     if isinstance(error, RecursionError):
         return Fault(code="too_deep", detail="the document is nested too deeply")
@@ -148,5 +149,5 @@ def _fault(error: msgspec.DecodeError | RecursionError) -> Fault:
 def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:
     try:
         return msgspec.json.decode(raw, type=_EventIdOnly).event_id
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

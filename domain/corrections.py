@@ -21,7 +21,7 @@ class Ruling(Struct, frozen=True, order=True):
     correction: str
 
 
-class Verdictum(Struct, frozen=True):
+class VerdictInForce(Struct, frozen=True):
     """The verdict correction in force: its rank and the reason that it asked for (None: valid)."""
 
     rank: Ruling
@@ -29,7 +29,7 @@ class Verdictum(Struct, frozen=True):
     expiry: bool = False
 
 
-class Repricing(Struct, frozen=True):
+class PriceInForce(Struct, frozen=True):
     """The price correction in force."""
 
     rank: Ruling

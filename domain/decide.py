@@ -251,8 +251,8 @@ def _stands(command: AdmitRender, viewability: Viewabilities, known: Decided | N
     reason = reasons[0] if reasons else None
     within_ms = None if reason is None else command.pack.resolve_within_ms.get(reason)
     terms = terms_of(command.rendered)
-    if known is not None and known.repricing is not None:
-        terms = replace(terms, price_micros=known.repricing.price_micros)
+    if known is not None and known.price_in_force is not None:
+        terms = replace(terms, price_micros=known.price_in_force.price_micros)
     resolve_by = None if within_ms is None else command.rendered.received_at + within_ms
     return standing_for(reason, terms, viewability, resolve_by)
 

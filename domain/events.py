@@ -115,7 +115,7 @@ class ImpressionScored(_Event, frozen=True, kw_only=True, tag="ImpressionScored"
     rung: Rung = Rung.FULL
     risk: float | None = None
     band: str = ""
-    features: tuple[float, ...] = ()
+    features: tuple[float | None, ...] = ()
     feature_status: str = ""
     spent_ms: int = 0
 

@@ -8,7 +8,7 @@ from typing import TypeAlias, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.corrections import REPEATS, Repricing, Ruling, Verdictum, flaw_of
+from domain.corrections import REPEATS, PriceInForce, Ruling, VerdictInForce, flaw_of
 from domain.events import (
     CorrectionKind,
     Cut,
@@ -59,8 +59,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     terms: Terms
     first: Standing
     standing: Standing
-    verdictum: Verdictum | None = None
-    repricing: Repricing | None = None
+    verdict_in_force: VerdictInForce | None = None
+    price_in_force: PriceInForce | None = None
     repeats: int = 0
     absorbed: dict[CauseId, Answer]
 
@@ -129,11 +129,11 @@ def evolve(state: Impression, event: ImpressionEvent) -> Impression:  # noqa: PL
 
 def settle(state: Decided, viewability: Viewabilities | None = None) -> Standing:
     """Return the standing that follows from the first decision, the corrections in force and *viewability*."""
-    ruled = state.verdictum
+    ruled = state.verdict_in_force
     reason = state.first.reason if ruled is None or ruled.expiry else ruled.reason
     terms = state.terms
-    if state.repricing is not None:
-        terms = replace(terms, price_micros=state.repricing.price_micros)
+    if state.price_in_force is not None:
+        terms = replace(terms, price_micros=state.price_in_force.price_micros)
     seen = state.standing.viewability if viewability is None else viewability
     resolve_by = state.first.resolve_by if isinstance(state.first, Uncertain) else None
     standing = standing_for(reason, terms, seen, resolve_by)
@@ -145,12 +145,14 @@ def settle(state: Decided, viewability: Viewabilities | None = None) -> Standing
 def counts_again(state: Decided) -> bool:
     """Tell whether a render that proves begin makes the impression count now: so far it was none."""
     first = state.first
-    return state.verdictum is None and isinstance(first, Dropped) and first.reason_class is ReasonClass.NOT_COUNTED
+    return (
+        state.verdict_in_force is None and isinstance(first, Dropped) and first.reason_class is ReasonClass.NOT_COUNTED
+    )
 
 
 def lacks_proof(state: Decided) -> bool:
     """Tell whether a render that proves begin brings what the uncertain impression lacks."""
-    return state.verdictum is None and isinstance(state.first, Uncertain) and state.first.reason in UNPROVEN
+    return state.verdict_in_force is None and isinstance(state.first, Uncertain) and state.first.reason in UNPROVEN
 
 
 def proves_begin(scored: ImpressionScored) -> bool:
@@ -174,13 +176,13 @@ def corrected(state: Decided, event: ImpressionReconciled) -> tuple[Decided, boo
     rank = Ruling(event.authority, event.observed_at, str(event.cause))
     if event.kind is CorrectionKind.REPRICE:
         assert event.asked_price_micros is not None
-        if state.repricing is not None and rank <= state.repricing.rank:
+        if state.price_in_force is not None and rank <= state.price_in_force.rank:
             return state, False
-        moved = replace(state, repricing=Repricing(rank, event.asked_price_micros))
+        moved = replace(state, price_in_force=PriceInForce(rank, event.asked_price_micros))
     else:
-        if state.verdictum is not None and rank <= state.verdictum.rank:
+        if state.verdict_in_force is not None and rank <= state.verdict_in_force.rank:
             return state, False
-        moved = replace(state, verdictum=Verdictum(rank, event.asked, event.kind is CorrectionKind.EXPIRY))
+        moved = replace(state, verdict_in_force=VerdictInForce(rank, event.asked, event.kind is CorrectionKind.EXPIRY))
     return replace(moved, standing=settle(moved)), True
 
 
@@ -247,7 +249,7 @@ def _first_decision(
         terms=terms_of(rendered),
         first=after,
         standing=after,
-        repricing=None if known is None else known.repricing,
+        price_in_force=None if known is None else known.price_in_force,
         repeats=0 if known is None else known.repeats,
         absorbed=_absorb({} if known is None else known.absorbed, event, after),
     )

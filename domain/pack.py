@@ -15,6 +15,9 @@ Ratio: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
 
 _REQUIRED_DEADLINES = frozenset(reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.UNDECIDED)
 
+_UNPROVEN = (Reason.OMID_UNPROVEN, Reason.EVIDENCE_INCOMPLETE)
+"""What a missing proof may mean: with any other reason the impression would count without it."""
+
 
 class PackError(ValueError):
     """A rule pack cannot be used; the text names file, key and reason."""
@@ -63,10 +66,13 @@ class Pack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     count_point: list[CountPoint]
     view_rule: list[ViewRule]
     points: dict[Surface, dict[Format, CountPoint]] = {}
+    """`count_point`, to be looked up; no key of a pack."""
 
     def __post_init__(self) -> None:
+        points: dict[Surface, dict[Format, CountPoint]] = {}
         for point in self.count_point:
-            self.points.setdefault(point.surface, {})[point.format] = point
+            points.setdefault(point.surface, {})[point.format] = point
+        msgspec.structs.force_setattr(self, "points", points)
 
     def count_point_of(self, surface: Surface, fmt: Format) -> CountPoint:
         """Return how impressions of *surface* and *fmt* are counted; a pack without it is refused when parsed."""
@@ -81,7 +87,10 @@ def parse_pack(text: str, source: str) -> Pack:
         PackError: naming *source*, the key and what is wrong with it.
     """
     try:
-        pack = msgspec.convert(tomllib.loads(text), Pack)
+        data = tomllib.loads(text)
+        if "points" in data:
+            raise PackError(f"{source}: Object contains unknown field `points`")
+        pack = msgspec.convert(data, Pack)
     except tomllib.TOMLDecodeError as error:
         raise PackError(f"{source}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
@@ -101,6 +110,11 @@ def _gaps(pack: Pack) -> list[str]:
     ]
     if len(points) < len(pack.count_point):
         gaps.append("count_point: a surface and format stands twice")
+    gaps += [
+        f"count_point: {point.surface.value} {point.format.value}: absent must be one of {', '.join(_UNPROVEN)}"
+        for point in pack.count_point
+        if point.absent not in _UNPROVEN
+    ]
     if missing := sorted(reason.value for reason in _REQUIRED_DEADLINES - pack.resolve_within_ms.keys()):
         gaps.append(f"resolve_within_ms: no deadline for {', '.join(missing)}")
     return gaps

@@ -41,6 +41,7 @@ class Observation(Struct, frozen=True, kw_only=True, gc=False):
     user: str = ""
     device: str = ""
     network: str = ""
+    session: str = ""
     agent_class: AgentClass = AgentClass.BROWSER
     network_class: NetworkClass = NetworkClass.EYEBALL
     data_set: DataSet = DataSet.LIVE
@@ -142,7 +143,7 @@ def claimed(o: Observation) -> ImpressionRendered:
         clicked=render.clicked,
         sdk=render.sdk or "",
         sdk_seq=render.sdk_seq,
-        session=render.session or "",
+        session=o.session,
         user=o.user,
         device=o.device,
         network=o.network,
@@ -183,15 +184,15 @@ def observe(  # noqa: PLR0913 (what is known of a render is this much)
     *,
     digest: str,
     received_at: int,
-    person: tuple[str, str, str] = ("", "", ""),
+    person: tuple[str, str, str, str] = ("", "", "", ""),
     agent_class: AgentClass = AgentClass.BROWSER,
     network_class: NetworkClass = NetworkClass.EYEBALL,
     data_set: DataSet = DataSet.LIVE,
 ) -> Observation:
-    """Return what is known of *render*; *person* has the pseudonyms of user, device and network."""
+    """Return what is known of *render*; *person* has the pseudonyms of user, device, network and session."""
     served_at = minted_at(token.impression)
     event_at, skew_ms = read_clocks(render, served_at, received_at)
-    user, device, network = person
+    user, device, network, session = person
     width, height = render.width, render.height
     point = pack.count_point_of(token.surface, token.format)
     return Observation(
@@ -209,6 +210,7 @@ def observe(  # noqa: PLR0913 (what is known of a render is this much)
         user=user,
         device=device,
         network=network,
+        session=session,
         agent_class=agent_class,
         network_class=network_class,
         data_set=data_set,

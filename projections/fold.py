@@ -90,7 +90,7 @@ def _add_impression(folded: Folded, impression: ImpressionId, commits: Sequence[
     if not isinstance(state, Decided):
         raise TypeError(f"the stream of {impression} ends half-way, in {type(state).__name__}")
     folded.impressions += 1
-    price = state.terms.price_micros if state.repricing is None else state.repricing.price_micros
+    price = state.terms.price_micros if state.price_in_force is None else state.price_in_force.price_micros
     if state.standing.billable_micros not in {0, price} and len(folded.broken) < BROKEN_MAX:
         folded.broken.append(Broken("I2", f"{impression}: billed {state.standing.billable_micros}, price {price}"))
     cut = state.cut

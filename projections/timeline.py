@@ -72,7 +72,7 @@ def timeline(impression: ImpressionId, commits: Sequence[Commit]) -> Timeline:
         impression_id=impression,
         standing=standing,
         provisional=isinstance(standing, Uncertain) and not standing.expired,
-        price_micros=state.terms.price_micros if state.repricing is None else state.repricing.price_micros,
+        price_micros=state.terms.price_micros if state.price_in_force is None else state.price_in_force.price_micros,
         cut=state.cut,
         repeats=state.repeats,
         entries=entries,

@@ -89,7 +89,7 @@ def examples():
     admitted = admit(
         render=render,
         token=token,
-        person=("user-key", "device-key", "network-key"),
+        person=("user-key", "device-key", "network-key", "session-1"),
         agent_class=AgentClass.BROWSER,
         network_class=NetworkClass.ABSENT,
         also=[Reason.DOUBLE_FIRE, Reason.RISK_GREY],

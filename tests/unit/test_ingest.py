@@ -64,10 +64,12 @@ def test_a_first_render_is_three_events_in_one_append():
 
 def test_no_raw_identifier_reaches_the_ledger():
     async def test(gate, clients):
-        event = clients.render(user="anna@example.org", device="idfa-77", network="198.51.100.7", agent="Mozilla/7.7")
+        event = clients.render(
+            user="anna@example.org", session="session-77", device="idfa-77", network="198.51.100.7", agent="Mozilla/7.7"
+        )
         await gate.send(event)
         stored = b"".join(commit.data for commit in await gate.store.read_all(0, 10))
-        for raw in (b"anna", b"idfa-77", b"198.51.100.7", b"Mozilla/7.7", event["token"].encode()):
+        for raw in (b"anna", b"idfa-77", b"session-77", b"198.51.100.7", b"Mozilla/7.7", event["token"].encode()):
             assert raw not in stored
 
     run(test)
@@ -164,6 +166,7 @@ MALFORMED = {
     b'{"event_id": "7f0f0f0f-0f0f-4f0f-8f0f-0f0f0f0f0f0f"}': "invalid",
     b"[]": "invalid",
     b"\xff\xfe": "not_json",
+    b'{"event_id": "7f0f0f0f-0f0f-4f0f-8f0f-0f0f0f0f0f0f", "token": "\xff", "user": "\xfe"}': "not_json",
     b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}": "invalid",
     b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}": "invalid",
 }

@@ -257,7 +257,7 @@ def test_what_was_claimed_is_the_render_and_its_token_without_names_of_persons()
         network="192.0.2.7",
         sdk="ios/12",
     )
-    seen = an_observation(render, received_at=MINTED + 3 * SECOND, person=("u1", "d1", "n1"))
+    seen = an_observation(render, received_at=MINTED + 3 * SECOND, person=("u1", "d1", "n1", "s1"))
     event = claimed(seen)
     assert (event.cause, event.digest) == (cause(5), seen.digest)
     assert (event.served_at, event.received_at) == (MINTED, MINTED + 3 * SECOND)

@@ -1,0 +1,325 @@
+"""The tables of embedded ClickHouse: made once, written exactly once, equal to the ledger to the unit."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from builders import DAY, MINTED
+from deskkit import Clock, Crash, a_full_store, an_engine, an_id
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from projections.checkpoints import MemoryCheckpoints, Range
+from projections.engine import WRITING, Clients, Engine
+from projections.errors import SchemaChanged, TablesUnavailable
+from projections.native import Block
+from projections.projector import Metrics, Pace, Ports, Projector
+from projections.schema import TABLES, columns, drop, migrate
+from projections.tables import Tables
+from projections.verify import verify
+
+pytestmark = pytest.mark.slow
+
+EVERYTHING = Range(0, 10_000)
+
+
+class World:
+    def __init__(self, engine, impressions=150):
+        self.engine = engine
+        self.clients = Clients(engine, WRITING, 1)
+        self.store = a_full_store(impressions)
+        self.checkpoints = MemoryCheckpoints(Clock(MINTED + 2 * DAY))
+        self.client = engine.connect({})
+        migrate(self.client, 1)
+
+    def projector(self, sink=None, holder="one", block_max=100):
+        sink = sink or Tables(self.clients)
+        ports = Ports(store=self.store, checkpoints=self.checkpoints, sink=sink, now=Clock(MINTED + 2 * DAY))
+        return Projector(ports, holder, Metrics(CollectorRegistry()), pace=Pace(block_max=block_max, lease_ttl_ms=0))
+
+    def counts(self):
+        return [self.client.command(f"SELECT count() FROM {table}_1") for table in TABLES]
+
+    async def verified(self):
+        return await verify(self.store, self.client, 1, await self.store.head())
+
+    def close(self):
+        self.clients.close()
+        self.client.close()
+
+
+@pytest.fixture
+def world():
+    with an_engine() as engine:
+        world = World(engine)
+        yield world
+        world.close()
+
+
+@pytest.fixture
+def client():
+    with an_engine() as engine:
+        client = engine.connect(WRITING)
+        yield client
+        client.close()
+
+
+async def drain(projector):
+    while await projector.step():
+        continue
+
+
+def test_every_type_of_column_comes_back_as_it_went_in(client):
+    client.command(
+        "CREATE TABLE every (a UInt8, b Bool, c Int8, d UInt16, e UInt32, f Int32, g UInt64, h Int64, "
+        "i DateTime64(3, 'UTC'), j String, k UUID, l Enum8('' = 0, 'x' = 1, 'y' = -7)) ENGINE = Memory"
+    )
+    rows = [
+        (0, False, -128, 0, 0, -(2**31), 0, -(2**63), MINTED, "", UUID(int=0), ""),
+        (255, True, 127, 65_535, 2**32 - 1, 2**31 - 1, 2**64 - 1, 2**63 - 1, 1, "é" * 300, an_id(5), "y"),
+    ]
+    block = Block(columns(client, "every"))
+    client.raw_insert("every", block.names, block.encode(rows), fmt="Native")
+    found = client.query("SELECT * REPLACE (toUnixTimestamp64Milli(i) AS i) FROM every ORDER BY a").result_rows
+    assert [tuple(row) for row in found] == rows
+
+
+def test_a_type_that_is_not_covered_is_refused():
+    with pytest.raises(ValueError, match="Array"):
+        Block({"a": "Array(String)"})
+
+
+def test_tables_are_made_once(client):
+    assert migrate(client, 1) == ["0001_facts.sql", "0002_impressions.sql"]
+    assert migrate(client, 1) == []
+    assert migrate(client, 2) == ["0001_facts.sql", "0002_impressions.sql"]
+
+
+def test_a_file_that_was_half_applied_is_applied_again(client):
+    migrate(client, 1)
+    client.command("DROP VIEW facts_1_to_pacing_minute SYNC")
+    client.command("ALTER TABLE schema_migrations DELETE WHERE name = '0001_facts.sql' SETTINGS mutations_sync = 1")
+    assert migrate(client, 1) == ["0001_facts.sql"]
+    assert client.command("EXISTS facts_1_to_pacing_minute") == 1
+
+
+def test_a_file_that_changed_after_it_was_applied_is_refused(client):
+    migrate(client, 1)
+    client.command("ALTER TABLE schema_migrations UPDATE digest = 'other' WHERE 1 SETTINGS mutations_sync = 1")
+    with pytest.raises(SchemaChanged, match="has changed"):
+        migrate(client, 1)
+
+
+def test_a_generation_can_be_removed_and_made_again(client):
+    migrate(client, 1)
+    migrate(client, 2)
+    drop(client, 1)
+    assert client.command("EXISTS facts_1") == 0
+    assert client.command("EXISTS facts_2") == 1
+    assert migrate(client, 1) != []
+
+
+def test_the_tables_equal_the_ledger(world):
+    async def main():
+        await drain(world.projector())
+        verification = await world.verified()
+        assert verification.good, verification
+        assert verification.impressions == 150
+        assert verification.totals > 20
+
+    asyncio.run(main())
+
+
+def test_a_block_written_again_counts_once_in_every_table(world):
+    async def main():
+        commits = await world.store.read_all(0, 10_000)
+        tables = Tables(world.clients)
+        await tables.write(1, EVERYTHING, commits)
+        counts = world.counts()
+        await tables.write(1, EVERYTHING, commits)
+        world.clients.close()
+        world.clients = Clients(world.engine, WRITING, 1)
+        await Tables(world.clients).write(1, EVERYTHING, commits)
+        assert world.counts() == counts
+        assert (await world.verified()).good
+
+    asyncio.run(main())
+
+
+def test_a_view_that_failed_is_healed_by_the_same_block(world):
+    async def main():
+        world.client.command("RENAME TABLE pacing_minute_1 TO away")
+        projector = world.projector()
+        with pytest.raises(TablesUnavailable):
+            await projector.step()
+        world.client.command("RENAME TABLE away TO pacing_minute_1")
+        await drain(projector)
+        assert (await world.verified()).good
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("after_writes", [0, 1, 2])
+def test_a_process_that_ends_before_or_after_it_wrote_is_made_up_for(world, after_writes):
+    class Ending:
+        def __init__(self, writes):
+            self._tables = Tables(world.clients)
+            self._writes = writes
+
+        async def write(self, generation, block, commits):
+            if self._writes == 0:
+                raise Crash
+            rows = await self._tables.write(generation, block, commits)
+            self._writes -= 1
+            if self._writes == 0:
+                raise Crash
+            return rows
+
+    async def main():
+        with pytest.raises(Crash):
+            await drain(world.projector(Ending(after_writes)))
+        await asyncio.sleep(0)
+        await drain(world.projector(block_max=1_000))
+        assert (await world.verified()).good
+
+    asyncio.run(main())
+
+
+def test_verification_names_what_differs(world):
+    async def main():
+        await drain(world.projector())
+        [row] = world.client.query("SELECT campaign, event_at FROM facts_1 WHERE net = 1 LIMIT 1").result_rows
+        world.client.command("INSERT INTO facts_1 SELECT * FROM facts_1 WHERE net = 1 LIMIT 1")
+        verification = await world.verified()
+        assert not verification.good
+        assert {difference.table for difference in verification.differences} == {
+            "facts",
+            "report_hour",
+            "pacing_minute",
+        }
+        [gross] = [d for d in verification.differences if (d.table, d.metric) == ("facts", "gross")]
+        assert (gross.campaign, gross.found - gross.ledger) == (row[0], 1)
+
+    asyncio.run(main())
+
+
+def test_verification_names_a_cut_that_does_not_add_up(world):
+    async def main():
+        await drain(world.projector())
+        world.client.command(
+            "INSERT INTO report_hour_1 (hour, campaign, surface, format, billing_event, counting_method, evidence, "
+            "data_set, verdict, gross) "
+            "VALUES (0, 'odd', 'feed', 'video', 'viewable', 'delivery', 'none', 'live', 'valid', 1)"
+        )
+        verification = await world.verified()
+        assert [(broken.invariant, "odd" in broken.where) for broken in verification.broken] == [("I3", True)]
+
+    asyncio.run(main())
+
+
+def test_an_impression_stands_where_its_last_change_left_it(world):
+    async def main():
+        await drain(world.projector())
+        found = world.client.query(
+            "SELECT count(), uniqExact(impression_id), sum(gross) FROM impressions_1 WHERE data_set = 'live'"
+        ).result_rows
+        live = world.client.query(
+            "SELECT sum(sign), uniqExact(impression_id), sum(gross) FROM facts_1 WHERE data_set = 'live'"
+        ).result_rows
+        assert found == live
+
+    asyncio.run(main())
+
+
+def test_two_processes_cannot_open_one_folder(tmp_path):
+    code = "import sys; from projections.engine import Engine; kept = Engine(sys.argv[1]); print('open', flush=True); input()"
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", code, f"chdb://{tmp_path}"]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"open\n"
+        second = subprocess.run(
+            command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert second.returncode != 0
+        assert "TablesUnavailable" in second.stderr
+        first.communicate(b"\n")
+
+
+_KILLED = """
+import asyncio, structlog, sys
+sys.path.insert(0, "tests")
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+from deskkit import a_full_store
+from projections.checkpoints_postgres import PostgresCheckpoints
+from projections.engine import WRITING, Clients, Engine
+from projections.projector import Metrics, Pace, Ports, Projector
+from projections.schema import migrate
+from projections.tables import Tables
+from projections.verify import verify
+from prometheus_client import CollectorRegistry
+
+store = a_full_store(400)
+
+async def main(folder, url, holder):
+    engine, checkpoints = Engine(f"chdb://{folder}"), PostgresCheckpoints(url)
+    clients = Clients(engine, WRITING, 1)
+    await clients.run(lambda client: migrate(client, 1))
+    ports = Ports(store=store, checkpoints=checkpoints, sink=Tables(clients), now=lambda: 0)
+    projector = Projector(ports, holder, Metrics(CollectorRegistry()), pace=Pace(block_max=40, lease_ttl_ms=0))
+    while await projector.step():
+        print("block", flush=True)
+    verification = await verify(store, engine.connect({}), 1, await store.head())
+    print("good" if verification.good else verification, flush=True)
+    await checkpoints.close()
+    clients.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 6])
+def test_a_process_that_is_killed_leaves_nothing_out_and_counts_nothing_twice(tmp_path, postgres_url, blocks):
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+
+    def start(holder):
+        command = [sys.executable, "-c", _KILLED, str(tmp_path), postgres_url, holder]
+        return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+
+    with start("one") as first:
+        for _ in range(blocks):
+            assert first.stdout.readline() == "block\n"
+        first.send_signal(signal.SIGKILL)
+    with start("two") as second:
+        lines = second.stdout.read().split("\n")
+    assert lines[-2] == "good"
+
+
+def test_an_engine_keeps_what_it_was_given(tmp_path):
+    with an_engine() as engine:
+        client = engine.connect(WRITING)
+        assert client.command("SELECT getSetting('optimize_on_insert')") is not None
+        assert engine.embedded
+        client.close()
+    assert not Engine("http://127.0.0.1:1").embedded
+
+
+def test_a_server_that_is_not_there_is_one_error():
+    with pytest.raises(TablesUnavailable):
+        Engine("http://127.0.0.1:1").connect({})
+
+
+def test_commits_are_written_in_their_generation_alone(world):
+    async def main():
+        migrate(world.client, 2)
+        [commit] = await world.store.read_all(0, 1)
+        await Tables(world.clients).write(2, Range(0, 1), [replace(commit, position=1)])
+        assert world.counts() == [0, 0, 0, 0]
+        assert world.client.command("SELECT count() FROM facts_2") == 1
+
+    asyncio.run(main())

@@ -1,0 +1,387 @@
+"""The read API in process: reports, pacing, one impression's story, and what each wrong question is told."""
+
+import asyncio
+import csv
+import io
+from hashlib import sha256
+from uuid import uuid4
+
+import httpx
+import pytest
+from builders import DAY, HOUR, MINTED
+from deskkit import Clock, a_full_store, an_engine
+from prometheus_client import CollectorRegistry
+
+from ledger.codec import UnreadableCommit
+from ledger.store import LedgerUnavailable
+from projections import errors
+from projections.checkpoints import HEAD_MS, MemoryCheckpoints
+from projections.engine import READING, WRITING, Clients
+from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, SchemaChanged, TablesUnavailable
+from projections.fold import fold_ledger
+from projections.projector import Metrics, Pace, Ports, Projector
+from projections.queries import Queries
+from projections.schema import migrate
+from projections.tables import Tables
+from service.access import Access
+from service.desk_http import READ_PROBLEMS, Desk, desk_app, problem_of
+from service.problems import RequestError, UnknownKey
+
+slow = pytest.mark.slow
+
+SCOPES = {"reporter": ["report"], "auditor": ["audit"], "gate": ["ingest"]}
+ACCESS = Access({sha256(name.encode()).hexdigest(): scopes for name, scopes in SCOPES.items()})
+ALL_TIME = {"since": "0", "until": str(400 * DAY)}
+SPAN = {"since": str(MINTED - MINTED % HOUR), "until": str(MINTED - MINTED % HOUR + 3 * DAY)}
+
+
+class World:
+    """A desk over a full ledger, projected in blocks a minute apart."""
+
+    def __init__(self, engine):
+        self.clock = Clock(MINTED + 5 * DAY)
+        self.store = a_full_store(200)
+        self.checkpoints = MemoryCheckpoints(self.clock)
+        self.writers, self.readers = Clients(engine, WRITING, 1), Clients(engine, READING, 2)
+        client = engine.connect(WRITING)
+        migrate(client, 1)
+        client.close()
+        self.heads = []
+
+    async def project(self):
+        ports = Ports(store=self.store, checkpoints=self.checkpoints, sink=Tables(self.writers), now=self.clock)
+        projector = Projector(ports, "one", Metrics(CollectorRegistry()), pace=Pace(block_max=60))
+        while await projector.step():
+            self.clock.pass_by(60_000)
+            self.heads.append((self.clock(), (await self.checkpoints.known()).position))
+
+    def app(self, **changes):
+        async def unready():
+            return None
+
+        parts = {
+            "queries": Queries(self.checkpoints, self.readers, self.clock),
+            "store": self.store,
+            "access": ACCESS,
+            "unready": unready,
+            "registry": CollectorRegistry(),
+            "now": self.clock,
+        }
+        return desk_app(Desk(**{**parts, **changes}))
+
+
+@pytest.fixture(scope="module")
+def world():
+    with an_engine() as engine:
+        world = World(engine)
+        asyncio.run(world.project())
+        yield world
+        world.writers.close()
+        world.readers.close()
+
+
+def get(app, path, parameters=None, token="reporter", **headers):
+    async def main():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://desk") as http:
+            sent = {"authorization": f"Bearer {token}", **headers} if token else headers
+            return await http.get(path, params=parameters, headers=sent)
+
+    return asyncio.run(main())
+
+
+def report(world, **parameters):
+    answer = get(world.app(), "/v1/reports", {**SPAN, **parameters})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def ledger_totals(world, through=10**9):
+    folded = asyncio.run(fold_ledger(world.store, through))
+    return {key: total for key, total in folded.totals.items() if key[0] == "live"}
+
+
+@slow
+def test_a_report_has_the_totals_of_the_ledger(world):
+    expected = ledger_totals(world)
+    names = "gross net givt sivt undecided duplicates not_counted policy duplicate_renders billable_micros".split()
+    answer = report(world, granularity="hour", dimensions="campaign", metrics=",".join(names))
+    found = {(row["campaign"], row["time"]): [row[name] for name in names] for row in answer["rows"]}
+    assert len(found) == len(expected)
+    assert sorted(found.values()) == sorted([total[name] for name in names] for total in expected.values())
+
+
+@slow
+def test_gross_is_net_and_invalid_and_undecided_in_every_cut(world):
+    for dimension in ("campaign", "creative", "surface", "sdk", "billing_event", "reason", "verdict"):
+        rows = report(world, dimensions=dimension)["rows"]
+        assert rows
+        for row in rows:
+            assert row["gross"] == row["net"] + row["givt"] + row["sivt"] + row["undecided"]
+    assert any(row["reason"] == "STACKED" and row["sivt"] for row in report(world, dimensions="reason")["rows"])
+
+
+@slow
+def test_every_metric_and_dimension_can_be_asked_for_from_both_tables(world):
+    from projections.vocabulary import Dimension, Metric
+
+    metrics = ",".join(Metric)
+    for dimension in Dimension:
+        hourly = report(world, dimensions=dimension, metrics=metrics, pack="mrc", data_set=["live", "replay"])
+        facts = report(
+            world,
+            dimensions=dimension,
+            metrics=metrics,
+            pack="mrc",
+            data_set=["live", "replay"],
+            as_of_position=world.heads[-1][1],
+        )
+        assert hourly["rows"] == facts["rows"]
+        assert hourly["rows"]
+
+
+@slow
+def test_rates_are_shares_or_nothing(world):
+    metrics = "net,gross,undecided,decision_rate,viewable,not_viewable,measured_rate,viewable_rate"
+    rows = report(world, dimensions="verdict", metrics=metrics)["rows"]
+    valid = next(row for row in rows if row["verdict"] == "valid")
+    measured = valid["viewable.mrc"] + valid["not_viewable.mrc"]
+    assert valid["decision_rate"] == 1
+    assert valid["measured_rate.mrc"] == pytest.approx(measured / valid["net"])
+    assert valid["viewable_rate.mrc"] == pytest.approx(valid["viewable.mrc"] / measured)
+    duplicate = next(row for row in rows if row["verdict"] == "duplicate")
+    assert (duplicate["decision_rate"], duplicate["measured_rate.mrc"], duplicate["viewable_rate.mrc"]) == (None,) * 3
+
+
+@slow
+def test_a_report_as_of_a_position_or_time_is_what_was_known_then(world):
+    at, position = world.heads[2]
+    expected = ledger_totals(world, position)
+    for asked in ({"as_of_position": position}, {"as_of": at}, {"as_of": at - 60_000 + HEAD_MS}):
+        answer = report(world, metrics="gross,billable_micros", **asked)
+        assert answer["as_of_position"] == position
+        assert answer["rows"] == [
+            {
+                "gross": sum(total["gross"] for total in expected.values()),
+                "billable_micros": sum(total["billable_micros"] for total in expected.values()),
+            }
+        ]
+
+
+@slow
+@pytest.mark.parametrize("asked", [{"as_of_position": "999999"}, {"as_of": str(MINTED + 50 * DAY)}])
+def test_what_is_not_known_yet_cannot_be_asked_for(world, asked):
+    answer = get(world.app(), "/v1/reports", {**SPAN, **asked})
+    assert (answer.status_code, answer.json()["field"]) == (400, "as_of")
+
+
+@slow
+def test_every_answer_says_how_fresh_it_is(world):
+    world.clock.pass_by(0)
+    for answer in (report(world), get(world.app(), "/v1/campaigns/campaign-1/pacing").json()):
+        assert answer["known_through"]["position"] == world.heads[-1][1]
+        assert answer["known_through"]["time"].endswith("Z")
+        assert answer["lag_s"] >= 0
+
+
+@slow
+def test_minutes_and_days_add_up_to_the_same(world):
+    totals = {
+        granularity: sum(row["gross"] for row in report(world, granularity=granularity)["rows"])
+        for granularity in ("none", "minute", "hour", "day")
+    }
+    assert len(set(totals.values())) == 1
+    assert len(report(world, granularity="minute")["rows"]) > len(report(world, granularity="hour")["rows"])
+
+
+@slow
+def test_a_filter_takes_texts_as_they_are(world):
+    everything = report(world)["rows"][0]["gross"]
+    of_two = report(world, campaign=["campaign-1", "campaign-2"], dimensions="campaign")["rows"]
+    assert {row["campaign"] for row in of_two} == {"campaign-1", "campaign-2"}
+    assert report(world, campaign="x' OR 1=1 --")["rows"][0]["gross"] == 0
+    assert sum(report(world, auto_refresh=flag)["rows"][0]["gross"] for flag in ("true", "false")) == everything
+
+
+@slow
+def test_replayed_data_stands_apart(world):
+    rows = report(world, dimensions="data_set", metrics="gross")["rows"]
+    gross = {row["data_set"]: row["gross"] for row in rows}
+    assert set(gross) == {"live", "replay"}
+    assert report(world)["rows"][0]["gross"] == gross["live"]
+    assert report(world, data_set="replay")["rows"][0]["gross"] == gross["replay"]
+
+
+@slow
+def test_a_report_that_is_cut_says_so(world):
+    answer = report(world, dimensions="creative", limit=2)
+    assert (len(answer["rows"]), answer["truncated"]) == (2, True)
+    assert report(world, dimensions="creative")["truncated"] is False
+
+
+@slow
+@pytest.mark.parametrize("how", [{"format": "csv"}, {}])
+def test_a_report_is_a_table_of_comma_separated_values_if_asked(world, how):
+    headers = {} if how else {"accept": "text/csv"}
+    asked = {**SPAN, "granularity": "day", "dimensions": "campaign,auto_refresh", "metrics": "gross,decision_rate"}
+    answer = get(world.app(), "/v1/reports", {**asked, **how}, **headers)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["x-known-through-position"] == str(world.heads[-1][1])
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    expected = report(world, granularity="day", dimensions="campaign,auto_refresh", metrics="gross,decision_rate")
+    assert [(row["time"], row["campaign"], int(row["gross"])) for row in rows] == [
+        (row["time"], row["campaign"], row["gross"]) for row in expected["rows"]
+    ]
+    assert {row["auto_refresh"] for row in rows} == {"false"}
+
+
+@slow
+def test_pacing_is_what_the_campaign_spent_and_what_it_may_still_spend(world):
+    answer = get(world.app(), "/v1/campaigns/campaign-1/pacing", {**SPAN, "minutes": 0}).json()
+    expected = [total for key, total in ledger_totals(world).items() if key[1] == "campaign-1"]
+    [euros] = answer["currencies"]
+    assert euros == {
+        "currency": "EUR",
+        "gross": sum(total["gross"] for total in expected),
+        "net": sum(total["net"] for total in expected),
+        "undecided": sum(total["undecided"] for total in expected),
+        "spent_micros": sum(total["billable_micros"] for total in expected),
+        "reserved_micros": sum(total["reserved_micros"] for total in expected),
+        "uncertain_micros": sum(total["uncertain_micros"] for total in expected),
+    }
+    assert 0 < euros["uncertain_micros"] < euros["reserved_micros"]
+    assert answer["minutes"] == []
+
+
+@slow
+def test_pacing_by_minute_adds_up(world):
+    asked = {"since": SPAN["since"], "until": str(int(SPAN["since"]) + 10 * HOUR), "minutes": 600}
+    answer = get(world.app(), "/v1/campaigns/campaign-1/pacing", asked).json()
+    assert sum(minute["spent_micros"] for minute in answer["minutes"]) == answer["currencies"][0]["spent_micros"]
+    assert answer["minutes"] == sorted(answer["minutes"], key=lambda minute: minute["at"])
+
+
+@slow
+def test_a_campaign_without_impressions_spent_nothing(world):
+    assert get(world.app(), "/v1/campaigns/nobody/pacing").json()["currencies"] == []
+
+
+@slow
+def test_an_impression_tells_its_whole_story_from_the_ledger(world):
+    stream = max(
+        (stream for stream in world.store._streams if not isinstance(stream, str)),
+        key=lambda stream: len(world.store._streams[stream]),
+    )
+    answer = get(world.app(), f"/v1/impressions/{stream}", token="auditor")
+    story = answer.json()
+    assert answer.status_code == 200
+    assert [entry["version"] for entry in story["timeline"]] == list(range(len(story["timeline"])))
+    assert story["timeline"][0]["type"] == "ImpressionRendered"
+    assert all(entry["says"].endswith(".") for entry in story["timeline"])
+    assert story["standing"]["verdict"] in {"valid", "dropped", "duplicate", "uncertain"}
+
+
+@slow
+def test_a_story_names_no_pseudonym(world):
+    for stream in list(world.store._streams)[:20]:
+        story = get(world.app(), f"/v1/impressions/{stream}", token="auditor").json()
+        for entry in story.get("timeline", []):
+            assert not {"user", "device", "network", "session"} & entry["event"].keys()
+
+
+@slow
+@pytest.mark.parametrize("name", ["nonsense", str(uuid4())])
+def test_an_impression_that_is_not_there_is_not_found(world, name):
+    answer = get(world.app(), f"/v1/impressions/{name}", token="auditor")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+@slow
+@pytest.mark.parametrize(
+    ("token", "path", "status"),
+    [
+        ("stranger", "/v1/reports", 401),
+        ("auditor", "/v1/reports", 403),
+        ("", "/v1/reports", 403),
+        ("gate", "/v1/campaigns/c/pacing", 403),
+        ("reporter", f"/v1/impressions/{uuid4()}", 403),
+    ],
+)
+def test_a_caller_without_the_scope_is_refused(world, token, path, status):
+    answer = get(world.app(), path, token=token)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@slow
+def test_a_wrong_parameter_is_named(world):
+    answer = get(world.app(), "/v1/reports", {"dimensions": "planet"}, **{"x-request-id": "r-1"})
+    assert answer.status_code == 400
+    assert "planet" not in answer.json()["detail"]
+    assert answer.json()["detail"].startswith("dimensions")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "r-1"
+    assert get(world.app(), "/v1/reports", ALL_TIME | {"until": "1"}).status_code == 400
+
+
+class Failing:
+    """A port that does not answer."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def __getattr__(self, name):
+        async def call(*_):
+            raise self._error
+
+        return call
+
+
+@slow
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (TablesUnavailable("secret"), 503),
+        (CheckpointsUnavailable("secret"), 503),
+        (LedgerUnavailable("secret"), 503),
+        (UnreadableCommit("secret"), 500),
+        (RuntimeError("secret"), 500),
+    ],
+)
+def test_what_fails_inside_is_a_problem_that_tells_nothing_of_the_inside(world, error, status):
+    app = world.app(queries=Failing(error), store=Failing(error))
+    for path, token in (("/v1/reports", "reporter"), (f"/v1/impressions/{uuid4()}", "auditor")):
+        answer = get(app, path, token=token)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
+        assert "secret" not in answer.text
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def subclasses(cls):
+    return {found for child in cls.__subclasses__() for found in {child, *subclasses(child)}}
+
+
+def test_every_error_of_the_read_side_is_in_the_table():
+    of_start = {SchemaChanged}
+    assert {errors.LeaseLost, QueryRefused} <= subclasses(ProjectionError)
+    for cls in subclasses(ProjectionError) - of_start | {LedgerUnavailable, UnreadableCommit}:
+        arguments = ("field", "why") if cls is QueryRefused else ("why",)
+        assert problem_of(cls(*arguments)) in READ_PROBLEMS.values()
+    for cls in subclasses(RequestError):
+        assert cls in READ_PROBLEMS
+
+
+def test_every_problem_has_a_title_and_a_status_of_an_error():
+    assert all(400 <= problem.status < 600 and problem.title for problem in READ_PROBLEMS.values())
+    assert problem_of(UnknownKey("x")).status == 401
+
+
+@slow
+def test_it_tells_that_it_lives_and_whether_it_can_answer(world):
+    async def not_yet():
+        return "ClickHouse does not answer"
+
+    assert get(world.app(), "/healthz", token="").text == "ok\n"
+    assert get(world.app(), "/readyz", token="").status_code == 200
+    waiting = get(world.app(unready=not_yet), "/readyz", token="")
+    assert (waiting.status_code, waiting.text) == (503, "ClickHouse does not answer\n")
+    assert get(world.app(), "/metrics", token="").status_code == 200
+    assert get(world.app(), "/v1/nothing", token="").status_code == 404

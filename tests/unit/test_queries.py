@@ -1,0 +1,153 @@
+"""Questions for reports: what can be asked, and what becomes SQL."""
+
+import pytest
+from builders import DAY, HOUR, MINTED
+from msgspec.structs import replace
+from starlette.datastructures import QueryParams
+
+from domain.vocabulary import DataSet
+from projections.errors import QueryRefused
+from projections.queries import Pacing
+from projections.reports import ROWS_MAX, SPAN_MAX_MS, Report, check, sql_of
+from projections.vocabulary import VALUES, Dimension, Granularity, Metric
+from service.desk_parameters import pacing_of, report_of, rfc3339
+from service.problems import BadParameter
+
+FULL_HOUR = MINTED - MINTED % HOUR
+
+
+def a_report(**changes):
+    return replace(Report(since=FULL_HOUR, until=FULL_HOUR + DAY), **changes)
+
+
+def sql(**changes):
+    return sql_of(check(a_report(**changes)), 3)
+
+
+def test_whole_hours_as_known_now_come_from_the_hourly_sums():
+    assert "FROM report_hour_3 " in sql().text
+    assert "FROM report_hour_3 " in sql(granularity=Granularity.DAY, dimensions=tuple(Dimension)[:8]).text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"position": 7}, {"granularity": Granularity.MINUTE}, {"since": FULL_HOUR + 1}, {"until": FULL_HOUR + HOUR + 1}],
+)
+def test_anything_finer_or_earlier_comes_from_the_facts(changes):
+    assert "FROM facts_3 " in sql(**changes).text
+
+
+def test_only_live_data_counts_unless_asked():
+    assert sql().parameters["in_data_set"] == ["live"]
+    assert "in_data_set" not in sql(dimensions=(Dimension.DATA_SET,)).parameters
+    assert sql(filters={Dimension.DATA_SET: ("replay",)}).parameters["in_data_set"] == ["replay"]
+
+
+def test_values_are_bound_and_never_part_of_the_statement():
+    text = "x' OR 1=1 --"
+    asked = sql(filters={Dimension.CAMPAIGN: (text,), Dimension.SDK: (text,)}, packs=("p",), metrics=(Metric.VIEWABLE,))
+    assert text not in asked.text
+    assert asked.parameters["in_campaign"] == asked.parameters["in_sdk"] == [text]
+    assert asked.parameters["yes_0"] == " p+ "
+
+
+def test_columns_are_named_in_the_order_of_the_answer():
+    asked = sql(
+        granularity=Granularity.HOUR,
+        dimensions=(Dimension.SURFACE, Dimension.CAMPAIGN),
+        metrics=(Metric.NET, Metric.VIEWABLE_RATE),
+        packs=("mrc", "mrc_cross_media"),
+    )
+    names = ("time", "surface", "campaign", "net", "viewable_rate.mrc", "viewable_rate.mrc_cross_media")
+    assert asked.columns == names
+
+
+def test_one_row_more_is_read_than_is_shown():
+    assert sql(rows_max=5).text.endswith("LIMIT 6")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"until": FULL_HOUR}, "until"),
+        ({"until": FULL_HOUR + SPAN_MAX_MS + 1}, "until"),
+        ({"rows_max": 0}, "limit"),
+        ({"rows_max": ROWS_MAX + 1}, "limit"),
+        ({"metrics": ()}, "metrics"),
+        ({"metrics": (Metric.NET, Metric.NET)}, "metrics"),
+        ({"dimensions": (Dimension.SDK, Dimension.SDK)}, "dimensions"),
+        ({"dimensions": tuple(Dimension)[:9]}, "dimensions"),
+        ({"packs": ("m'rc",)}, "pack"),
+        ({"packs": tuple(f"p{n}" for n in range(9))}, "pack"),
+        ({"filters": {Dimension.SURFACE: ("billboard",)}}, "surface"),
+        ({"filters": {Dimension.CAMPAIGN: ()}}, "campaign"),
+        ({"filters": {Dimension.CAMPAIGN: ("x" * 129,)}}, "campaign"),
+        ({"filters": {Dimension.CAMPAIGN: ("x",) * 101}}, "campaign"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_names_its_field(changes, field):
+    with pytest.raises(QueryRefused) as caught:
+        check(a_report(**changes))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("dimension", VALUES)
+def test_every_closed_list_can_be_filtered_by_all_of_its_values(dimension):
+    assert check(a_report(filters={dimension: tuple(VALUES[dimension])}))
+
+
+@pytest.mark.parametrize("text", ["2026-09-21T14:13:20Z", "2026-09-21T16:13:20 02:00", str(MINTED)])
+def test_times_are_milliseconds_or_rfc_3339(text):
+    report, _ = report_of(QueryParams({"until": text}), MINTED + DAY)
+    assert report.until == MINTED
+    assert rfc3339(MINTED) == "2026-09-21T14:13:20.000Z"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"nonsense": "1"},
+        {"until": "yesterday"},
+        {"until": "2026-09-21T14:13:20"},
+        {"until": "9" * 25},
+        {"until": "-1"},
+        {"limit": "many"},
+        {"limit": "１"},
+        {"granularity": "week"},
+        {"dimensions": "campaign,planet"},
+        {"metrics": "profit"},
+        {"format": "xml"},
+        {"as_of": "1", "as_of_position": "1"},
+        {"as_of_position": "-1"},
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_refused(parameters):
+    with pytest.raises(BadParameter):
+        report_of(QueryParams(parameters), MINTED)
+
+
+def test_lists_are_apart_by_commas_or_repeated():
+    asked = QueryParams(
+        [("dimensions", "campaign,surface"), ("dimensions", "sdk"), ("campaign", "a"), ("campaign", "b")]
+    )
+    report, as_of = report_of(asked, MINTED)
+    assert report.dimensions == (Dimension.CAMPAIGN, Dimension.SURFACE, Dimension.SDK)
+    assert report.filters == {Dimension.CAMPAIGN: ("a", "b")}
+    assert as_of is None
+
+
+def test_by_default_a_report_is_of_the_day_up_to_this_hour():
+    report, _ = report_of(QueryParams(""), MINTED)
+    assert (report.since, report.until) == (FULL_HOUR + HOUR - DAY, FULL_HOUR + HOUR)
+
+
+def test_an_explicit_zero_is_not_taken_for_nothing():
+    report, _ = report_of(QueryParams("since=0&until=3600000"), MINTED)
+    assert (report.since, report.until) == (0, HOUR)
+    assert pacing_of("c", QueryParams("minutes=0"), MINTED).minutes == 0
+
+
+def test_pacing_is_of_the_last_thirty_days_by_default():
+    pacing = pacing_of("campaign-1", QueryParams(""), MINTED)
+    assert pacing.until - pacing.since == 30 * DAY
+    assert pacing == Pacing(campaign="campaign-1", since=pacing.since, until=pacing.until, data_set=DataSet.LIVE)
