@@ -5,6 +5,7 @@ CPU of the projection per commit, all threads of the process and later merges in
 """
 
 import argparse
+import asyncio
 import gc
 import json
 import random
@@ -12,7 +13,6 @@ import resource
 import shutil
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from uuid import UUID
@@ -76,15 +76,14 @@ def all_of_it(engine: Engine, blocks: list[list[Commit]]) -> dict[str, float]:
     found = {"encode_us": per_commit(lambda: writer.encode(facts), len(commits))}
     clients = Clients(engine, WRITING, 1)
     tables = Tables(clients)
-    with ThreadPoolExecutor(1) as thread:
-        spans = []
-        before, started = cpu_s(), time.monotonic()
+    spans = []
+    before, started = cpu_s(), time.monotonic()
+    with asyncio.Runner() as runner:
         for block in blocks:
             begun = time.monotonic()
-            span = Range(block[0].position - 1, block[-1].position)
-            thread.submit(clients._do, lambda client, b=block, s=span: tables._write(client, 1, s, b)).result()
+            runner.run(tables.write(1, Range(block[0].position - 1, block[-1].position), block))
             spans.append(time.monotonic() - begun)
-        inserted, wall_s = cpu_s(), time.monotonic() - started
+    inserted, wall_s = cpu_s(), time.monotonic() - started
     while client.query("SELECT count() FROM system.merges").result_rows[0][0]:
         time.sleep(0.1)
     time.sleep(0.5)

@@ -26,11 +26,12 @@ from domain.impression import (
     ImpossibleTransition,
     Impression,
     Unseen,
+    begins,
+    completes,
     conflicts,
     corrected,
     counts_again,
     lacks_proof,
-    proves_begin,
     settle,
     terms_of,
 )
@@ -140,12 +141,11 @@ def _admit(state: Unseen | Decided, command: AdmitRender) -> tuple[ImpressionEve
         return rendered, scored, _deduped(command, command.cut, None, after)
     if _is_known(state, rendered.cause, rendered.digest):
         return ()
-    if not conflicts(state.cut, rendered) and proves_begin(scored):
-        if counts_again(state):
-            after = _stands(command, merge_views(state.standing.viewability, _seen(command)), state)
+    if not conflicts(state.cut, rendered):
+        after = _stands(command, merge_views(state.standing.viewability, _seen(command)), state)
+        if counts_again(state) and begins(rendered, scored):
             return rendered, scored, _deduped(command, state.cut, state.standing, after)
-        if lacks_proof(state):
-            after = _stands(command, merge_views(state.standing.viewability, _seen(command)), state)
+        if lacks_proof(state) and completes(rendered, scored):
             return rendered, scored, _completes(command, state, after)
     return (_repeat(command, state),)
 

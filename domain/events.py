@@ -68,7 +68,11 @@ class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t
 
 
 class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRendered"):
-    """What a client claimed. Person, device and network stand as pseudonyms under the day's key."""
+    """
+    What a client claimed. Person, device, network and session stand as pseudonyms under the day's key.
+
+    `begun`: it brings the evidence of begin that its count point asks for.
+    """
 
     ad: str
     creative: str
@@ -89,6 +93,7 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     sent_at: int | None = None
     on_screen_at: int | None = None
     omid_type: OmidType | None = None
+    begun: bool = True
     prefetched: bool = False
     background: bool = False
     area_px: int | None = None

@@ -155,9 +155,14 @@ def lacks_proof(state: Decided) -> bool:
     return state.verdict_in_force is None and isinstance(state.first, Uncertain) and state.first.reason in UNPROVEN
 
 
-def proves_begin(scored: ImpressionScored) -> bool:
-    """Tell whether nothing says that rendering has not begun or is not proved."""
-    return not any(CLASS_OF[reason] is ReasonClass.NOT_COUNTED or reason in UNPROVEN for reason in scored.reasons)
+def begins(rendered: ImpressionRendered, scored: ImpressionScored) -> bool:
+    """Tell whether the render proves that rendering began, whatever else speaks against it."""
+    return rendered.begun and not any(CLASS_OF[reason] is ReasonClass.NOT_COUNTED for reason in scored.reasons)
+
+
+def completes(rendered: ImpressionRendered, scored: ImpressionScored) -> bool:
+    """Tell whether the render lacks no proof of anything."""
+    return begins(rendered, scored) and UNPROVEN.isdisjoint(scored.reasons)
 
 
 def terms_of(rendered: ImpressionRendered) -> Terms:
@@ -202,7 +207,7 @@ def _judged(state: Impression, event: ImpressionScored) -> Judged:
 
 def _decided(state: Judged, event: ImpressionDeduped) -> Decided:
     prior = state.prior
-    if isinstance(prior, Decided) and not (counts_again(prior) and proves_begin(state.scored)):
+    if isinstance(prior, Decided) and not (counts_again(prior) and begins(state.rendered, state.scored)):
         raise ImpossibleTransition(state, event, "the impression was decided before")
     if isinstance(prior, Decided) and (event.cut != prior.cut or conflicts(prior.cut, state.rendered)):
         raise ImpossibleTransition(state, event, "it is cut otherwise than before")
@@ -222,7 +227,7 @@ def _completed(state: Impression, event: ImpressionReconciled) -> Decided:
     if not isinstance(state, Judged) or not isinstance(state.prior, Decided):
         raise ImpossibleTransition(state, event, "no render brought evidence")
     prior = state.prior
-    if not lacks_proof(prior) or not proves_begin(state.scored) or conflicts(prior.cut, state.rendered):
+    if not lacks_proof(prior) or not completes(state.rendered, state.scored) or conflicts(prior.cut, state.rendered):
         raise ImpossibleTransition(state, event, "it brings nothing that was missing")
     if event.before != prior.standing or event.cut != prior.cut or not event.accepted:
         raise ImpossibleTransition(state, event, "it does not start where the impression stands")

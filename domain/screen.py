@@ -134,6 +134,7 @@ def claimed(o: Observation) -> ImpressionRendered:
         sent_at=None if render.sent_at is None else millis(render.sent_at),
         on_screen_at=None if render.on_screen_at is None else millis(render.on_screen_at),
         omid_type=render.omid_type,
+        begun=o.begun,
         prefetched=render.prefetched,
         background=render.background,
         area_px=o.area_px,

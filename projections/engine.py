@@ -67,7 +67,7 @@ class Engine:
         self._anchor: Any = None
         self.embedded = urlsplit(dsn).scheme == "chdb"
         if self.embedded:
-            self._anchor = _open_folder(Path(urlsplit(dsn).path))
+            self._anchor = _open_folder(dsn)
         if database != "default":
             client = self._connect("default", {})
             client.command(f"CREATE DATABASE IF NOT EXISTS `{database.replace('`', '')}`")
@@ -133,9 +133,13 @@ class Clients:
         return client
 
 
-def _open_folder(folder: Path) -> Any:
+def _open_folder(dsn: str) -> Any:
     from chdb import session  # noqa: PLC0415 (200 MB that a desk with a ClickHouse server does without)
 
+    parts = urlsplit(dsn)
+    if parts.netloc or not parts.path:
+        raise TablesUnavailable(f"{dsn} names no folder; write chdb:///the/whole/path")
+    folder = Path(parts.path)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return session.Session(f"{folder.resolve()}?{urlencode(_LIMITS)}")  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRef
 from projections.queries import Fresh, Queries, ReportAnswer
 from projections.timeline import Timeline, timeline
 from service.access import Access
-from service.desk_parameters import pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
 from service.problems import (
     PROBLEMS,
     RETRY_AFTER_S,
@@ -76,9 +76,8 @@ def desk_app(desk: Desk) -> Starlette:
     async def report(request: Request) -> Reply:
         asked, as_of = report_of(request.query_params, desk.now())
         answer = await desk.queries.report(asked, as_of)
-        wants_csv = "text/csv" in request.headers.get("accept", "")
-        chosen = request.query_params.get("format", "csv" if wants_csv else "json")
-        return _as_csv(answer) if chosen == "csv" else _as_json(answer)
+        output = output_of(request.query_params, request.headers.get("accept", ""))
+        return _as_csv(answer) if output == "csv" else _as_json(answer)
 
     async def pacing(request: Request) -> Reply:
         asked = pacing_of(request.path_params["campaign"], request.query_params, desk.now())

@@ -18,10 +18,20 @@ E = TypeVar("E", bound=StrEnum)
 _DAY_MS = 24 * HOUR_MS
 _TIME_MAX = 1 << 47
 _REPORT = frozenset(
-    {"dimensions", "metrics", "granularity", "since", "until", "as_of", "as_of_position", "pack", "limit", "format"}
+    {"dimensions", "metrics", "granularity", "since", "until", "as_of", "as_of_position", "pack", "limit"}
 )
 _PACING = frozenset({"since", "until", "minutes", "data_set"})
-_FORMATS = frozenset({"json", "csv"})
+_OUTPUTS = ("json", "csv")
+
+
+def output_of(parameters: QueryParams, accept: str) -> str:
+    """
+    Return `json` or `csv`, whichever is asked for by `format=` or by an `Accept` header.
+
+    `format` is also a dimension; the values of the two are none of each other's.
+    """
+    named = [value for value in parameters.getlist("format") if value in _OUTPUTS]
+    return named[-1] if named else "csv" if "text/csv" in accept else "json"
 
 
 def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
@@ -33,10 +43,10 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
     Raises:
         BadParameter: naming the one that is wrong.
     """
-    filters = [Dimension(name) for name in parameters if name in set(Dimension)]
-    _only_known(parameters, _REPORT | set(filters))
-    if parameters.get("format", "json") not in _FORMATS:
-        raise BadParameter("format: must be json or csv")
+    _only_known(parameters, _REPORT | set(Dimension))
+    values = {dimension: parameters.getlist(dimension.value) for dimension in Dimension if dimension in parameters}
+    if Dimension.FORMAT in values:
+        values[Dimension.FORMAT] = [value for value in values[Dimension.FORMAT] if value not in _OUTPUTS]
     until = time_of(parameters, "until") or now - now % HOUR_MS + HOUR_MS
     since = time_of(parameters, "since")
     as_of = time_of(parameters, "as_of")
@@ -46,7 +56,7 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
     report = Report(
         dimensions=members_of(parameters, "dimensions", Dimension),
         granularity=member_of("granularity", parameters.get("granularity", Granularity.NONE.value), Granularity),
-        filters={dimension: tuple(parameters.getlist(dimension.value)) for dimension in filters},
+        filters={dimension: tuple(named) for dimension, named in values.items() if named},
         since=until - _DAY_MS if since is None else since,
         until=until,
         packs=tuple(parameters.getlist("pack")) or ("mrc",),

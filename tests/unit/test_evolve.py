@@ -287,7 +287,8 @@ def test_a_render_that_proves_nothing_neither_counts_nor_completes():
         after = Uncertain(reason=unproven[0], reason_class=ReasonClass.UNDECIDED, reserved_micros=PRICE, resolve_by=1)
         state, (rendered, scored, last) = stream
         changes = {"verdict": after.verdict, "reason": unproven[0]} if isinstance(last, ImpressionDeduped) else {}
-        refuses(state, [rendered, replace(scored, reasons=unproven), replace(last, after=after, **changes)])
+        unproved = replace(rendered, begun=False)
+        refuses(state, [unproved, replace(scored, reasons=unproven), replace(last, after=after, **changes)])
 
 
 def test_viewability_does_not_move_back_when_a_render_counts():

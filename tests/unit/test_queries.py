@@ -10,7 +10,7 @@ from projections.errors import QueryRefused
 from projections.queries import Pacing
 from projections.reports import ROWS_MAX, SPAN_MAX_MS, Report, check, sql_of
 from projections.vocabulary import VALUES, Dimension, Granularity, Metric
-from service.desk_parameters import pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
 from service.problems import BadParameter
 
 FULL_HOUR = MINTED - MINTED % HOUR
@@ -112,11 +112,10 @@ def test_times_are_milliseconds_or_rfc_3339(text):
         {"until": "9" * 25},
         {"until": "-1"},
         {"limit": "many"},
-        {"limit": "１"},
+        {"limit": "\N{FULLWIDTH DIGIT ONE}"},
         {"granularity": "week"},
         {"dimensions": "campaign,planet"},
         {"metrics": "profit"},
-        {"format": "xml"},
         {"as_of": "1", "as_of_position": "1"},
         {"as_of_position": "-1"},
     ],
@@ -134,6 +133,28 @@ def test_lists_are_apart_by_commas_or_repeated():
     assert report.dimensions == (Dimension.CAMPAIGN, Dimension.SURFACE, Dimension.SDK)
     assert report.filters == {Dimension.CAMPAIGN: ("a", "b")}
     assert as_of is None
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "output"),
+    [
+        ("", "*/*", "json"),
+        ("format=csv", "*/*", "csv"),
+        ("format=json", "text/csv", "json"),
+        ("", "text/csv", "csv"),
+        ("format=video", "", "json"),
+    ],
+)
+def test_the_answer_is_json_or_comma_separated(query, accept, output):
+    assert output_of(QueryParams(query), accept) == output
+
+
+def test_formats_of_the_answer_and_of_the_ad_do_not_meet():
+    report, _ = report_of(QueryParams("format=csv&format=video"), MINTED)
+    assert report.filters == {Dimension.FORMAT: ("video",)}
+    assert report_of(QueryParams("format=csv"), MINTED)[0].filters == {}
+    with pytest.raises(QueryRefused, match="format"):
+        check(report_of(QueryParams("format=xml"), MINTED)[0])
 
 
 def test_by_default_a_report_is_of_the_day_up_to_this_hour():

@@ -11,20 +11,9 @@ from domain.reasons import Reason
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "docs" / "requirements.md"
 CASES = read_cases(REQUIREMENTS.read_text())
 CASES_MIN = 55
-DIFFERS = {
-    "counts a begun ad whose agent is not named": (
-        "the rules take a missing agent for missing proof of begin, so the render is kept as a repeat"
-    ),
-}
-"""Cases that the rules do not keep yet, and what they do instead. A case that is kept must leave this list."""
 
 
-def _param(case):
-    why = DIFFERS.get(case["case"])
-    return pytest.param(case, id=case["case"], marks=() if why is None else pytest.mark.xfail(reason=why, strict=True))
-
-
-@pytest.mark.parametrize("case", [_param(case) for case in CASES])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_the_rules_make_of_a_case_what_its_row_says(case):
     assert outcome_of(case) == case
 
@@ -37,7 +26,6 @@ def test_a_case_keeps_gross_equal_to_net_invalid_and_undecided(case):
 def test_there_are_enough_cases_each_with_a_name_of_its_own():
     assert len(CASES) >= CASES_MIN
     assert len({case["case"] for case in CASES}) == len(CASES)
-    assert DIFFERS.keys() <= {case["case"] for case in CASES}
 
 
 def test_every_reason_stands_in_some_case():
