@@ -55,7 +55,7 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
         stack.push_async_callback(checkpoints.close)
         engine = Engine(clickhouse_dsn(settings))
         stack.callback(engine.close)
-        built = await _build(store, checkpoints, engine, stack)
+        built = await _build(store, checkpoints, engine, settings, stack)
         desk = Desk(
             queries=built.queries,
             store=store,
@@ -94,7 +94,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _build(store: EventStore, checkpoints: Checkpoints, engine: Engine, stack: AsyncExitStack) -> _Built:
+async def _build(
+    store: EventStore, checkpoints: Checkpoints, engine: Engine, settings: Settings, stack: AsyncExitStack
+) -> _Built:
     writers = Clients(engine, WRITING, 1)
     readers = Clients(engine, READING, _READERS)
     guests = Clients(engine, READ_ONLY, _GUESTS)
@@ -106,12 +108,22 @@ async def _build(store: EventStore, checkpoints: Checkpoints, engine: Engine, st
     registry = CollectorRegistry()
     ports = Ports(store=store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     return _Built(
-        projector=Projector(ports, uuid4().hex, Metrics(registry)),
+        projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
         queries=Queries(checkpoints, readers, now_ms),
         readers=readers,
         guests=guests,
         registry=registry,
     )
+
+
+def _holder(engine: Engine, settings: Settings) -> str:
+    """
+    Name this process for the lease.
+
+    A folder is open in one process at a time, so whoever has it takes over at once from the one that had it before; of
+    several desks on a server, each waits until another's lease ends.
+    """
+    return f"folder {settings.data_dir.resolve()}" if engine.embedded else uuid4().hex
 
 
 async def _unready(built: _Built) -> str | None:
