@@ -237,7 +237,10 @@ def test_an_impression_stands_where_its_last_change_left_it(world):
 
 
 def test_two_processes_cannot_open_one_folder(tmp_path):
-    code = "import sys; from projections.engine import Engine; kept = Engine(sys.argv[1]); print('open', flush=True); input()"
+    code = (
+        "import sys; from projections.engine import Engine; "
+        "kept = Engine(sys.argv[1]); print('open', flush=True); input()"
+    )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code, f"chdb://{tmp_path}"]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
