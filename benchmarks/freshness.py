@@ -8,12 +8,14 @@ import argparse
 import asyncio
 import gc
 import json
+import logging
 import resource
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
+import structlog
 from projector import make_blocks
 from prometheus_client import CollectorRegistry
 
@@ -23,8 +25,6 @@ from projections.engine import WRITING, Clients, Engine
 from projections.projector import Metrics, Ports, Projector
 from projections.schema import migrate
 from projections.tables import Tables
-
-TICK_S = 0.01
 
 
 class Growing:
@@ -51,12 +51,15 @@ class Visible:
         self.ledger = ledger
         self.waits: list[float] = []
         self.blocks = 0
+        self.all_there = asyncio.Event()
 
     async def write(self, generation, block, commits):
         rows = await self.tables.write(generation, block, commits)
         now = time.monotonic()
         self.waits += [now - self.ledger.appended_at(commit.position) for commit in commits]
         self.blocks += 1
+        if len(self.waits) == len(self.ledger.commits):
+            self.all_there.set()
         return rows
 
 
@@ -71,8 +74,7 @@ async def run(engine: Engine, commits: list[Commit], rate: int) -> dict[str, flo
     before = cpu_s()
     ledger.started = time.monotonic()
     running = asyncio.create_task(Projector(ports, "bench", Metrics(CollectorRegistry())).run(stop))
-    while len(visible.waits) < len(commits):
-        await asyncio.sleep(TICK_S)
+    await visible.all_there.wait()
     used = cpu_s() - before
     stop.set()
     await running
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=10_000)
     parser.add_argument("--seconds", type=int, default=8)
     asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     [commits] = make_blocks(asked.rate * asked.seconds, 1)
     gc.collect()
     gc.freeze()

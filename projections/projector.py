@@ -77,7 +77,7 @@ class Projector:
         self._ports = ports
         self._holder = holder
         self._metrics = metrics
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self._generation = generation
         self._lease: Lease | None = None
         self._renew_at = 0
@@ -100,12 +100,12 @@ class Projector:
                 handled = await self.step()
             except (LedgerError, ProjectionError, UnreadableCommit) as error:
                 self._failed(error)
-                pause_s = min(self._pace.retry_first_s * 2**failures, self._pace.retry_max_s)
+                pause_s = min(self.pace.retry_first_s * 2**failures, self.pace.retry_max_s)
                 failures = min(failures + 1, 16)
             else:
                 self.failure, failures = None, 0
-                spacing_s = self._pace.spacing_s if handled else self._pace.poll_s
-                pause_s = 0 if handled >= self._pace.block_max else started + spacing_s - loop.time()
+                spacing_s = self.pace.spacing_s if handled else self.pace.poll_s
+                pause_s = 0 if handled >= self.pace.block_max else started + spacing_s - loop.time()
             await _pause(stop, pause_s)
         await self._release()
 
@@ -134,7 +134,7 @@ class Projector:
             raise LostCommits(f"{progress.pending} was begun, the ledger has {block}")
         with self._metrics.block_s.time():
             rows = await self._ports.sink.write(generation, block, commits)
-        full = len(commits) == self._pace.block_max or progress.pending is not None
+        full = len(commits) == self.pace.block_max or progress.pending is not None
         known_at = commits[-1].recorded_at if full else asked_at
         await checkpoints.finish(lease, generation, block, known_at)
         self._count(commits, rows, known_at)
@@ -142,7 +142,7 @@ class Projector:
 
     async def _read(self, progress: Progress) -> list[Commit]:
         if progress.pending is None:
-            return await self._ports.store.read_all(progress.done, self._pace.block_max)
+            return await self._ports.store.read_all(progress.done, self.pace.block_max)
         through = progress.pending.through
         commits = await self._ports.store.read_all(progress.done, READ_MAX)
         found = [commit for commit in commits if commit.position <= through]
@@ -153,8 +153,8 @@ class Projector:
     async def _leased(self) -> Lease | None:
         now = self._ports.now()
         if self._lease is None or now >= self._renew_at:
-            self._lease = await self._ports.checkpoints.lease(self._holder, self._pace.lease_ttl_ms)
-            self._renew_at = now + self._pace.lease_ttl_ms // 3
+            self._lease = await self._ports.checkpoints.lease(self._holder, self.pace.lease_ttl_ms)
+            self._renew_at = now + self.pace.lease_ttl_ms // 3
             self._metrics.leading.set(0 if self._lease is None else 1)
         return self._lease
 
@@ -162,7 +162,7 @@ class Projector:
         self._metrics.lag_s.set(0)
         if known_at >= self._touch_at:
             await self._ports.checkpoints.touch(lease, generation, known_at)
-            self._touch_at = known_at + self._pace.touch_ms
+            self._touch_at = known_at + self.pace.touch_ms
 
     async def _release(self) -> None:
         if self._lease is None:

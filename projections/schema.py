@@ -19,7 +19,7 @@ _TABLE_SETTINGS = """
     non_replicated_deduplication_window = 1000,
     fsync_after_insert = 1,
     fsync_part_directory = 1,
-    min_parts_to_merge_at_once = 50,
+    min_parts_to_merge_at_once = 30,
     auto_statistics_types = ''
 """
 """

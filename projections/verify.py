@@ -6,7 +6,7 @@ The tables are read through any client of `clickhouse_connect`: in process, on a
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -15,6 +15,8 @@ from projections.engine import Client
 from projections.fold import BROKEN_MAX, Broken, Key, Totals, fold_ledger
 
 LISTED_MAX = 1_000
+MINUTE_MS = 60_000
+_SPAN_ROWS = 250_000
 
 _COUNTS = ("gross", "net", "givt", "sivt", "undecided", "duplicates", "not_counted", "policy")
 _MONEY = ("billable_micros", "reserved_micros")
@@ -27,6 +29,11 @@ SELECT data_set, campaign, event_at, viewability, gross, reason_class = '' AS ne
     reason_class = 'sivt' AS sivt, reason_class = 'undecided' AS undecided, reason_class = 'duplicate' AS duplicates,
     reason_class = 'not_counted' AS not_counted, reason_class = 'policy' AS policy, billable_micros, reserved_micros
 FROM impressions_{generation:d}
+WHERE event_at >= fromUnixTimestamp64Milli({since:d}) AND event_at < fromUnixTimestamp64Milli({until:d})
+"""
+_MINUTES = """
+SELECT toInt64(toUnixTimestamp(toStartOfMinute(event_at))) * 1000 AS minute_ms, count()
+FROM facts_{generation:d} GROUP BY minute_ms ORDER BY minute_ms
 """
 _SUMS = """
 SELECT toString(data_set), campaign, toInt64(toUnixTimestamp(toStartOfHour({at}))) * 1000 AS hour_ms, {views}, {sums}
@@ -91,12 +98,8 @@ async def verify(store: EventStore, client: Client, generation: int, through: in
         ("impressions", (*_COUNTS, *_MONEY)),
         ("answers", ("",)),
     ):
-        if table == "answers":
-            ledger: Totals = {_NOWHERE: folded.answers}
-            found = await asyncio.to_thread(_answers, client, generation)
-        else:
-            ledger = folded.totals
-            found = await asyncio.to_thread(_totals, client, _sql(table, metrics, generation), metrics)
+        ledger: Totals = {_NOWHERE: folded.answers} if table == "answers" else folded.totals
+        found = await asyncio.to_thread(_READERS[table], client, table, metrics, generation)
         for difference in _differences(table, metrics, ledger, found):
             different += 1
             if len(listed) < LISTED_MAX:
@@ -134,17 +137,40 @@ def _is_compared(name: str, table: str, metrics: Sequence[str]) -> bool:
     return table == "answers" or name in metrics or (name.startswith("net ") and table != "pacing_minute")
 
 
-def _sql(table: str, metrics: Sequence[str], generation: int) -> str:
-    source = f"{table}_{generation:d}"
-    if table == "impressions":
-        source = f"({_STANDINGS.format(generation=generation)})"
+def _sums(client: Client, table: str, metrics: Sequence[str], generation: int) -> Totals:
     at = {"report_hour": "hour", "pacing_minute": "minute"}.get(table, "event_at")
     views = "''" if table == "pacing_minute" else "viewability"
-    return _SUMS.format(at=at, views=views, sums=", ".join(f"sum({name})" for name in metrics), source=source)
-
-
-def _totals(client: Client, sql: str, metrics: Sequence[str]) -> Totals:
+    sums = ", ".join(f"sum({name})" for name in metrics)
     totals: Totals = {}
+    _add(totals, client, _SUMS.format(at=at, views=views, sums=sums, source=f"{table}_{generation:d}"), metrics)
+    return totals
+
+
+def _standings(client: Client, _: str, metrics: Sequence[str], generation: int) -> Totals:
+    """The view is read by spans of time, so that its groups fit into the memory of one query."""
+    sums = ", ".join(f"sum({name})" for name in metrics)
+    found = client.query(_MINUTES.format(generation=generation)).result_rows
+    totals: Totals = {}
+    for since, until in _spans([(int(minute), int(rows)) for minute, rows in found]):
+        source = f"({_STANDINGS.format(generation=generation, since=since, until=until)})"
+        _add(totals, client, _SUMS.format(at="event_at", views="viewability", sums=sums, source=source), metrics)
+    return totals
+
+
+def _spans(minutes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield spans of time that cover *minutes* (begin, rows), each with about `_SPAN_ROWS`."""
+    since, rows = None, 0
+    for minute, count in minutes:
+        since = minute if since is None else since
+        rows += count
+        if rows >= _SPAN_ROWS:
+            yield since, minute + MINUTE_MS
+            since, rows = None, 0
+    if since is not None:
+        yield since, minutes[-1][0] + MINUTE_MS
+
+
+def _add(totals: Totals, client: Client, sql: str, metrics: Sequence[str]) -> None:
     with client.query_rows_stream(sql) as rows:
         for data_set, campaign, hour, views, *values in rows:
             total = totals.setdefault((data_set, campaign, hour), Counter())
@@ -152,14 +178,22 @@ def _totals(client: Client, sql: str, metrics: Sequence[str]) -> Totals:
                 total[metric] += int(value)
                 if metric == "net" and views:
                     total[f"net{views}"] += int(value)
-    return totals
 
 
-def _answers(client: Client, generation: int) -> Totals:
+def _answers(client: Client, _: str, __: Sequence[str], generation: int) -> Totals:
     found: Counter[str] = Counter()
     for reason, refused, unmoved in client.query(_ANSWERS.format(generation=generation)).result_rows:
         found[str(reason) or "unmoved"] += int(refused) + int(unmoved)
     return {_NOWHERE: found}
+
+
+_READERS: Mapping[str, Callable[[Client, str, Sequence[str], int], Totals]] = {
+    "facts": _sums,
+    "report_hour": _sums,
+    "pacing_minute": _sums,
+    "impressions": _standings,
+    "answers": _answers,
+}
 
 
 def _unbalanced(client: Client, generation: int) -> list[Broken]:

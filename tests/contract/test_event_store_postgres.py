@@ -175,3 +175,21 @@ def test_reading_one_stream_touches_one_partition(postgres_url):
         await store.close()
 
     asyncio.run(main())
+
+
+def test_an_ordinary_commit_stays_in_its_row(postgres_url):
+    async def main():
+        store = await _prepared(postgres_url)
+        await store.append([an_append(events=30)], NOON)
+        async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+            [[size]] = await (await connection.execute("select length(data) from impression_commits")).fetchall()
+            [[moved]] = await (
+                await connection.execute(
+                    "select pg_relation_size(reltoastrelid) from pg_class where relname = 'impression_commits_20260921'"
+                )
+            ).fetchall()
+        assert size > 2_100
+        assert moved == 0
+        await store.close()
+
+    asyncio.run(main())

@@ -5,20 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from builders import DAY, MINTED
-from deskkit import Clock, Crash, a_full_store, an_engine, an_id
+from deskkit import Clock, Crash, a_full_store, an_engine, an_id, fill
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from domain.impression import fold
+from ledger.codec import decode
 from projections.checkpoints import MemoryCheckpoints, Range
 from projections.engine import WRITING, Clients, Engine
-from projections.errors import SchemaChanged, TablesUnavailable
+from projections.errors import LeaseLost, SchemaChanged, TablesUnavailable
 from projections.native import Block
 from projections.projector import Metrics, Pace, Ports, Projector
+from projections.rebuild import RebuildDiffers, rebuild
 from projections.schema import TABLES, columns, drop, migrate
 from projections.tables import Tables
 from projections.verify import verify
@@ -37,10 +41,14 @@ class World:
         self.client = engine.connect({})
         migrate(self.client, 1)
 
-    def projector(self, sink=None, holder="one", block_max=100):
+    def ports(self, sink=None):
         sink = sink or Tables(self.clients)
-        ports = Ports(store=self.store, checkpoints=self.checkpoints, sink=sink, now=Clock(MINTED + 2 * DAY))
-        return Projector(ports, holder, Metrics(CollectorRegistry()), pace=Pace(block_max=block_max, lease_ttl_ms=0))
+        return Ports(store=self.store, checkpoints=self.checkpoints, sink=sink, now=Clock(MINTED + 2 * DAY))
+
+    def projector(self, sink=None, holder="one", block_max=100):
+        return Projector(
+            self.ports(sink), holder, Metrics(CollectorRegistry()), pace=Pace(block_max=block_max, lease_ttl_ms=0)
+        )
 
     def counts(self):
         return [self.client.command(f"SELECT count() FROM {table}_1") for table in TABLES]
@@ -193,8 +201,12 @@ def test_a_process_that_ends_before_or_after_it_wrote_is_made_up_for(world, afte
 def test_verification_names_what_differs(world):
     async def main():
         await drain(world.projector())
-        [row] = world.client.query("SELECT campaign, event_at FROM facts_1 WHERE net = 1 LIMIT 1").result_rows
-        world.client.command("INSERT INTO facts_1 SELECT * FROM facts_1 WHERE net = 1 LIMIT 1")
+        [row] = world.client.query(
+            "SELECT campaign, event_at FROM facts_1 WHERE net = 1 ORDER BY position, ordinal LIMIT 1"
+        ).result_rows
+        world.client.command(
+            "INSERT INTO facts_1 SELECT * FROM facts_1 WHERE net = 1 ORDER BY position, ordinal LIMIT 1"
+        )
         verification = await world.verified()
         assert not verification.good
         assert {difference.table for difference in verification.differences} == {
@@ -232,6 +244,61 @@ def test_an_impression_stands_where_its_last_change_left_it(world):
             "SELECT sum(sign), uniqExact(impression_id), sum(gross) FROM facts_1 WHERE data_set = 'live'"
         ).result_rows
         assert found == live
+
+    asyncio.run(main())
+
+
+def test_impressions_can_be_asked_for_by_where_they_stand_now(world):
+    async def main():
+        await drain(world.projector())
+        expected = Counter()
+        for stream, commits in world.store._streams.items():
+            if not isinstance(stream, str):
+                state = fold(event for commit in commits for event in decode(commit.data))
+                expected[(state.standing.verdict.value, state.cut.sdk)] += 1
+        for (verdict, sdk), number in expected.items():
+            found = world.client.query(
+                "SELECT impression_id FROM impressions_1 WHERE verdict = {verdict:String} AND sdk = {sdk:String}",
+                parameters={"verdict": verdict, "sdk": sdk},
+            )
+            assert len(found.result_rows) == number
+        assert len({verdict for verdict, _ in expected}) == 4
+
+    asyncio.run(main())
+
+
+def test_tables_are_rebuilt_beside_and_put_in_place(world):
+    async def main():
+        live = world.projector()
+        await drain(live)
+        rebuilt = await rebuild(world.ports(), world.clients, "one")
+        assert (rebuilt.generation, rebuilt.instead_of) == (2, 1)
+        await fill(world.store, 20, seed=5)
+        await drain(live)
+        assert (await verify(world.store, world.client, 2, await world.store.head())).good
+        assert not (await world.verified()).good
+
+    asyncio.run(main())
+
+
+def test_tables_that_come_out_otherwise_are_not_put_in_place(world):
+    async def main():
+        await drain(world.projector())
+        world.client.command("INSERT INTO facts_1 SELECT * FROM facts_1 LIMIT 1")
+        with pytest.raises(RebuildDiffers):
+            await rebuild(world.ports(), world.clients, "one")
+        assert (await world.checkpoints.known()).generation == 1
+        rebuilt = await rebuild(world.ports(), world.clients, "one", may_differ=True)
+        assert (await verify(world.store, world.client, rebuilt.generation, rebuilt.position)).good
+
+    asyncio.run(main())
+
+
+def test_a_process_that_does_not_project_cannot_rebuild(world):
+    async def main():
+        await world.checkpoints.lease("other", 60_000)
+        with pytest.raises(LeaseLost, match="another process"):
+            await rebuild(world.ports(), world.clients, "one")
 
     asyncio.run(main())
 

@@ -88,7 +88,7 @@ def upgrade() -> None:
     op.execute("create table ledger_days (day date primary key, data_set text not null)")
     for table, key, suffix in (
         ("impression_commits", "uuid", "partition by range (stream)"),
-        ("stream_commits", 'text collate "C"', ""),
+        ("stream_commits", 'text collate "C"', "with (toast_tuple_target = 8160)"),
     ):
         op.execute(_TABLE.format(table=table, key=key, suffix=suffix))
         op.execute(f"create index {table}_position on {table} (position)")
