@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
+from projections.errors import ProjectionError
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -24,8 +25,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -40,7 +41,7 @@ def main() -> None:
         _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
     except LauncherError as error:
         _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
-    except LedgerUnavailable as error:
+    except (LedgerUnavailable, ProjectionError) as error:
         _fail(str(error), "Is it running? `impledger up` starts everything on this machine.")
 
 
@@ -61,11 +62,16 @@ def up() -> None:
 
 @app.command()
 def migrate(as_json: AsJson = False) -> None:
-    """Bring the tables of a running PostgreSQL to this version. ClickHouse's are brought by the desk when it starts."""
+    """Bring the tables of PostgreSQL (which must run) and ClickHouse to this version; safe to repeat."""
     from service.machine import migrate as run  # noqa: PLC0415
+    from service.migrate_tables import migrate_tables  # noqa: PLC0415
 
-    version = run(_settings())
-    _print({"postgres": version}, as_json, f"PostgreSQL is at version {version}.")
+    settings = _settings()
+    version = run(settings)
+    applied = asyncio.run(migrate_tables(settings))
+    tables = "in the running desk's hands" if applied is None else f"{len(applied)} files applied"
+    facts = {"postgres": version, "clickhouse": applied}
+    _print(facts, as_json, f"PostgreSQL is at version {version}; ClickHouse: {tables}.")
 
 
 @app.command()

@@ -187,21 +187,15 @@ def a_full_store(impressions=300, seed=1):
 
 @cache
 def _folder():
-    """One engine per process has one folder; it is removed when the process ends."""
+    """Of this process; it is removed when the process ends."""
     folder = Path(tempfile.mkdtemp(prefix="clickhouse-test-"))
-    anchor = Engine(f"chdb://{folder}")
-
-    def remove():
-        anchor.close()
-        shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 @contextmanager
 def an_engine():
-    """An engine with an empty database of its own."""
+    """An engine with an empty database of its own; a process has one engine at a time, so it must be closed."""
     engine = Engine(f"chdb://{_folder()}", f"test_{next(_databases)}")
     try:
         yield engine

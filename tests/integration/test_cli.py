@@ -1,0 +1,142 @@
+"""The commands as a user runs them, each a process of its own on real engines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import psutil
+import pytest
+from helpers_processes import eventually
+
+from service.machine import answers
+from service.settings import Settings
+from service.stage import on_free_ports
+
+pytestmark = pytest.mark.slow
+
+LOG = """\
+9.9.9.9 - - [17/May/2015:10:05:03 +0000] "GET /images/a.png HTTP/1.1" 200 9 "http://x.example/p" "Mozilla/5.0 (X11; Linux) Firefox/29.0"
+9.9.9.8 - - [17/May/2015:10:05:04 +0000] "GET /images/a.png HTTP/1.1" 200 9 "http://x.example/p" "Googlebot/2.1"
+9.9.9.7 - - [17/May/2015:10:05:05 +0000] "GET /index.html HTTP/1.1" 200 9 "-" "curl/7.1"
+not a line of a log
+"""  # noqa: E501
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return replace(on_free_ports(Settings()), data_dir=tmp_path / "data")
+
+
+def environment(settings):
+    return {**os.environ, **settings.environment(), "IMPLEDGER_LOG_JSON": "yes"}
+
+
+def impledger(settings, *words, timeout=120):
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", *words],
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Up:
+    """`impledger up` while the context lasts."""
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "up"], env=environment(self.settings), stderr=subprocess.PIPE
+        )
+        for port in (self.settings.gate_port, self.settings.desk_port):
+            eventually(lambda port=port: _ready(self.settings.host, port), within_s=60)
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.communicate(timeout=60)
+
+
+def _ready(host, port):
+    try:
+        return answers(host, port)
+    except OSError:
+        return False
+
+
+def test_the_demo_checks_its_books_and_prints_one_object(settings):
+    done = impledger(settings, "demo", "--seconds", "6", "--rate", "400", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["invariants"] == {"I1": True, "I2": True, "I3": True, "I4": True}
+    assert report["gross"] == report["net"] + report["givt"] + report["sivt"] + report["undecided"]
+    assert report["gross"] > 1_000
+    assert report["accepted"] == report["renders"] + report["views"]
+    assert set(report["verdicts"]) == {"valid", "dropped", "duplicate", "uncertain"}
+    assert not settings.data_dir.exists()
+
+
+def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(settings, tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text(LOG)
+    with Up(settings):
+        first, second = (json.loads(impledger(settings, "replay-log", str(log), "--json").stdout) for _ in range(2))
+        report = impledger(settings, "report", "--by", "reason", "--data-set", "replay", "--since",
+                           "2015-05-01T00:00:00Z", "--until", "2015-06-01T00:00:00Z", "--json")  # fmt: skip
+        nobody = impledger(settings, "show", "014d6156-4000-73cb-8001-2e9c7471007f")
+        again = impledger(settings, "up")
+        moved = impledger(settings, "migrate", "--json")
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    assert (first["lines"], first["impressions"], first["not_images"], first["malformed"]) == (4, 2, 1, 1)
+    assert first["verdicts"] == {"valid": 1, "dropped": 1}
+    assert (first["gross"], first["net"], first["givt"]) == (2, 1, 1)
+    assert all(first["invariants"].values())
+    rows = json.loads(report.stdout)["rows"]
+    assert sorted((row["reason"], row["gross"]) for row in rows) == [("", 1), ("AGENT_DECLARED_BOT", 1)]
+    assert nobody.returncode == 1
+    assert "There is nothing here" in nobody.stderr
+    assert again.returncode == 1
+    assert "is in use by process" in again.stderr
+    assert json.loads(moved.stdout) == {"postgres": "0003", "clickhouse": None}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_outlives_up_however_it_ends(settings, how):
+    with Up(settings) as running:
+        running.process.send_signal(how)
+        running.process.wait(60)
+        assert len(running.family) >= 5
+        eventually(lambda: not [one for one in running.family if one.is_running()], within_s=20)
+
+
+def test_what_is_in_the_way_is_told_in_a_sentence(settings):
+    wrong = impledger(replace(settings, rule_pack="base-0"), "gate")
+    assert wrong.returncode == 1
+    assert "no rule pack 'base-0'" in wrong.stderr
+    typo = subprocess.run(
+        [sys.executable, "-m", "service.cli", "doctor", "--json"],
+        env={**environment(settings), "IMPLEDGER_GATE_PROT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "IMPLEDGER_GATE_PROT is not a setting" in typo.stderr
+    assert {check["name"] for check in json.loads(typo.stdout)} >= {"python", "disk", "gate port"}
+
+
+def test_the_gate_loads_nothing_that_only_others_need():
+    code = (
+        "import sys, service.gate, service.wiring; "
+        "print([name for name in ('sklearn', 'chdb', 'polars', 'pandas', 'clickhouse_connect') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
