@@ -58,7 +58,7 @@ class ReportAnswer(Fresh, frozen=True, kw_only=True):
     """The position up to which facts count; None: all that are known."""
 
 
-class Pace(Struct, frozen=True, kw_only=True):
+class CurrencyPace(Struct, frozen=True, kw_only=True):
     """
     What a campaign spent in one currency, in micros: delivery throttles on spent + reserved.
 
@@ -90,7 +90,7 @@ class PacingAnswer(Fresh, frozen=True, kw_only=True):
     campaign: str
     since: int
     until: int
-    currencies: list[Pace]
+    currencies: list[CurrencyPace]
     minutes: list[MinutePace]
 
 
@@ -156,7 +156,7 @@ class Queries:
             campaign=pacing.campaign,
             since=pacing.since,
             until=pacing.until,
-            currencies=[Pace(**dict(zip(Pace.__struct_fields__, row, strict=True))) for row in rows],
+            currencies=[CurrencyPace(**dict(zip(CurrencyPace.__struct_fields__, row, strict=True))) for row in rows],
             minutes=[MinutePace(**dict(zip(MinutePace.__struct_fields__, row, strict=True))) for row in minute_rows],
         )
 

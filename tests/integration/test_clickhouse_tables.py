@@ -7,23 +7,21 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from builders import DAY, MINTED
-from deskkit import Clock, Crash, a_full_store, an_engine, an_id, fill
+from deskkit import Clock, Crash, a_full_store, an_engine, fill
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from domain.impression import fold
 from ledger.codec import decode
 from projections.checkpoints import MemoryCheckpoints, Range
-from projections.engine import WRITING, Clients, Engine
-from projections.errors import LeaseLost, SchemaChanged, TablesUnavailable
-from projections.native import Block
+from projections.engine import WRITING, Clients
+from projections.errors import LeaseLost, TablesUnavailable
 from projections.projector import Metrics, Pace, Ports, Projector
 from projections.rebuild import RebuildDiffers, rebuild
-from projections.schema import TABLES, columns, drop, migrate
+from projections.schema import TABLES, migrate
 from projections.tables import Tables
 from projections.verify import verify
 
@@ -69,67 +67,9 @@ def world():
         world.close()
 
 
-@pytest.fixture
-def client():
-    with an_engine() as engine:
-        client = engine.connect(WRITING)
-        yield client
-        client.close()
-
-
 async def drain(projector):
     while await projector.step():
         continue
-
-
-def test_every_type_of_column_comes_back_as_it_went_in(client):
-    client.command(
-        "CREATE TABLE every (a UInt8, b Bool, c Int8, d UInt16, e UInt32, f Int32, g UInt64, h Int64, "
-        "i DateTime64(3, 'UTC'), j String, k UUID, l Enum8('' = 0, 'x' = 1, 'y' = -7)) ENGINE = Memory"
-    )
-    rows = [
-        (0, False, -128, 0, 0, -(2**31), 0, -(2**63), MINTED, "", UUID(int=0), ""),
-        (255, True, 127, 65_535, 2**32 - 1, 2**31 - 1, 2**64 - 1, 2**63 - 1, 1, "é" * 300, an_id(5), "y"),
-    ]
-    block = Block(columns(client, "every"))
-    client.raw_insert("every", block.names, block.encode(rows), fmt="Native")
-    found = client.query("SELECT * REPLACE (toUnixTimestamp64Milli(i) AS i) FROM every ORDER BY a").result_rows
-    assert [tuple(row) for row in found] == rows
-
-
-def test_a_type_that_is_not_covered_is_refused():
-    with pytest.raises(ValueError, match="Array"):
-        Block({"a": "Array(String)"})
-
-
-def test_tables_are_made_once(client):
-    assert migrate(client, 1) == ["0001_facts.sql", "0002_impressions.sql"]
-    assert migrate(client, 1) == []
-    assert migrate(client, 2) == ["0001_facts.sql", "0002_impressions.sql"]
-
-
-def test_a_file_that_was_half_applied_is_applied_again(client):
-    migrate(client, 1)
-    client.command("DROP VIEW facts_1_to_pacing_minute SYNC")
-    client.command("ALTER TABLE schema_migrations DELETE WHERE name = '0001_facts.sql' SETTINGS mutations_sync = 1")
-    assert migrate(client, 1) == ["0001_facts.sql"]
-    assert client.command("EXISTS facts_1_to_pacing_minute") == 1
-
-
-def test_a_file_that_changed_after_it_was_applied_is_refused(client):
-    migrate(client, 1)
-    client.command("ALTER TABLE schema_migrations UPDATE digest = 'other' WHERE 1 SETTINGS mutations_sync = 1")
-    with pytest.raises(SchemaChanged, match="has changed"):
-        migrate(client, 1)
-
-
-def test_a_generation_can_be_removed_and_made_again(client):
-    migrate(client, 1)
-    migrate(client, 2)
-    drop(client, 1)
-    assert client.command("EXISTS facts_1") == 0
-    assert client.command("EXISTS facts_2") == 1
-    assert migrate(client, 1) != []
 
 
 def test_the_tables_equal_the_ledger(world):
@@ -303,23 +243,6 @@ def test_a_process_that_does_not_project_cannot_rebuild(world):
     asyncio.run(main())
 
 
-def test_two_processes_cannot_open_one_folder(tmp_path):
-    code = (
-        "import sys; from projections.engine import Engine; "
-        "kept = Engine(sys.argv[1]); print('open', flush=True); input()"
-    )
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code, f"chdb://{tmp_path}"]
-    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
-        assert first.stdout.readline() == b"open\n"
-        second = subprocess.run(
-            command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        assert second.returncode != 0
-        assert "TablesUnavailable" in second.stderr
-        first.communicate(b"\n")
-
-
 _KILLED = """
 import asyncio, structlog, sys
 sys.path.insert(0, "tests")
@@ -368,20 +291,6 @@ def test_a_process_that_is_killed_leaves_nothing_out_and_counts_nothing_twice(tm
     with start("two") as second:
         lines = second.stdout.read().split("\n")
     assert lines[-2] == "good"
-
-
-def test_an_engine_keeps_what_it_was_given(tmp_path):
-    with an_engine() as engine:
-        client = engine.connect(WRITING)
-        assert client.command("SELECT getSetting('optimize_on_insert')") is not None
-        assert engine.embedded
-        client.close()
-    assert not Engine("http://127.0.0.1:1").embedded
-
-
-def test_a_server_that_is_not_there_is_one_error():
-    with pytest.raises(TablesUnavailable):
-        Engine("http://127.0.0.1:1").connect({})
 
 
 def test_commits_are_written_in_their_generation_alone(world):

@@ -12,12 +12,8 @@ from builders import DAY, HOUR, MINTED
 from deskkit import Clock, a_full_store, an_engine
 from prometheus_client import CollectorRegistry
 
-from ledger.codec import UnreadableCommit
-from ledger.store import LedgerUnavailable
-from projections import errors
 from projections.checkpoints import HEAD_MS, MemoryCheckpoints
 from projections.engine import READING, WRITING, Clients
-from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, SchemaChanged, TablesUnavailable
 from projections.fold import fold_ledger
 from projections.projector import Metrics, Pace, Ports, Projector
 from projections.queries import Queries
@@ -25,8 +21,7 @@ from projections.schema import migrate
 from projections.tables import Tables
 from projections.vocabulary import VIEW_METRICS, Dimension, Metric
 from service.access import Access
-from service.desk_http import READ_PROBLEMS, Desk, desk_app, problem_of
-from service.problems import RequestError, UnknownKey
+from service.desk_http import Desk, desk_app
 
 slow = pytest.mark.slow
 
@@ -294,23 +289,6 @@ def test_an_impression_that_is_not_there_is_not_found(world, name):
 
 
 @slow
-@pytest.mark.parametrize(
-    ("token", "path", "status"),
-    [
-        ("stranger", "/v1/reports", 401),
-        ("auditor", "/v1/reports", 403),
-        ("", "/v1/reports", 403),
-        ("gate", "/v1/campaigns/c/pacing", 403),
-        ("reporter", f"/v1/impressions/{uuid4()}", 403),
-    ],
-)
-def test_a_caller_without_the_scope_is_refused(world, token, path, status):
-    answer = get(world.app(), path, token=token)
-    assert (answer.status_code, answer.json()["status"]) == (status, status)
-    assert answer.headers["content-type"] == "application/problem+json"
-
-
-@slow
 def test_a_wrong_parameter_is_named(world):
     answer = get(world.app(), "/v1/reports", {"dimensions": "planet"}, **{"x-request-id": "r-1"})
     assert answer.status_code == 400
@@ -319,58 +297,6 @@ def test_a_wrong_parameter_is_named(world):
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "r-1"
     answer = get(world.app(), "/v1/reports", {**SPAN, "until": SPAN["since"]})
     assert (answer.status_code, answer.json()["field"]) == (400, "until")
-
-
-class Failing:
-    """A port that does not answer."""
-
-    def __init__(self, error):
-        self._error = error
-
-    def __getattr__(self, name):
-        async def call(*_):
-            raise self._error
-
-        return call
-
-
-@slow
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (TablesUnavailable("secret"), 503),
-        (CheckpointsUnavailable("secret"), 503),
-        (LedgerUnavailable("secret"), 503),
-        (UnreadableCommit("secret"), 500),
-        (RuntimeError("secret"), 500),
-    ],
-)
-def test_what_fails_inside_is_a_problem_that_tells_nothing_of_the_inside(world, error, status):
-    app = world.app(queries=Failing(error), store=Failing(error))
-    for path, token in (("/v1/reports", "reporter"), (f"/v1/impressions/{uuid4()}", "auditor")):
-        answer = get(app, path, token=token)
-        assert (answer.status_code, answer.json()["status"]) == (status, status)
-        assert "secret" not in answer.text
-        assert ("retry-after" in answer.headers) == (status == 503)
-
-
-def subclasses(cls):
-    return {found for child in cls.__subclasses__() for found in {child, *subclasses(child)}}
-
-
-def test_every_error_of_the_read_side_is_in_the_table():
-    of_start = {SchemaChanged}
-    assert {errors.LeaseLost, QueryRefused} <= subclasses(ProjectionError)
-    for cls in subclasses(ProjectionError) - of_start | {LedgerUnavailable, UnreadableCommit}:
-        arguments = ("field", "why") if cls is QueryRefused else ("why",)
-        assert problem_of(cls(*arguments)) in READ_PROBLEMS.values()
-    for cls in subclasses(RequestError):
-        assert cls in READ_PROBLEMS
-
-
-def test_every_problem_has_a_title_and_a_status_of_an_error():
-    assert all(400 <= problem.status < 600 and problem.title for problem in READ_PROBLEMS.values())
-    assert problem_of(UnknownKey("x")).status == 401
 
 
 @slow
