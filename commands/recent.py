@@ -1,4 +1,10 @@
-"""What the gate remembers between batches: it may route and recognise, the ledger has the final word."""
+"""
+What the gate remembers between batches: it may route and recognise, the ledger has the final word.
+
+Ordered dicts, because finding the oldest entry of a plain one walks over all that were deleted before it.
+"""
+
+from collections import OrderedDict
 
 from msgspec import Struct
 
@@ -21,7 +27,7 @@ class RecentAnswers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._answers: dict[ImpressionId, FirstAnswer] = {}
+        self._answers: OrderedDict[ImpressionId, FirstAnswer] = OrderedDict()
 
     def get(self, impression: ImpressionId) -> FirstAnswer | None:
         return self._answers.get(impression)
@@ -29,7 +35,7 @@ class RecentAnswers:
     def remember(self, impression: ImpressionId, answer: FirstAnswer) -> None:
         self._answers[impression] = answer
         if len(self._answers) > self._limit:
-            del self._answers[next(iter(self._answers))]
+            self._answers.popitem(last=False)
 
 
 class RecentSlots:
@@ -42,7 +48,7 @@ class RecentSlots:
     def __init__(self, limit: int, window_ms: int) -> None:
         self._limit = limit
         self._window_ms = window_ms
-        self._shown: dict[Slot, tuple[ImpressionId, int]] = {}
+        self._shown: OrderedDict[Slot, tuple[ImpressionId, int]] = OrderedDict()
 
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
@@ -57,7 +63,7 @@ class RecentSlots:
     def remember(self, item: Ready) -> None:
         if item.slot is None:
             return
-        self._shown.pop(item.slot, None)
         self._shown[item.slot] = (item.seen.token.impression, item.seen.event_at)
+        self._shown.move_to_end(item.slot)
         if len(self._shown) > self._limit:
-            del self._shown[next(iter(self._shown))]
+            self._shown.popitem(last=False)

@@ -8,6 +8,7 @@ do not.
 """
 
 import re
+from collections import OrderedDict
 from importlib.metadata import version
 
 import crawleruseragents
@@ -51,7 +52,7 @@ class AgentLists:
         self._bots = Patterns(bots)
         self._libraries = Patterns(libraries)
         self._suspects = Patterns(crawlerdetect_patterns, ignore_case=True)
-        self._known: dict[str, AgentClass] = {}
+        self._known: OrderedDict[str, AgentClass] = OrderedDict()
         self.version = (
             f"crawler-user-agents {version('crawler-user-agents')} + crawlerdetect {version('crawlerdetect')}"
             f" + agents {_OWN_RULES}"
@@ -64,7 +65,7 @@ class AgentLists:
         if known is None:
             known = self._judge(agent[:AGENT_CHARS_MAX].strip(_WRAPPING).encode("ascii", "replace").decode())
             if len(self._known) >= CACHED_MAX:
-                del self._known[next(iter(self._known))]
+                self._known.popitem(last=False)
             self._known[agent] = known
         return known
 

