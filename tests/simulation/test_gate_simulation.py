@@ -26,6 +26,7 @@ from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable, read_everything
 
 SEEDS = 200
+SOAK_SEEDS = 10_000
 FAULT_SHARE = 0.15
 
 
@@ -138,6 +139,16 @@ async def states_of(store):
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_history_delivered_through_any_faults_is_kept_and_billed_exactly_once(seed):
+    simulate(seed)
+
+
+@pytest.mark.soak
+def test_thousands_of_histories_are_kept_and_billed_exactly_once():
+    for seed in range(SEEDS, SOAK_SEEDS):
+        simulate(seed)
+
+
+def simulate(seed):
     async def main():
         dice = random.Random(seed)
         store = FaultyStore(dice)

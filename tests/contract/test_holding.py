@@ -1,0 +1,157 @@
+"""Day keys, quarantine and parked views: one contract over memory and PostgreSQL."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import date
+from uuid import uuid4
+
+import pytest
+from gatekit import NOW, Minter
+
+from commands.gate_postgres import PostgresDayKeys, PostgresHolding
+from commands.holding_memory import MemoryDayKeys, MemoryHolding
+from commands.keyring import DAY_MS, LIFE_DAYS, Keyring
+from commands.quarantine import ParkedView, QuarantinedBody
+from domain.aggregates import AnswersCounted
+from domain.vocabulary import DataSet
+from ledger.memory import MemoryStore
+from ledger.postgres import PostgresStore
+from ledger.postgres_connection import PostgresConnection
+from ledger.store import Append
+
+DAY = NOW // DAY_MS
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+def run(request):
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+    @asynccontextmanager
+    async def stores():
+        if url is None:
+            store = MemoryStore()
+            yield store, MemoryDayKeys(), MemoryHolding(store)
+            return
+        connection, store = PostgresConnection(url, deadline_s=5.0), PostgresStore(url)
+        yield store, PostgresDayKeys(connection), PostgresHolding(connection)
+        await connection.close()
+        await store.close()
+
+    def runs(test):
+        async def main():
+            async with stores() as (store, day_keys, holding):
+                await test(store, day_keys, holding)
+
+        asyncio.run(main())
+
+    return runs
+
+
+def a_body(name, expires_at=NOW + 1_000):
+    return QuarantinedBody(
+        name=name,
+        event_id=uuid4(),
+        code="invalid",
+        detail="Expected `int` >= 0",
+        path="$.client_at",
+        size=3,
+        received_at=NOW,
+        expires_at=expires_at,
+        key_day=DAY,
+        sealed=b"\x00sealed",
+    )
+
+
+def a_view(impression, digest="d", received_at=NOW):
+    return ParkedView(event_id=uuid4(), impression=impression, digest=digest, received_at=received_at, sealed=b"\x01")
+
+
+async def render(store, impression):
+    await store.prepare_days(date(2026, 9, 21), date(2026, 9, 21), DataSet.LIVE)
+    cause = uuid4()
+    event = AnswersCounted(cause=cause, digest="d", counted_at=NOW)
+    await store.append([Append(stream=impression, expected=0, cause=cause, digest="d", events=(event,))], NOW)
+
+
+def test_the_first_key_of_a_day_is_the_one_that_everybody_gets(run):
+    async def test(_, day_keys, __):
+        assert await day_keys.load_or_keep(DAY, b"first", NOW + 5) == b"first"
+        assert await day_keys.load_or_keep(DAY, b"second", NOW + 5) == b"first"
+
+    run(test)
+
+
+def test_two_processes_make_the_same_pseudonyms(run):
+    async def test(_, day_keys, __):
+        rings = [Keyring(day_keys, b"r" * 32), Keyring(day_keys, b"r" * 32)]
+        for number, ring in enumerate(rings):
+            await ring.ensure([DAY, DAY + 1], NOW, bytes([number]) * 32)
+        one, two = (ring.of(DAY).pseudonym("anna", b"user") for ring in rings)
+        assert one == two
+        assert one != rings[0].of(DAY + 1).pseudonym("anna", b"user")
+        assert one != rings[0].of(DAY).pseudonym("anna", b"device")
+
+    run(test)
+
+
+def test_a_destroyed_key_is_gone_for_everybody_and_no_new_one_takes_its_place(run):
+    async def test(_, day_keys, __):
+        ring = Keyring(day_keys, b"r" * 32)
+        await ring.ensure([DAY], NOW, b"f" * 32)
+        assert await ring.destroy_due(NOW + LIFE_DAYS * DAY_MS) == 0
+        assert await ring.destroy_due(NOW + (LIFE_DAYS + 1) * DAY_MS) == 1
+        await ring.ensure([DAY], NOW, b"g" * 32)
+        assert ring.of(DAY) is None
+        assert await ring.destroy_due(NOW + (LIFE_DAYS + 1) * DAY_MS) == 0
+
+    run(test)
+
+
+def test_the_same_body_is_quarantined_once_and_until_its_time_is_up(run):
+    async def test(_, __, holding):
+        await holding.quarantine([a_body("one"), a_body("two", expires_at=NOW + 2_000)])
+        await holding.quarantine([a_body("one")])
+        assert await holding.count() == (2, 0)
+        assert await holding.drop_expired(NOW + 999, 0) == 0
+        assert await holding.drop_expired(NOW + 1_000, 0) == 1
+        assert await holding.count() == (1, 0)
+
+    run(test)
+
+
+def test_a_parked_view_is_due_once_its_render_has_landed(run):
+    async def test(store, _, holding):
+        landed, missing = (Minter(seed).token().impression for seed in (1, 2))
+        views = [a_view(landed), a_view(missing)]
+        assert await holding.park(views) == set()
+        assert await holding.park(views) == set()
+        assert await holding.due_views(10) == []
+        await render(store, landed)
+        assert await holding.due_views(10) == [views[0]]
+        await holding.unpark([views[0].event_id])
+        assert await holding.due_views(10) == []
+        assert await holding.count() == (0, 1)
+
+    run(test)
+
+
+def test_an_id_that_is_parked_with_another_content_is_told(run):
+    async def test(_, __, holding):
+        view = a_view(Minter().token().impression)
+        await holding.park([view])
+        other = ParkedView(
+            event_id=view.event_id, impression=view.impression, digest="other", received_at=NOW, sealed=b"\x02"
+        )
+        assert await holding.park([other]) == {view.event_id}
+        assert await holding.count() == (0, 1)
+
+    run(test)
+
+
+def test_views_whose_render_never_comes_are_dropped_in_the_end(run):
+    async def test(_, __, holding):
+        await holding.park([a_view(Minter().token().impression, received_at=NOW - 10)])
+        assert await holding.drop_expired(NOW, parked_before=NOW - 10) == 0
+        assert await holding.drop_expired(NOW, parked_before=NOW - 9) == 1
+
+    run(test)
