@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot, Status
 from commands.quarantine import Holding
-from commands.recent import FirstAnswer, RecentAnswers, RecentSlots
+from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from domain.aggregates import AnswersCounted
 from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide
 from domain.events import (
@@ -23,7 +23,7 @@ from domain.events import (
     Versions,
 )
 from domain.ids import CauseId, ImpressionId
-from domain.impression import Decided, Impression, Unseen, fold
+from domain.impression import Decided, Impression, Unseen, conflicts, fold
 from domain.pack import Measures, Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -50,6 +50,7 @@ class _Group(Struct):
     events: tuple[ImpressionEvent, ...] = ()
     made: list[tuple[Ready, ImpressionEvent]] = []
     unmoved: int = 0
+    repeats: int = 0
 
 
 class _Batch(Struct):
@@ -59,8 +60,13 @@ class _Batch(Struct):
     open: dict[ImpressionId, _Group] = {}
     refused: dict[Reason, int] = {}
     unmoved: int = 0
+    repeats: int = 0
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
+
+    @property
+    def uncounted(self) -> bool:
+        return bool(self.refused or self.unmoved or self.repeats)
 
 
 class Ingest:
@@ -95,6 +101,7 @@ class Ingest:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
         batch = _Batch()
+        self._slots.begin_batch()
         for at, item in enumerate(items):
             self._sort_in(batch, at, item)
         await self._settle(batch)
@@ -107,7 +114,7 @@ class Ingest:
 
     async def _settle(self, batch: _Batch) -> None:
         for _ in range(ROUNDS_MAX):
-            if not batch.open and not batch.refused and not batch.unmoved:
+            if not batch.open and not batch.uncounted:
                 return
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
@@ -143,15 +150,15 @@ class Ingest:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([(key, group) for key, group in batch.open.items() if group.must_read])
         appends: list[Append] = []
-        shown: dict[Slot, ImpressionId] = {}
+        fresh: dict[Slot, list[Shown]] = {}
         for impression, group in list(batch.open.items()):
-            if self._waits(group, shown):
+            if self._waits(group, fresh):
                 continue
             self._decide(group, batch.answers)
             if not group.events:
                 self._close(batch, impression)
                 continue
-            self._note(group, shown)
+            self._note(group, fresh)
             first = group.events[0]
             appends.append(
                 Append(
@@ -179,23 +186,23 @@ class Ingest:
             group.version = commits[-1].version + commits[-1].count if commits else 0
             group.must_read = False
 
-    def _waits(self, group: _Group, shown: dict[Slot, ImpressionId]) -> bool:
+    def _waits(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
-        for _, item in group.members:  # noqa: SIM110 (a generator costs more than the question)
-            if item.slot in shown and shown[item.slot] != item.seen.token.impression:
+        for _, item in group.members:
+            if item.slot in fresh and self._slots.near(item, fresh[item.slot]) is not None:
                 return True
         return False
 
-    def _note(self, group: _Group, shown: dict[Slot, ImpressionId]) -> None:
-        first = group.members[0][1]
-        if first.slot is not None and first.seen.render.kind is Kind.RENDER:
-            shown.setdefault(first.slot, first.seen.token.impression)
+    def _note(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> None:
+        for item, event in group.made:
+            if item.slot is not None and _puts_in_gross(event):
+                fresh.setdefault(item.slot, []).append(shown(item))
 
     def _decide(self, group: _Group, answers: dict[int, Answer]) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
         events: tuple[ImpressionEvent, ...] = ()
-        group.unmoved, group.made = 0, []
+        group.unmoved, group.repeats, group.made = 0, 0, []
         for at, item in group.members:
             try:
                 new = decide(state, self._command(item))
@@ -245,22 +252,31 @@ class Ingest:
         return AdmitRender(claimed(seen), scored, cut_of(seen), self._pack, now, original)
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
-        """The first answer again; or a view that moved nothing."""
+        """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
         assert isinstance(state, Decided)
         first = state.absorbed.get(item.seen.render.event_id)
-        group.unmoved += first is None
-        if first is None or item.seen.render.kind is Kind.VIEW:
+        if item.seen.render.kind is Kind.VIEW:
+            group.unmoved += first is None
             return _decided(item, None, None)
-        return _decided(item, first.verdict, first.reason)
+        if first is not None:
+            return _decided(item, first.verdict, first.reason)
+        group.repeats += 1
+        differs = conflicts(state.cut, claimed(item.seen))
+        return _decided(item, Verdict.DUPLICATE, Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""
-        if not batch.refused and not batch.unmoved:
+        if not batch.uncounted:
             return None
         event = AnswersCounted(
-            cause=uuid4(), digest="", refused=batch.refused, unmoved=batch.unmoved, counted_at=self._clock()
+            cause=uuid4(),
+            digest="",
+            refused=batch.refused,
+            unmoved=batch.unmoved,
+            repeats=batch.repeats,
+            counted_at=self._clock(),
         )
-        batch.refused, batch.unmoved = {}, 0
+        batch.refused, batch.unmoved, batch.repeats = {}, 0, 0
         return Append(
             stream=self._counts_stream,
             expected=self._counts_version,
@@ -286,12 +302,14 @@ class Ingest:
         for event in append.events:
             assert isinstance(event, AnswersCounted)
             batch.unmoved += event.unmoved
+            batch.repeats += event.repeats
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
     def _close(self, batch: _Batch, impression: ImpressionId) -> None:
         group = batch.open.pop(impression)
         batch.unmoved += group.unmoved
+        batch.repeats += group.repeats
         for at, item in group.members:
             if batch.answers[at].reason is Reason.EVENT_ID_REUSED:
                 batch.answers[at] = self._refuse(batch, item)
@@ -306,13 +324,15 @@ class Ingest:
 
     def _remember(self, group: _Group) -> None:
         for item, event in group.made:
-            if not isinstance(event, ImpressionDeduped | ImpressionReconciled):
-                continue
-            if event.before is None:
-                first = FirstAnswer(event.cause, event.digest, event.after.verdict, event.after.reason)
+            if isinstance(event, ImpressionDeduped) and event.before is None:
+                first = FirstAnswer(event.cause, event.digest, event.verdict, event.reason)
                 self._recent.remember(item.seen.token.impression, first)
-            if in_gross(event.after):
+            if _puts_in_gross(event):
                 self._slots.remember(item)
+
+
+def _puts_in_gross(event: ImpressionEvent) -> bool:
+    return isinstance(event, ImpressionDeduped | ImpressionReconciled) and in_gross(event.after)
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:

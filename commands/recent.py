@@ -5,12 +5,19 @@ Ordered dicts, because finding the oldest entry of a plain one walks over all th
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from msgspec import Struct
 
 from commands.items import Ready, Slot
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+
+Shown: TypeAlias = tuple[ImpressionId, int]
+"""An impression and when it happened, epoch ms."""
+PER_SLOT_MAX = 8
+"""Impressions remembered per slot: events of one slot may arrive out of order."""
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
@@ -48,22 +55,37 @@ class RecentSlots:
     def __init__(self, limit: int, window_ms: int) -> None:
         self._limit = limit
         self._window_ms = window_ms
-        self._shown: OrderedDict[Slot, tuple[ImpressionId, int]] = OrderedDict()
+        self._shown: OrderedDict[Slot, tuple[Shown, ...]] = OrderedDict()
+        self._batch: dict[Slot, list[Shown]] = {}
+
+    def begin_batch(self) -> None:
+        """From here on everything is remembered until the next batch begins, however much it is."""
+        self._batch.clear()
 
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
-        shown = None if item.slot is None else self._shown.get(item.slot)
-        if shown is None:
+        if item.slot is None:
             return None
-        impression, event_at = shown
-        if impression == item.seen.token.impression or abs(item.seen.event_at - event_at) > self._window_ms:
-            return None
-        return impression
+        here = self.near(item, self._batch.get(item.slot, ()))
+        return here or self.near(item, self._shown.get(item.slot, ()))
+
+    def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
+        """Return the other impression among *shown* that is within the window of *item*, if there is one."""
+        for impression, event_at in shown:
+            if abs(item.seen.event_at - event_at) <= self._window_ms and impression != item.seen.token.impression:
+                return impression
+        return None
 
     def remember(self, item: Ready) -> None:
         if item.slot is None:
             return
-        self._shown[item.slot] = (item.seen.token.impression, item.seen.event_at)
+        self._batch.setdefault(item.slot, []).append(shown(item))
+        before = self._shown.get(item.slot, ())
+        self._shown[item.slot] = (*before[1 - PER_SLOT_MAX :], shown(item))
         self._shown.move_to_end(item.slot)
         if len(self._shown) > self._limit:
             self._shown.popitem(last=False)
+
+
+def shown(item: Ready) -> Shown:
+    return item.seen.token.impression, item.seen.event_at

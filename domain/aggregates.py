@@ -13,13 +13,15 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """
     What one batch answered without touching an impression's stream, counted in bounded space.
 
-    `refused` counts renders per reason of class request; `unmoved` counts views that changed nothing.
+    `refused` counts renders per reason of class request; `unmoved` counts views that changed nothing; `repeats` counts
+    renders of an impression that already has as many repeats in its stream as the pack keeps.
     """
 
     cause: CauseId
     digest: str
     refused: dict[Reason, int] = {}
     unmoved: int = 0
+    repeats: int = 0
     counted_at: int
 
 

@@ -147,7 +147,7 @@ def _admit(state: Unseen | Decided, command: AdmitRender) -> tuple[ImpressionEve
             return rendered, scored, _deduped(command, state.cut, state.standing, after)
         if lacks_proof(state) and completes(rendered, scored):
             return rendered, scored, _completes(command, state, after)
-    return (_repeat(command, state),)
+    return (_repeat(command, state),) if state.repeats < command.pack.repeats_kept_max else ()
 
 
 def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent, ...]:

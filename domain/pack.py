@@ -62,6 +62,7 @@ class Pack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     area_invisible_max_px: Natural
     double_fire_window_ms: Natural
     view_money_max_ms: Natural
+    repeats_kept_max: Natural
     resolve_within_ms: dict[Reason, Natural]
     count_point: list[CountPoint]
     view_rule: list[ViewRule]

@@ -22,7 +22,7 @@ class Census(Struct):
     """
     Distinct events of clients that the ledger holds: `renders` with a decision, `views` that moved something.
 
-    `refused` and `unmoved` count answers, not events: what is answered twice counts twice.
+    `refused`, `unmoved` and `repeats` count answers, not events: what is answered twice counts twice.
     """
 
     commits: int = 0
@@ -31,6 +31,7 @@ class Census(Struct):
     views: int = 0
     refused: dict[Reason, int] = {}
     unmoved: int = 0
+    repeats: int = 0
 
 
 async def take_census(store: EventStore, after: int = 0) -> Census:
@@ -55,6 +56,7 @@ def _count(census: Census, commit: Commit, seen: set[UUID]) -> None:
         match event:
             case AnswersCounted():
                 census.unmoved += event.unmoved
+                census.repeats += event.repeats
                 for reason, count in event.refused.items():
                     census.refused[reason] = census.refused.get(reason, 0) + count
             case ImpressionDeduped() | ImpressionReconciled(kind=CorrectionKind.EVIDENCE):

@@ -119,7 +119,10 @@ def _unkept(tally: Tally, census: Census, kept: Kept) -> list[str]:
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
     kept_views = census.views + kept.parked
     checks = [
-        (decided <= census.renders <= decided + tally.unanswered, f"{decided} decided, {census.renders} in the ledger"),
+        (
+            census.renders <= decided + tally.unanswered and decided <= census.renders + census.repeats,
+            f"{decided} decided, {census.renders} in the ledger, {census.repeats} repeats counted",
+        ),
         (
             kept_views <= views + tally.unanswered and views <= kept_views + census.unmoved,
             f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {kept.parked} parked",

@@ -6,7 +6,7 @@ from datetime import date
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidTag
-from gatekit import NOW, PRICE, KitGate, Minter
+from gatekit import NOW, PACK, PRICE, KitGate, Minter
 
 from commands.items import Status
 from domain.aggregates import AnswersCounted
@@ -16,6 +16,7 @@ from domain.impression import Decided
 from domain.reasons import Reason, Verdict
 from domain.standing import Valid
 from domain.vocabulary import BillingEvent, OmidType, Rung, Surface
+from ledger.census import take_census
 from ledger.codec import decode
 from ledger.store import LedgerUnavailable
 
@@ -412,5 +413,43 @@ def test_a_thousand_mixed_renders_answer_in_order():
         state = await gate.state(answers[0].impression_id)
         assert isinstance(state, Decided)
         assert msgspec.json.decode(msgspec.json.encode(answers))[0]["verdict"] == "valid"
+
+    run(test)
+
+
+def test_many_showings_of_one_ad_in_one_slot_fit_in_one_batch():
+    async def test(gate, clients):
+        events = []
+        for n in range(40):
+            token, at = clients.token(placement="p-1", at=NOW - 400_000), NOW - 300_000 + n * 2_500
+            fired_again = clients.token(placement="p-1", at=NOW - 400_000)
+            events.append(clients.render(token, user="anna", client_at=at, on_screen_at=at))
+            events.append(clients.render(fired_again, user="anna", client_at=at + 300, on_screen_at=at + 300))
+        answers = await gate.send(*events)
+        assert [answer.reason for answer in answers] == [None, Reason.DOUBLE_FIRE] * 40
+
+    run(test)
+
+
+def test_many_prefetches_of_one_slot_do_not_wait_for_each_other():
+    async def test(gate, clients):
+        tokens = [clients.token(placement="p-1") for _ in range(30)]
+        events = [clients.render(token, user="anna", prefetched=True, on_screen_at=None) for token in tokens]
+        assert {answer.reason for answer in await gate.send(*events)} == {Reason.PREFETCHED}
+
+    run(test)
+
+
+def test_a_flood_of_repeats_takes_bounded_space_and_is_counted():
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        for _ in range(5):
+            answers = await gate.send(*(clients.render(token) for _ in range(50)))
+            assert {answer.reason for answer in answers} == {Reason.DUPLICATE_RENDER}
+        assert (await gate.state(token.impression)).repeats == PACK.repeats_kept_max
+        assert len(await gate.events(token.impression)) == 3 + PACK.repeats_kept_max
+        census = await take_census(gate.store)
+        assert (census.renders, census.repeats) == (1 + PACK.repeats_kept_max, 250 - PACK.repeats_kept_max)
 
     run(test)
