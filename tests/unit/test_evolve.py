@@ -368,7 +368,8 @@ def test_a_changed_event_is_not_accepted_or_leads_where_it_says_itself(history, 
     except ImpossibleTransition:
         return
     last = changed[-1]
-    assert after == fold(events, state) or field in {"authority", "cause", "digest", "after"}
+    # A price asked for what is not billed, too, shows in the state alone.
+    assert after == fold(events, state) or field in {"authority", "cause", "digest", "after", "asked_price_micros"}
     if isinstance(last, MOVING):
         assert after.standing == last.after
         assert after.standing.billable_micros >= 0
