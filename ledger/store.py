@@ -25,7 +25,6 @@ from domain.vocabulary import DataSet
 StreamId: TypeAlias = ImpressionId | str
 """An impression's stream is named by its id, every other stream by a name such as `rejects-eu-1f3a`."""
 
-NO_STREAM = 0
 READ_MAX = 10_000
 
 

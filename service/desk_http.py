@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,37 +15,24 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ledger.codec import UnreadableCommit
-from ledger.store import EventStore, LedgerUnavailable
-from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, TablesUnavailable
+from ledger.store import EventStore
+from projections.errors import QueryRefused
 from projections.queries import Fresh, Queries, ReportAnswer
 from projections.timeline import Timeline, timeline
 from service.access import Access
 from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
 from service.problems import (
-    PROBLEMS,
     RETRY_AFTER_S,
     UNFORESEEN,
     NoSuchThing,
-    Problem,
     Reply,
     RequestError,
     document,
+    problem_of,
 )
 
 COMMITS_MAX = 1_000
 """Most commits of one impression that are shown; one that has more is not an ordinary one."""
-
-READ_PROBLEMS: Mapping[type[Exception], Problem] = {
-    **PROBLEMS,
-    QueryRefused: Problem(400, "The question cannot be asked so"),
-    TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
-    CheckpointsUnavailable: Problem(503, "The checkpoints do not answer; ask again"),
-    ProjectionError: Problem(503, "The read side cannot answer now; ask again"),
-    LedgerUnavailable: Problem(503, "The ledger does not answer; ask again"),
-    UnreadableCommit: Problem(500, "The stream was written by a newer program, or is damaged"),
-}
-"""Every error that a question can end in. What is not here is a broken invariant: 500."""
 
 log = structlog.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
@@ -120,11 +107,6 @@ def desk_app(desk: Desk) -> Starlette:
         ],
         exception_handlers={404: nothing},
     )
-
-
-def problem_of(error: Exception) -> Problem:
-    """Return what *error* is to a caller."""
-    return next((READ_PROBLEMS[cls] for cls in type(error).__mro__ if cls in READ_PROBLEMS), UNFORESEEN)
 
 
 def _guarded(desk: Desk, scope: str, answer: Answer) -> Callable[[Request], Awaitable[Response]]:

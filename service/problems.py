@@ -8,7 +8,9 @@ from msgspec import Struct
 from commands.batcher import Overloaded
 from commands.items import Status
 from domain.reasons import Reason
+from ledger.codec import UnreadableCommit
 from ledger.store import LedgerUnavailable
+from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, TablesUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -69,7 +71,12 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     NoSuchThing: Problem(404, "There is nothing here"),
     MethodNotAllowed: Problem(405, "The method is not allowed here"),
     Overloaded: Problem(503, "Too busy; send the same events again"),
-    LedgerUnavailable: Problem(503, "The ledger does not answer; send the same events again"),
+    LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
+    QueryRefused: Problem(400, "The question cannot be asked so"),
+    TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
+    CheckpointsUnavailable: Problem(503, "The checkpoints do not answer; ask again"),
+    ProjectionError: Problem(503, "The read side cannot answer now; ask again"),
+    UnreadableCommit: Problem(500, "The stream was written by a newer program, or is damaged"),
 }
 """Every error that a request can end in. What is not here is a broken invariant: 500."""
 

@@ -20,8 +20,8 @@ from projections.errors import (
     TablesUnavailable,
 )
 from service.access import Access
-from service.desk_http import READ_PROBLEMS, Desk, desk_app, problem_of
-from service.problems import RequestError, UnknownKey
+from service.desk_http import Desk, desk_app
+from service.problems import PROBLEMS, RequestError, UnknownKey, problem_of
 
 SCOPES = {"reporter": ["report"], "auditor": ["audit"], "gate": ["ingest"]}
 ACCESS = Access({sha256(name.encode()).hexdigest(): scopes for name, scopes in SCOPES.items()})
@@ -83,13 +83,13 @@ def test_every_error_of_the_read_side_is_in_the_table():
     assert {LeaseLost, QueryRefused} <= subclasses(ProjectionError)
     for cls in subclasses(ProjectionError) - of_start | {LedgerUnavailable, UnreadableCommit}:
         arguments = ("field", "why") if cls is QueryRefused else ("why",)
-        assert problem_of(cls(*arguments)) in READ_PROBLEMS.values()
+        assert problem_of(cls(*arguments)) in PROBLEMS.values()
     for cls in subclasses(RequestError):
-        assert cls in READ_PROBLEMS
+        assert cls in PROBLEMS
 
 
 def test_every_problem_has_a_title_and_a_status_of_an_error():
-    assert all(400 <= problem.status < 600 and problem.title for problem in READ_PROBLEMS.values())
+    assert all(400 <= problem.status < 600 and problem.title for problem in PROBLEMS.values())
     assert problem_of(UnknownKey("x")).status == 401
 
 
