@@ -190,7 +190,7 @@ def test_ctrl_c_stops_everything_in_order_and_leaves_nothing(tmp_path):
     members = family(running.pid)
     assert len(members) > 8
     running.send_signal(signal.SIGINT)
-    says, _ = running.communicate(timeout=30)
+    says, _ = running.communicate(timeout=90)
     assert running.returncode == 0, says
     assert says.splitlines()[-1] == "SIGINT"
     stopped = [line.split("name=")[1].split()[0] for line in says.splitlines() if "state=stopped" in line]
@@ -209,7 +209,7 @@ def test_a_kill_of_the_supervisor_leaves_nothing_and_the_next_start_works(tmp_pa
     eventually(lambda: not alive(members), within_s=5)
     again = up(UP, tmp_path)
     again.terminate()
-    says, _ = again.communicate(timeout=30)
+    says, _ = again.communicate(timeout=90)
     assert says.splitlines()[-1] == "SIGTERM"
 
 
