@@ -14,7 +14,7 @@ from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot,
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from domain.aggregates import AnswersCounted
-from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide
+from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide, measures_of
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -24,10 +24,10 @@ from domain.events import (
 )
 from domain.ids import CauseId, ImpressionId
 from domain.impression import Decided, Impression, Unseen, conflicts, fold
-from domain.pack import Measures, Pack
+from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
-from domain.screen import claimed, cut_of, in_order
+from domain.screen import cut_of, in_order
 from domain.standing import in_gross
 from domain.vocabulary import Rung
 from ledger.codec import decode
@@ -40,24 +40,31 @@ RUNG = Rung.MODEL_FALLBACK
 """No model is trained yet, so rules alone decide; every decision says so."""
 
 
-class _Group(Struct):
-    """The renders of one impression in one batch, and what came of them."""
+class _Group(Struct, gc=False):
+    """The renders of one impression in one batch, and what came of them; `shown` are those that put it in gross."""
 
+    impression: ImpressionId
     members: list[tuple[int, Ready]]
-    must_read: bool = False
+    must_read: bool
     version: int = 0
     state: Impression = Unseen()
     events: tuple[ImpressionEvent, ...] = ()
-    made: list[tuple[Ready, ImpressionEvent]] = []
+    first: FirstAnswer | None = None
+    shown: tuple[Ready, ...] = ()
     unmoved: int = 0
     repeats: int = 0
 
 
 class _Batch(Struct):
-    """One batch on its way: answers by place, what is still open, what is to be counted or kept aside."""
+    """
+    One batch on its way: answers by place, what is still open by impression, what is to be counted or kept aside.
 
-    answers: dict[int, Answer] = {}
-    open: dict[ImpressionId, _Group] = {}
+    `now` (epoch ms) is when it is decided.
+    """
+
+    now: int
+    answers: list[Answer | None]
+    open: dict[int, _Group] = {}
     refused: dict[Reason, int] = {}
     unmoved: int = 0
     repeats: int = 0
@@ -100,7 +107,7 @@ class Ingest:
         Raises:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
-        batch = _Batch()
+        batch = _Batch(self._clock(), [None] * len(items))
         self._slots.begin_batch()
         for at, item in enumerate(items):
             self._sort_in(batch, at, item)
@@ -110,7 +117,7 @@ class Ingest:
             await self._settle(batch)
         if batch.quarantine:
             await self._holding.quarantine(batch.quarantine)
-        return [batch.answers[at] for at in range(len(items))]
+        return [answer for answer in batch.answers if answer is not None]
 
     async def _settle(self, batch: _Batch) -> None:
         for _ in range(ROUNDS_MAX):
@@ -123,22 +130,21 @@ class Ingest:
         """Keep views until their render arrives; an id that is parked with another content is refused."""
         reused = await self._holding.park([item for _, item in batch.early])
         for at, item in batch.early:
-            if item.seen.render.event_id in reused:
+            if item.claim.cause in reused:
                 batch.answers[at] = self._refuse(batch, item)
 
     def _sort_in(self, batch: _Batch, at: int, item: Item) -> None:
         match item:
             case Ready():
-                impression = item.seen.token.impression
-                known = self._recent.get(impression)
+                known = self._recent.get(item.impression)
                 if known is not None and _is_retry(item, known):
                     batch.answers[at] = _decided(item, known.verdict, known.reason)
                     return
-                group = batch.open.get(impression)
+                group = batch.open.get(item.impression.int)
                 if group is None:
-                    group = batch.open[impression] = _Group([], must_read=known is not None)
+                    group = batch.open[item.impression.int] = _Group(item.impression, [], known is not None)
                 group.members.append((at, item))
-                group.must_read |= item.seen.render.kind is Kind.VIEW
+                group.must_read |= item.kind is Kind.VIEW
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
                 batch.answers[at] = _refused(item.event_id, item.impression_id, item.reason)
@@ -148,40 +154,41 @@ class Ingest:
 
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
-        await self._read([(key, group) for key, group in batch.open.items() if group.must_read])
+        await self._read([group for group in batch.open.values() if group.must_read])
+        groups: list[_Group] = []
         appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
-        for impression, group in list(batch.open.items()):
-            if self._waits(group, fresh):
+        for group in list(batch.open.values()):
+            if fresh and self._waits(group, fresh):
                 continue
-            self._decide(group, batch.answers)
+            self._decide(group, batch)
             if not group.events:
-                self._close(batch, impression)
+                self._close(batch, group)
                 continue
-            self._note(group, fresh)
-            first = group.events[0]
-            appends.append(
-                Append(
-                    stream=impression,
-                    expected=group.version,
-                    cause=first.cause,
-                    digest=first.digest,
-                    events=group.events,
-                )
-            )
+            for item in group.shown:
+                if item.slot is not None:
+                    fresh.setdefault(item.slot, []).append(shown(item))
+            groups.append(group)
+            appends.append(_append(group))
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
-        outcomes = await self._store.append(appends, self._clock()) if appends else []
-        for append, outcome in zip(appends, outcomes, strict=True):
-            self._absorb(batch, append, outcome)
+        outcomes = await self._store.append(appends, batch.now) if appends else []
+        for group, outcome in zip(groups, outcomes, strict=False):
+            if isinstance(outcome, Appended):
+                self._remember(group)
+                self._close(batch, group)
+            else:
+                group.must_read = True
+        if counted is not None:
+            self._counted(batch, counted, outcomes[-1])
 
-    async def _read(self, groups: Sequence[tuple[ImpressionId, _Group]]) -> None:
+    async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
             return
-        streams = await self._store.read_streams([impression for impression, _ in groups], READ_MAX)
-        for impression, group in groups:
-            commits = streams.get(impression, [])
+        streams = await self._store.read_streams([group.impression for group in groups], READ_MAX)
+        for group in groups:
+            commits = streams.get(group.impression, [])
             group.state = fold(_events(commits))
             group.version = commits[-1].version + commits[-1].count if commits else 0
             group.must_read = False
@@ -193,75 +200,71 @@ class Ingest:
                 return True
         return False
 
-    def _note(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> None:
-        for item, event in group.made:
-            if item.slot is not None and _puts_in_gross(event):
-                fresh.setdefault(item.slot, []).append(shown(item))
-
-    def _decide(self, group: _Group, answers: dict[int, Answer]) -> None:
+    def _decide(self, group: _Group, batch: _Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
-        events: tuple[ImpressionEvent, ...] = ()
-        group.unmoved, group.repeats, group.made = 0, 0, []
+        group.events, group.shown, group.first = (), (), None
+        group.unmoved = group.repeats = 0
         for at, item in group.members:
             try:
-                new = decide(state, self._command(item))
+                new = decide(state, self._command(item, batch.now))
             except CommandRefused as refused:
-                answers[at] = _not_taken(item, refused)
+                batch.answers[at] = _not_taken(item, refused)
                 continue
             if not new:
-                answers[at] = self._known(group, item, state)
+                batch.answers[at] = self._known(group, item, state)
                 continue
-            events += new
-            group.made.append((item, new[-1]))
-            answers[at] = _answer(item, new[-1])
+            batch.answers[at] = self._made(group, item, new)
             if len(group.members) > 1:
                 state = fold(new, state)
-        group.events = events
 
-    def _command(self, item: Ready) -> AdmitRender | RecordView:
-        seen, now = item.seen, self._clock()
-        render = seen.render
-        if render.kind is Kind.VIEW:
+    def _made(self, group: _Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
+        """Note what came of *item*; the answer follows from the last event."""
+        group.events += new
+        match last := new[-1]:
+            case ImpressionDeduped():
+                if last.before is None:
+                    group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
+                if in_gross(last.after):
+                    group.shown += (item,)
+                return _decided(item, last.verdict, last.reason)
+            case ImpressionReconciled():
+                if in_gross(last.after):
+                    group.shown += (item,)
+                return _decided(item, last.after.verdict, last.after.reason)
+            case _:
+                return _decided(item, None, None)
+
+    def _command(self, item: Ready, now: int) -> AdmitRender | RecordView:
+        claim = item.claim
+        if item.kind is Kind.VIEW:
             return RecordView(
-                cause=render.event_id,
-                digest=seen.digest,
-                measures=Measures(
-                    format=seen.token.format,
-                    area_px=seen.area_px,
-                    visible_ratio=render.visible_ratio,
-                    visible_ms=render.visible_ms,
-                    duration_ms=render.duration_ms,
-                    clicked=render.clicked,
-                ),
-                viewed_at=seen.event_at,
-                received_at=seen.received_at,
+                cause=claim.cause,
+                digest=claim.digest,
+                measures=measures_of(claim),
+                viewed_at=claim.event_at,
+                received_at=claim.received_at,
                 pack=self._pack,
                 decided_at=now,
             )
         original = self._slots.original_of(item)
         reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
         scored = ImpressionScored(
-            cause=render.event_id,
-            digest=seen.digest,
-            reasons=reasons,
-            versions=self._versions,
-            rung=RUNG,
-            spent_ms=max(0, now - seen.received_at),
+            reasons=reasons, versions=self._versions, rung=RUNG, spent_ms=max(0, now - claim.received_at)
         )
-        return AdmitRender(claimed(seen), scored, cut_of(seen), self._pack, now, original)
+        return AdmitRender(claim, scored, cut_of(claim, self._pack, item.data_set), self._pack, now, original)
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
         assert isinstance(state, Decided)
-        first = state.absorbed.get(item.seen.render.event_id)
-        if item.seen.render.kind is Kind.VIEW:
+        first = state.absorbed.get(item.claim.cause)
+        if item.kind is Kind.VIEW:
             group.unmoved += first is None
             return _decided(item, None, None)
         if first is not None:
             return _decided(item, first.verdict, first.reason)
         group.repeats += 1
-        differs = conflicts(state.cut, claimed(item.seen))
+        differs = conflicts(state.cut, item.claim)
         return _decided(item, Verdict.DUPLICATE, Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER)
 
     def _counts(self, batch: _Batch) -> Append | None:
@@ -274,7 +277,7 @@ class Ingest:
             refused=batch.refused,
             unmoved=batch.unmoved,
             repeats=batch.repeats,
-            counted_at=self._clock(),
+            counted_at=batch.now,
         )
         batch.refused, batch.unmoved, batch.repeats = {}, 0, 0
         return Append(
@@ -284,15 +287,6 @@ class Ingest:
             digest=event.digest,
             events=(event,),
         )
-
-    def _absorb(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
-        if isinstance(append.stream, str):
-            self._counted(batch, append, outcome)
-        elif isinstance(outcome, Appended):
-            self._remember(batch.open[append.stream])
-            self._close(batch, append.stream)
-        else:
-            batch.open[append.stream].must_read = True
 
     def _counted(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
         if not isinstance(outcome, Conflict):
@@ -306,33 +300,37 @@ class Ingest:
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
-    def _close(self, batch: _Batch, impression: ImpressionId) -> None:
-        group = batch.open.pop(impression)
+    def _close(self, batch: _Batch, group: _Group) -> None:
+        del batch.open[group.impression.int]
         batch.unmoved += group.unmoved
         batch.repeats += group.repeats
         for at, item in group.members:
-            if batch.answers[at].reason is Reason.EVENT_ID_REUSED:
+            answer = batch.answers[at]
+            assert answer is not None
+            if answer.reason is Reason.EVENT_ID_REUSED:
                 batch.answers[at] = self._refuse(batch, item)
-            elif batch.answers[at].status is Status.PARKED:
+            elif answer.status is Status.PARKED:
                 batch.early.append((at, item))
 
     def _refuse(self, batch: _Batch, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
         batch.quarantine.append(_reused(item))
-        return _refused(item.seen.render.event_id, item.seen.token.impression, Reason.EVENT_ID_REUSED)
+        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
-        for item, event in group.made:
-            if isinstance(event, ImpressionDeduped) and event.before is None:
-                first = FirstAnswer(event.cause, event.digest, event.verdict, event.reason)
-                self._recent.remember(item.seen.token.impression, first)
-            if _puts_in_gross(event):
-                self._slots.remember(item)
+        if group.first is not None:
+            self._recent.remember(group.impression, group.first)
+        for item in group.shown:
+            self._slots.remember(item)
 
 
-def _puts_in_gross(event: ImpressionEvent) -> bool:
-    return isinstance(event, ImpressionDeduped | ImpressionReconciled) and in_gross(event.after)
+def _append(group: _Group) -> Append:
+    first = group.events[0]
+    assert not isinstance(first, ImpressionScored), "a score follows on its render"
+    return Append(
+        stream=group.impression, expected=group.version, cause=first.cause, digest=first.digest, events=group.events
+    )
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
@@ -343,24 +341,14 @@ def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
-    return item.seen.render.event_id == known.event_id and item.seen.digest == known.digest
-
-
-def _answer(item: Ready, event: ImpressionEvent) -> Answer:
-    match event:
-        case ImpressionDeduped():
-            return _decided(item, event.verdict, event.reason)
-        case ImpressionReconciled():
-            return _decided(item, event.after.verdict, event.after.reason)
-        case _:
-            return _decided(item, None, None)
+    return item.claim.digest == known.digest and item.claim.cause == known.event_id
 
 
 def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
     return Answer(
-        event_id=item.seen.render.event_id,
-        impression_id=item.seen.token.impression,
-        status=Status.DECIDED if item.seen.render.kind is Kind.RENDER else Status.RECORDED,
+        event_id=item.claim.cause,
+        impression_id=item.impression,
+        status=Status.DECIDED if item.kind is Kind.RENDER else Status.RECORDED,
         verdict=verdict,
         reason=reason,
         provisional=verdict is Verdict.UNCERTAIN,
@@ -373,10 +361,9 @@ def _refused(event_id: CauseId, impression: ImpressionId | None, reason: Reason)
 
 
 def _not_taken(item: Ready, refused: CommandRefused) -> Answer:
-    seen = item.seen
     if refused.refusal is Refusal.EVENT_ID_REUSED:
-        return _refused(seen.render.event_id, seen.token.impression, Reason.EVENT_ID_REUSED)
-    return Answer(event_id=seen.render.event_id, impression_id=seen.token.impression, status=Status.PARKED)
+        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
+    return Answer(event_id=item.claim.cause, impression_id=item.impression, status=Status.PARKED)
 
 
 def _quarantined(item: Malformed) -> Answer:
@@ -388,4 +375,4 @@ def _quarantined(item: Malformed) -> Answer:
 
 def _reused(item: Ready) -> Malformed:
     fault = Fault(code="event_id_reused", detail="the event id came before with another content", path="$.event_id")
-    return Malformed(item.raw, fault, item.seen.received_at, item.seen.render.event_id)
+    return Malformed(item.raw, fault, item.claim.received_at, item.claim.cause)

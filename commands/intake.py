@@ -14,7 +14,7 @@ from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.render import Render, content, millis
-from domain.screen import REQUEST_REASONS, observe, screen
+from domain.screen import REQUEST_REASONS, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass
 from ledger.store import EventStore
@@ -102,7 +102,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         stated = _INGEST in caller.scopes
         agent = render.agent if stated and render.agent is not None else caller.agent
         network = render.network if stated and render.network is not None else caller.network
-        seen = observe(
+        claimed = claim(
             render,
             token,
             self.pack,
@@ -111,12 +111,11 @@ class Intake(Struct, frozen=True, kw_only=True):
             person=_pseudonyms(keys, render, network),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
-            data_set=one.data_set,
         )
-        reasons = screen(seen, self.pack)
+        reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        return Ready(seen, reasons, _slot(render, token), one.raw)
+        return Ready(token.impression, render.kind, claimed, reasons, _slot(render, token), one.data_set, one.raw)
 
 
 def _slot(render: Render, token: Token) -> Slot | None:

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
+from domain.events import ImpressionRendered
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
-from domain.screen import Observation
-from domain.vocabulary import Rung
+from domain.render import Kind
+from domain.vocabulary import DataSet, Rung
 
 
 class Status(StrEnum):
@@ -83,11 +84,18 @@ class Refused(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True, gc=False):
-    """Read, checked and screened: `reasons` hold against it, in order of precedence; `slot` is where it was shown."""
+    """
+    Read, checked and screened: `reasons` hold against it, in order of precedence; `slot` is where it was shown.
 
-    seen: Observation
+    A view claims in `claim` what a render would.
+    """
+
+    impression: ImpressionId
+    kind: Kind
+    claim: ImpressionRendered
     reasons: tuple[Reason, ...]
     slot: Slot | None
+    data_set: DataSet
     raw: bytes | Raw
 
 

@@ -1,7 +1,8 @@
 """
 What the gate remembers between batches: it may route and recognise, the ledger has the final word.
 
-Ordered dicts, because finding the oldest entry of a plain one walks over all that were deleted before it.
+Ordered dicts, because finding the oldest entry of a plain one walks over all that were deleted before it. Keyed by the
+ids' numbers, because a `UUID` is hashed in Python.
 """
 
 from collections import OrderedDict
@@ -34,13 +35,13 @@ class RecentAnswers:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._answers: OrderedDict[ImpressionId, FirstAnswer] = OrderedDict()
+        self._answers: OrderedDict[int, FirstAnswer] = OrderedDict()
 
     def get(self, impression: ImpressionId) -> FirstAnswer | None:
-        return self._answers.get(impression)
+        return self._answers.get(impression.int)
 
     def remember(self, impression: ImpressionId, answer: FirstAnswer) -> None:
-        self._answers[impression] = answer
+        self._answers[impression.int] = answer
         if len(self._answers) > self._limit:
             self._answers.popitem(last=False)
 
@@ -72,20 +73,24 @@ class RecentSlots:
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
         """Return the other impression among *shown* that is within the window of *item*, if there is one."""
         for impression, event_at in shown:
-            if abs(item.seen.event_at - event_at) <= self._window_ms and impression != item.seen.token.impression:
+            if abs(item.claim.event_at - event_at) <= self._window_ms and impression != item.impression:
                 return impression
         return None
 
     def remember(self, item: Ready) -> None:
         if item.slot is None:
             return
-        self._batch.setdefault(item.slot, []).append(shown(item))
-        before = self._shown.get(item.slot, ())
-        self._shown[item.slot] = (*before[1 - PER_SLOT_MAX :], shown(item))
-        self._shown.move_to_end(item.slot)
+        this = shown(item)
+        self._batch.setdefault(item.slot, []).append(this)
+        before = self._shown.get(item.slot)
+        if before is None:
+            self._shown[item.slot] = (this,)
+        else:
+            self._shown[item.slot] = (*before[1 - PER_SLOT_MAX :], this)
+            self._shown.move_to_end(item.slot)
         if len(self._shown) > self._limit:
             self._shown.popitem(last=False)
 
 
 def shown(item: Ready) -> Shown:
-    return item.seen.token.impression, item.seen.event_at
+    return item.impression, item.claim.event_at

@@ -234,7 +234,12 @@ def _seen(command: AdmitRender) -> Viewabilities:
     rendered = command.rendered
     if rendered.visible_ratio is None and not rendered.clicked:
         return {}
-    measures = Measures(
+    return judge_view(measures_of(rendered), command.pack)
+
+
+def measures_of(rendered: ImpressionRendered) -> Measures:
+    """Return what a client says that it measured."""
+    return Measures(
         format=rendered.format,
         area_px=rendered.area_px,
         visible_ratio=rendered.visible_ratio,
@@ -242,7 +247,6 @@ def _seen(command: AdmitRender) -> Viewabilities:
         duration_ms=rendered.duration_ms,
         clicked=rendered.clicked,
     )
-    return judge_view(measures, command.pack)
 
 
 def _stands(command: AdmitRender, viewability: Viewabilities, known: Decided | None) -> Standing:

@@ -1,7 +1,7 @@
 """
 The six events of an impression's stream: facts, never edited.
 
-Every event names its cause and a keyed digest of it, so that a retry is recognised from the stream alone. The
+Every cause and a keyed digest of it stand in an event, so that a retry is recognised from the stream alone. The
 impression's id is the name of the stream and not repeated. Times are epoch ms, money integer micros of `cut.currency`.
 """
 
@@ -69,9 +69,11 @@ class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t
 
 class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRendered"):
     """
-    What a client claimed. Person, device, network and session stand as pseudonyms under the day's key.
+    What a client claimed, as far as any rule reads it: a stored render can be screened again.
 
-    `begun`: it brings the evidence of begin that its count point asks for.
+    Person, device, network and session stand as pseudonyms under the day's key. `event_at` is the client's time,
+    corrected and within [served, received]; `skew_ms` is how far it was outside. `begun`: it brings the evidence of
+    begin that its count point asks for.
     """
 
     ad: str
@@ -87,8 +89,12 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     price_micros: int
     billing_event: BillingEvent
     viewability_pack: str
+    flight_start: int
+    flight_end: int
     served_at: int
     received_at: int
+    event_at: int
+    skew_ms: int = 0
     client_at: int | None = None
     sent_at: int | None = None
     on_screen_at: int | None = None
@@ -96,6 +102,7 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     begun: bool = True
     prefetched: bool = False
     background: bool = False
+    auto_refresh: bool = False
     area_px: int | None = None
     visible_ratio: float | None = None
     visible_ms: int | None = None
@@ -103,6 +110,7 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     clicked: bool = False
     sdk: str = ""
     sdk_seq: int | None = None
+    country: str = ""
     session: str = ""
     user: str = ""
     device: str = ""
@@ -112,8 +120,14 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     missing: tuple[str, ...] = ()
 
 
-class ImpressionScored(_Event, frozen=True, kw_only=True, tag="ImpressionScored"):
-    """What was thought of it. `risk` is a calibrated probability; `features` has a status letter per feature."""
+class ImpressionScored(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="ImpressionScored", gc=False
+):
+    """
+    What was thought of the render right before it in the stream, whose cause it has.
+
+    `risk` is a calibrated probability; `features` has a status letter per feature.
+    """
 
     reasons: tuple[Reason, ...] = ()
     versions: Versions
@@ -206,6 +220,11 @@ class ImpressionLabelled(_Event, frozen=True, kw_only=True, tag="ImpressionLabel
     observed_at: int
     received_at: int
 
+
+CausedEvent: TypeAlias = (
+    ImpressionRendered | ImpressionDeduped | ImpressionViewed | ImpressionReconciled | ImpressionLabelled
+)
+"""An event that names its own cause."""
 
 ImpressionEvent: TypeAlias = (
     ImpressionRendered

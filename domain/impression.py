@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domain.corrections import REPEATS, PriceInForce, Ruling, VerdictInForce, flaw_of
 from domain.events import (
+    CausedEvent,
     CorrectionKind,
     Cut,
     ImpressionDeduped,
@@ -24,7 +25,6 @@ from domain.events import (
 from domain.ids import CauseId
 from domain.pack import merge_views
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
-from domain.screen import read_clocks
 from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, standing_for
 
 
@@ -84,8 +84,8 @@ Impression: TypeAlias = Unseen | Claimed | Judged | Decided
 
 _content = operator.attrgetter("creative", "placement", "publisher", "surface", "format")
 _dimensions = operator.attrgetter(
-    *("campaign", "advertiser", "creative", "placement", "publisher", "surface", "format"),
-    *("region", "currency", "billing_event", "sdk"),
+    *("event_at", "campaign", "advertiser", "creative", "placement", "publisher", "surface", "format"),
+    *("region", "currency", "billing_event", "sdk", "country", "auto_refresh"),
 )
 
 UNPROVEN = frozenset({Reason.OMID_UNPROVEN, Reason.EVIDENCE_INCOMPLETE})
@@ -200,7 +200,7 @@ def _claimed(state: Impression, event: ImpressionRendered) -> Claimed:
 
 
 def _judged(state: Impression, event: ImpressionScored) -> Judged:
-    if not isinstance(state, Claimed) or not _same_cause(event, state.rendered):
+    if not isinstance(state, Claimed):
         raise ImpossibleTransition(state, event, "it judges no render")
     return Judged(state.prior, state.rendered, event)
 
@@ -314,17 +314,17 @@ def _begun_at(cut: Cut, rendered: ImpressionRendered, known: Decided | None) -> 
         return cut.event_at
     if not counts_again(known):
         return known.begun_at
-    return read_clocks(rendered, rendered.served_at, rendered.received_at).event_at
+    return rendered.event_at
 
 
-def _same_cause(event: ImpressionEvent, rendered: ImpressionRendered) -> bool:
+def _same_cause(event: CausedEvent, rendered: ImpressionRendered) -> bool:
     return event.cause == rendered.cause and event.digest == rendered.digest
 
 
-def _is_news(state: Decided, event: ImpressionEvent) -> None:
+def _is_news(state: Decided, event: CausedEvent) -> None:
     if event.cause in state.absorbed:
         raise ImpossibleTransition(state, event, f"its cause {event.cause} is absorbed already")
 
 
-def _absorb(absorbed: dict[CauseId, Answer], event: ImpressionEvent, standing: Standing) -> dict[CauseId, Answer]:
+def _absorb(absorbed: dict[CauseId, Answer], event: CausedEvent, standing: Standing) -> dict[CauseId, Answer]:
     return {**absorbed, event.cause: Answer(event.digest, standing.verdict, standing.reason)}
