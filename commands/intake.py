@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import Protocol
 from uuid import UUID
 
@@ -121,7 +122,7 @@ class Intake(Struct, frozen=True, kw_only=True):
 def _slot(render: Render, token: Token) -> Slot | None:
     """Where it was shown, None where nothing names the person."""
     person = render.user or render.device
-    return (token.placement, person, token.creative) if person else None
+    return (intern(token.placement), person, intern(token.creative)) if person else None
 
 
 def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:
