@@ -250,9 +250,11 @@ def _settings() -> Settings:
 
 
 def _process(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its logs and caches."""
+    """Read the settings of a long-lived process and set up its memory, logs and caches."""
+    from service.allocator import keep_memory  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
+    keep_memory()
     settings = _settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "numba"))
