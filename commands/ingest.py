@@ -5,16 +5,21 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 "no stream", not this process's memory, is the final word.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
+import msgspec
 from msgspec import Struct
 
-from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot, Status
+from commands.answers import decided, not_taken, quarantined, refused, reused
+from commands.floods import Floods, Lot
+from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
-from domain.aggregates import AnswersCounted
-from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide, measures_of
+from domain.aggregates import AnswersCounted, Repeats
+from domain.decide import AdmitRender, CommandRefused, CountRepeats, RecordView, decide, measures_of
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -22,7 +27,7 @@ from domain.events import (
     ImpressionScored,
     Versions,
 )
-from domain.ids import CauseId, ImpressionId
+from domain.ids import ImpressionId
 from domain.impression import Decided, Impression, Unseen, conflicts, fold
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
@@ -36,6 +41,7 @@ from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStor
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
+_FLOODS_AT_ONCE = 64
 RUNG = Rung.MODEL_FALLBACK
 """No model is trained yet, so rules alone decide; every decision says so."""
 
@@ -52,7 +58,7 @@ class _Group(Struct, gc=False):
     first: FirstAnswer | None = None
     shown: tuple[Ready, ...] = ()
     unmoved: int = 0
-    repeats: int = 0
+    repeats: list[tuple[Reason, int]] = []
 
 
 class _Batch(Struct):
@@ -67,7 +73,7 @@ class _Batch(Struct):
     open: dict[int, _Group] = {}
     refused: dict[Reason, int] = {}
     unmoved: int = 0
-    repeats: int = 0
+    repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
 
@@ -98,6 +104,8 @@ class Ingest:
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
+        self._floods = Floods(pack.repeats_idle_ms)
+        self._turn = asyncio.Lock()
         self._clock = clock
 
     async def decide_batch(self, items: Sequence[Item]) -> list[Answer]:
@@ -108,16 +116,44 @@ class Ingest:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
         batch = _Batch(self._clock(), [None] * len(items))
-        self._slots.begin_batch()
-        for at, item in enumerate(items):
-            self._sort_in(batch, at, item)
-        await self._settle(batch)
-        if batch.early:
-            await self._park(batch)
+        async with self._turn:
+            self._slots.begin_batch()
+            for at, item in enumerate(items):
+                self._sort_in(batch, at, item)
             await self._settle(batch)
-        if batch.quarantine:
-            await self._holding.quarantine(batch.quarantine)
+            if batch.early:
+                await self._park(batch)
+                await self._settle(batch)
+            if batch.quarantine:
+                await self._holding.quarantine(batch.quarantine)
         return [answer for answer in batch.answers if answer is not None]
+
+    async def write_floods(self) -> int:
+        """
+        Write down repeats that were only counted, one event for many; return how many events. Called every second.
+
+        Raises:
+            LedgerUnavailable: the rest is written next time.
+        """
+        async with self._turn:
+            now = self._clock()
+            lots = list(self._floods.due(now, _FLOODS_AT_ONCE))
+            if not lots:
+                return 0
+            for lot in lots:
+                await self._write_lot(lot, now)
+            return len(lots)
+
+    async def _write_lot(self, lot: Lot, now: int) -> None:
+        commits = (await self._store.read_streams([lot.impression], READ_MAX))[lot.impression]
+        command = CountRepeats(lot.cause, lot.reason, lot.renders, now)
+        events = decide(fold(_events(commits)), command)
+        if events:
+            version = commits[-1].version + commits[-1].count
+            [outcome] = await self._store.append([_append(lot.impression, version, events)], now)
+            if isinstance(outcome, Conflict):
+                return
+        self._floods.written(lot)
 
     async def _settle(self, batch: _Batch) -> None:
         for _ in range(ROUNDS_MAX):
@@ -138,7 +174,7 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and _is_retry(item, known):
-                    batch.answers[at] = _decided(item, known.verdict, known.reason)
+                    batch.answers[at] = decided(item, known.verdict, known.reason, RUNG)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
@@ -147,10 +183,10 @@ class Ingest:
                 group.must_read |= item.kind is Kind.VIEW
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
-                batch.answers[at] = _refused(item.event_id, item.impression_id, item.reason)
+                batch.answers[at] = refused(item.event_id, item.impression_id, item.reason)
             case Malformed():
                 batch.quarantine.append(item)
-                batch.answers[at] = _quarantined(item)
+                batch.answers[at] = quarantined(item)
 
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
@@ -169,7 +205,7 @@ class Ingest:
                 if item.slot is not None:
                     fresh.setdefault(item.slot, []).append(shown(item))
             groups.append(group)
-            appends.append(_append(group))
+            appends.append(_append(group.impression, group.version, group.events))
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
@@ -204,12 +240,12 @@ class Ingest:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
         group.events, group.shown, group.first = (), (), None
-        group.unmoved = group.repeats = 0
+        group.unmoved, group.repeats = 0, []
         for at, item in group.members:
             try:
                 new = decide(state, self._command(item, batch.now))
-            except CommandRefused as refused:
-                batch.answers[at] = _not_taken(item, refused)
+            except CommandRefused as error:
+                batch.answers[at] = not_taken(item, error)
                 continue
             if not new:
                 batch.answers[at] = self._known(group, item, state)
@@ -227,13 +263,13 @@ class Ingest:
                     group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
                 if in_gross(last.after):
                     group.shown += (item,)
-                return _decided(item, last.verdict, last.reason)
+                return decided(item, last.verdict, last.reason, RUNG)
             case ImpressionReconciled():
                 if in_gross(last.after):
                     group.shown += (item,)
-                return _decided(item, last.after.verdict, last.after.reason)
+                return decided(item, last.after.verdict, last.after.reason, RUNG)
             case _:
-                return _decided(item, None, None)
+                return decided(item, None, None, RUNG)
 
     def _command(self, item: Ready, now: int) -> AdmitRender | RecordView:
         claim = item.claim
@@ -260,12 +296,13 @@ class Ingest:
         first = state.absorbed.get(item.claim.cause)
         if item.kind is Kind.VIEW:
             group.unmoved += first is None
-            return _decided(item, None, None)
+            return decided(item, None, None, RUNG)
         if first is not None:
-            return _decided(item, first.verdict, first.reason)
-        group.repeats += 1
+            return decided(item, first.verdict, first.reason, RUNG)
         differs = conflicts(state.cut, item.claim)
-        return _decided(item, Verdict.DUPLICATE, Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER)
+        reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
+        group.repeats.append((reason, state.repeats))
+        return decided(item, Verdict.DUPLICATE, reason, RUNG)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""
@@ -276,10 +313,11 @@ class Ingest:
             digest="",
             refused=batch.refused,
             unmoved=batch.unmoved,
-            repeats=batch.repeats,
+            repeats=tuple([Repeats(*key, renders) for key, renders in batch.repeats.items()]),
             counted_at=batch.now,
         )
-        batch.refused, batch.unmoved, batch.repeats = {}, 0, 0
+        batch.refused, batch.unmoved = {}, 0
+        batch.repeats.clear()
         return Append(
             stream=self._counts_stream,
             expected=self._counts_version,
@@ -296,14 +334,17 @@ class Ingest:
         for event in append.events:
             assert isinstance(event, AnswersCounted)
             batch.unmoved += event.unmoved
-            batch.repeats += event.repeats
+            for repeats in event.repeats:
+                batch.repeats[repeats.impression, repeats.reason] += repeats.renders
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
     def _close(self, batch: _Batch, group: _Group) -> None:
         del batch.open[group.impression.int]
         batch.unmoved += group.unmoved
-        batch.repeats += group.repeats
+        for reason, stored in group.repeats:
+            batch.repeats[group.impression, reason] += 1
+            self._floods.note(group.impression, reason, stored, batch.now)
         for at, item in group.members:
             answer = batch.answers[at]
             assert answer is not None
@@ -315,8 +356,8 @@ class Ingest:
     def _refuse(self, batch: _Batch, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
-        batch.quarantine.append(_reused(item))
-        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
+        batch.quarantine.append(reused(item))
+        return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
         if group.first is not None:
@@ -325,12 +366,10 @@ class Ingest:
             self._slots.remember(item)
 
 
-def _append(group: _Group) -> Append:
-    first = group.events[0]
+def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEvent, ...]) -> Append:
+    first = events[0]
     assert not isinstance(first, ImpressionScored), "a score follows on its render"
-    return Append(
-        stream=group.impression, expected=group.version, cause=first.cause, digest=first.digest, events=group.events
-    )
+    return Append(stream=impression, expected=version, cause=first.cause, digest=first.digest, events=events)
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
@@ -342,37 +381,3 @@ def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
     return item.claim.digest == known.digest and item.claim.cause == known.event_id
-
-
-def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
-    return Answer(
-        event_id=item.claim.cause,
-        impression_id=item.impression,
-        status=Status.DECIDED if item.kind is Kind.RENDER else Status.RECORDED,
-        verdict=verdict,
-        reason=reason,
-        provisional=verdict is Verdict.UNCERTAIN,
-        rung=RUNG,
-    )
-
-
-def _refused(event_id: CauseId, impression: ImpressionId | None, reason: Reason) -> Answer:
-    return Answer(event_id=event_id, impression_id=impression, status=Status.REFUSED, reason=reason)
-
-
-def _not_taken(item: Ready, refused: CommandRefused) -> Answer:
-    if refused.refusal is Refusal.EVENT_ID_REUSED:
-        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
-    return Answer(event_id=item.claim.cause, impression_id=item.impression, status=Status.PARKED)
-
-
-def _quarantined(item: Malformed) -> Answer:
-    fault = item.fault
-    return Answer(
-        event_id=item.event_id, status=Status.QUARANTINED, errors=(f"{fault.code} at {fault.path}: {fault.detail}",)
-    )
-
-
-def _reused(item: Ready) -> Malformed:
-    fault = Fault(code="event_id_reused", detail="the event id came before with another content", path="$.event_id")
-    return Malformed(item.raw, fault, item.claim.received_at, item.claim.cause)

@@ -149,7 +149,8 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     The real-time answer to one render, and what it did to the impression.
 
     `verdict` and `reason` answer the render; `before` and `after` say where the impression stood and stands. They are
-    equal where the render is only evidence of a repeat; `renders` then says how many repeats the event stands for.
+    equal where the render is only evidence of a repeat. `counted`: it stands for as many `renders` as were answered as
+    repeats before it and counted, because the stream already has as many as the pack keeps.
     """
 
     uniqueness: Uniqueness
@@ -157,6 +158,7 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     reason: Reason | None = None
     duplicate_of: ImpressionId | None = None
     renders: int = 1
+    counted: bool = False
     cut: Cut
     before: Standing | None = None
     after: Standing

@@ -63,6 +63,7 @@ class Pack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     double_fire_window_ms: Natural
     view_money_max_ms: Natural
     repeats_kept_max: Natural
+    repeats_idle_ms: Natural
     resolve_within_ms: dict[Reason, Natural]
     count_point: list[CountPoint]
     view_rule: list[ViewRule]

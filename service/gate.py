@@ -39,6 +39,7 @@ DAYS_BACK, DAYS_AHEAD = 8, 2
 UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
+_FLOODS_EVERY_S = 1.0
 _HOUR_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ class Gate:
                 asyncio.create_task(batcher.run()),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -161,7 +163,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _every(seconds: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
     """Do *work* now and then every *seconds*, whatever happens to it."""
     while True:
         try:
