@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from commands.clocks import DeviceClocks
 from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
 from domain.ids import day_of, minted_at
@@ -55,6 +56,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     token_keys: Mapping[str, TokenKey]
     keyring: Keyring
     lists: Lists
+    clocks: DeviceClocks
     store: EventStore
     clock: Callable[[], int]
 
@@ -103,13 +105,15 @@ class Intake(Struct, frozen=True, kw_only=True):
         stated = _INGEST in caller.scopes
         agent = render.agent if stated and render.agent is not None else caller.agent
         network = render.network if stated and render.network is not None else caller.network
+        person = _pseudonyms(keys, render, network)
         claimed = claim(
             render,
             token,
             self.pack,
             digest=keys.digest(content(render)),
             received_at=one.received_at,
-            person=_pseudonyms(keys, render, network),
+            person=person,
+            clock_offset_ms=self._clock_offset(render, person[1], one.received_at),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
         )
@@ -117,6 +121,14 @@ class Intake(Struct, frozen=True, kw_only=True):
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
         return Ready(token.impression, render.kind, claimed, reasons, _slot(render, token), one.data_set, one.raw)
+
+    def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
+        """Return how far the client's clock is behind ours, by this event or else by its device's others."""
+        if render.sent_at is None:
+            return self.clocks.offset_ms(device)
+        sent_at = millis(render.sent_at)
+        self.clocks.learn(device, sent_at, received_at)
+        return received_at - sent_at
 
 
 def _slot(render: Render, token: Token) -> Slot | None:

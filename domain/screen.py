@@ -28,16 +28,15 @@ class Clocks(NamedTuple):
     skew_ms: int
 
 
-def read_clocks(client_at: int | None, sent_at: int | None, served_at: int, received_at: int) -> Clocks:
+def read_clocks(client_at: int | None, offset_ms: int | None, served_at: int, received_at: int) -> Clocks:
     """
-    Return when a render happened: the client's time, corrected by what its clock showed when sending.
+    Return when a render happened: the client's time, corrected by how far its clock is behind, where that is known.
 
-    All are epoch ms. Without a client time it is *received_at*.
+    Times are epoch ms. Without a client time it is *received_at*.
     """
     if client_at is None:
         return Clocks(received_at, 0)
-    if sent_at is not None:
-        client_at += received_at - sent_at
+    client_at += offset_ms or 0
     event_at = max(served_at, min(client_at, received_at))
     return Clocks(event_at, abs(client_at - event_at))
 
@@ -90,15 +89,21 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
     digest: str,
     received_at: int,
     person: tuple[str, str, str, str] = ("", "", "", ""),
+    clock_offset_ms: int | None = None,
     agent_class: AgentClass = AgentClass.BROWSER,
     network_class: NetworkClass = NetworkClass.EYEBALL,
 ) -> ImpressionRendered:
-    """Return the event that says what *render* claims; *person*: pseudonyms of user, device, network and session."""
+    """
+    Return the event that says what *render* claims.
+
+    *person* has the pseudonyms of user, device, network and session; *clock_offset_ms* is how far the client's clock
+    is behind, None if that is not known.
+    """
     served_at = minted_at(token.impression)
     client_at, sent_at, on_screen_at = render.client_at, render.sent_at, render.on_screen_at
     client_at = None if client_at is None else millis(client_at)
     sent_at = None if sent_at is None else millis(sent_at)
-    event_at, skew_ms = read_clocks(client_at, sent_at, served_at, received_at)
+    event_at, skew_ms = read_clocks(client_at, clock_offset_ms, served_at, received_at)
     user, device, network, session = person
     width, height = render.width, render.height
     return ImpressionRendered(

@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from commands.batcher import Batcher
+from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.ingest import Ingest
 from commands.intake import Intake, Lists
@@ -64,6 +65,7 @@ class Gate:
             token_keys=keys.token_keys(),
             keyring=self._keyring,
             lists=lists,
+            clocks=DeviceClocks(settings.recent_max),
             store=store,
             clock=now_ms,
         )

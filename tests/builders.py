@@ -95,6 +95,8 @@ def an_omid_render(omid_type=OmidType.BEGIN_TO_RENDER, **changes) -> Render:
 def a_claim(render=None, token=None, received_at=MINTED + SECOND, **changes):
     render = a_render() if render is None else render
     token = a_token() if token is None else token
+    if render.sent_at is not None:
+        changes = {"clock_offset_ms": received_at - render.sent_at, **changes}
     return claim(render, token, PACK, digest=digest(content(render)), received_at=received_at, **changes)
 
 

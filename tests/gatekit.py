@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
@@ -117,6 +118,7 @@ class KitGate:
             token_keys=KEYS,
             keyring=keyring,
             lists=PlainLists(),
+            clocks=DeviceClocks(10_000),
             store=self.store,
             clock=lambda: self.now,
         )
