@@ -4,7 +4,11 @@ What is known of the clocks of devices: how far each is behind ours, from events
 An event that does not say so is corrected by what the device's others showed.
 """
 
+from collections.abc import Sequence
+
 from commands.recent import Recent
+from domain.events import ImpressionEvent, ImpressionRendered
+from domain.ids import ImpressionId
 
 SAMPLES = 5
 """Offsets remembered per device. The way to us only adds to one, so the least of them is nearest to the truth."""
@@ -31,3 +35,9 @@ class DeviceClocks:
             return
         if offset not in known:
             self._offsets.put(device, (*known[1 - SAMPLES :], offset))
+
+    def recall(self, _: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """Learn from one commit of the ledger."""
+        for event in events:
+            if isinstance(event, ImpressionRendered) and event.sent_at is not None:
+                self.learn(event.device, event.sent_at, event.received_at)

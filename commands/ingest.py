@@ -24,6 +24,7 @@ from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionReconciled,
+    ImpressionRendered,
     ImpressionScored,
     Versions,
 )
@@ -35,7 +36,7 @@ from domain.render import Kind
 from domain.screen import cut_of, in_order
 from domain.standing import in_gross
 from domain.vocabulary import Rung
-from ledger.codec import decode
+from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
@@ -128,6 +129,18 @@ class Ingest:
                 await self._holding.quarantine(batch.quarantine)
         return [answer for answer in batch.answers if answer is not None]
 
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """Remember one commit of the ledger as if it had just been decided here."""
+        match events:
+            case (ImpressionRendered() as rendered, ImpressionScored(), ImpressionDeduped() as decision, *_):
+                if decision.before is None:
+                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason)
+                    self._recent.remember(impression, first)
+                person = rendered.user or rendered.device
+                if person and in_gross(decision.after):
+                    slot = (rendered.placement, person, rendered.creative)
+                    self._slots.recall(slot, (impression.int, rendered.event_at))
+
     async def write_floods(self) -> int:
         """
         Write down repeats that were only counted, one event for many; return how many events. Called every second.
@@ -202,8 +215,8 @@ class Ingest:
                 self._close(batch, group)
                 continue
             for item in group.shown:
-                if item.slot is not None:
-                    fresh.setdefault(item.slot, []).append(shown(item))
+                for slot in item.slots:
+                    fresh.setdefault(slot, []).append(shown(item))
             groups.append(group)
             appends.append(_append(group.impression, group.version, group.events))
         counted = self._counts(batch)
@@ -232,8 +245,9 @@ class Ingest:
     def _waits(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
         for _, item in group.members:
-            if item.slot in fresh and self._slots.near(item, fresh[item.slot]) is not None:
-                return True
+            for slot in item.slots:
+                if slot in fresh and self._slots.near(item, fresh[slot]) is not None:
+                    return True
         return False
 
     def _decide(self, group: _Group, batch: _Batch) -> None:
@@ -373,10 +387,7 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
-    for commit in commits:
-        for event in decode(commit.data):
-            assert not isinstance(event, AnswersCounted), "an impression's stream has impression events only"
-            yield event
+    return (event for commit in commits for event in decode_impression(commit.data))
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:

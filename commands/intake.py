@@ -21,6 +21,7 @@ from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass
 from ledger.store import EventStore
 
+_OVERLAP_MS = 3_600_000
 _RENDER = msgspec.json.Decoder(Render)
 _REPLAY = "replay"
 _INGEST = "ingest"
@@ -69,7 +70,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         """
         now = self.clock() if caller.received_at is None else caller.received_at
         parsed = [self._parse(raw, caller, now) for raw in raws]
-        days = {minted_at(one.token.impression) // DAY_MS for one in parsed if isinstance(one, _Parsed)}
+        days = {day for one in parsed if isinstance(one, _Parsed) for day in _days(one.token)}
         if not self.keyring.has(days):
             await self.keyring.ensure(sorted(days), now, secrets.token_bytes(KEY_BYTES))
         if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
@@ -120,7 +121,8 @@ class Intake(Struct, frozen=True, kw_only=True):
         reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        return Ready(token.impression, render.kind, claimed, reasons, _slot(render, token), one.data_set, one.raw)
+        slots = self._slots(render, token, person)
+        return Ready(token.impression, render.kind, claimed, reasons, slots, one.data_set, one.raw)
 
     def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
         """Return how far the client's clock is behind ours, by this event or else by its device's others."""
@@ -130,11 +132,23 @@ class Intake(Struct, frozen=True, kw_only=True):
         self.clocks.learn(device, sent_at, received_at)
         return received_at - sent_at
 
+    def _slots(self, render: Render, token: Token, person: tuple[str, str, str, str]) -> tuple[Slot, ...]:
+        name = person[0] or person[1]
+        if not name:
+            return ()
+        placement, creative = intern(token.placement), intern(token.creative)
+        days = _days(token)
+        before = self.keyring.of(days[-1]) if len(days) > 1 else None
+        if before is None:
+            return ((placement, name, creative),)
+        alias = before.pseudonym(render.user, b"user") or before.pseudonym(render.device, b"device")
+        return (placement, name, creative), (placement, alias, creative)
 
-def _slot(render: Render, token: Token) -> Slot | None:
-    """Where it was shown, None where nothing names the person."""
-    person = render.user or render.device
-    return (intern(token.placement), person, intern(token.creative)) if person else None
+
+def _days(token: Token) -> tuple[int, ...]:
+    """Return the day that an ad was served on; in its first hour also the day before, whose names are still about."""
+    day, into_it_ms = divmod(minted_at(token.impression), DAY_MS)
+    return (day,) if into_it_ms >= _OVERLAP_MS else (day, day - 1)
 
 
 def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:

@@ -63,7 +63,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 
 Slot: TypeAlias = tuple[str, str, str]
-"""Placement, person as the client names it, creative. Lives in memory alone and is never logged."""
+"""Placement, pseudonym of the person, creative."""
 
 
 class Malformed(Struct, frozen=True):
@@ -85,16 +85,17 @@ class Refused(Struct, frozen=True):
 
 class Ready(Struct, frozen=True, gc=False):
     """
-    Read, checked and screened: `reasons` hold against it, in order of precedence; `slot` is where it was shown.
+    Read, checked and screened: `reasons` hold against it, in order of precedence.
 
-    A view claims in `claim` what a render would.
+    `slots` is where it was shown to whom, in the hour after midnight also as the day before would name the person;
+    empty if nothing names one. A view claims in `claim` what a render would.
     """
 
     impression: ImpressionId
     kind: Kind
     claim: ImpressionRendered
     reasons: tuple[Reason, ...]
-    slot: Slot | None
+    slots: tuple[Slot, ...]
     data_set: DataSet
     raw: bytes | Raw
 

@@ -6,7 +6,7 @@ impression's id is the name of the stream and not repeated. Times are epoch ms, 
 """
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from msgspec import Struct
 
@@ -236,3 +236,5 @@ ImpressionEvent: TypeAlias = (
     | ImpressionReconciled
     | ImpressionLabelled
 )
+
+IMPRESSION_EVENTS: tuple[type, ...] = get_args(ImpressionEvent)

@@ -22,6 +22,7 @@ from commands.intake import Intake, Lists
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
+from commands.recall import recall
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.vocabulary import DataSet
@@ -59,13 +60,14 @@ class Gate:
         self._holding_store = PostgresHolding(self._database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
         self._pack = pack
+        self._clocks = DeviceClocks(settings.recent_max)
         self._intake = Intake(
             pack=pack,
             region=settings.region,
             token_keys=keys.token_keys(),
             keyring=self._keyring,
             lists=lists,
-            clocks=DeviceClocks(settings.recent_max),
+            clocks=self._clocks,
             store=store,
             clock=now_ms,
         )
@@ -80,7 +82,7 @@ class Gate:
         )
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
-        self._ready = False
+        self._ready = self._recalled = False
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -101,7 +103,7 @@ class Gate:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             background = [
-                asyncio.create_task(batcher.run()),
+                asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
@@ -122,7 +124,8 @@ class Gate:
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            return PlainTextResponse("ready\n" if self._ready else "starting\n", 200 if self._ready else 503)
+            ready = self._ready and self._recalled
+            return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
             return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
@@ -133,6 +136,21 @@ class Gate:
 
         routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
         return Starlette(routes=routes, exception_handlers={404: nothing})
+
+    async def _decide(self, batcher: Batcher) -> None:
+        """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
+        began = time.perf_counter()
+        memories = (self._ingest.recall, self._clocks.recall)
+        while True:
+            try:
+                commits = await recall(self._store, self._settings.recall_max, memories)
+                break
+            except LedgerUnavailable as error:
+                log.warning("ledger unavailable", work="recall", error=str(error))
+                await asyncio.sleep(1.0)
+        log.info("recalled", commits=commits, seconds=round(time.perf_counter() - began, 3))
+        self._recalled = True
+        await batcher.run()
 
     async def _tidy(self) -> None:
         """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""

@@ -111,6 +111,7 @@ class KitGate:
     def restart(self, recent_max=10_000, name="eu-kit"):
         """Forget everything that only memory knows."""
         keyring = Keyring(self.day_keys, b"r" * 32)
+        self.clocks = DeviceClocks(10_000)
         holding = Holding(self.holding_store, keyring, ttl_ms=3_600_000)
         self.intake = Intake(
             pack=PACK,
@@ -118,7 +119,7 @@ class KitGate:
             token_keys=KEYS,
             keyring=keyring,
             lists=PlainLists(),
-            clocks=DeviceClocks(10_000),
+            clocks=self.clocks,
             store=self.store,
             clock=lambda: self.now,
         )
