@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.signals import Signal
 from domain.standing import Standing, Viewabilities
 from domain.vocabulary import (
     AgentClass,
@@ -104,6 +105,7 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     background: bool = False
     auto_refresh: bool = False
     area_px: int | None = None
+    stack_depth: int | None = None
     visible_ratio: float | None = None
     visible_ms: int | None = None
     duration_ms: int | None = None
@@ -126,12 +128,15 @@ class ImpressionScored(
     """
     What was thought of the render right before it in the stream, whose cause it has.
 
+    `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
     `risk` is a calibrated probability; `features` has a status letter per feature.
     """
 
     reasons: tuple[Reason, ...] = ()
     versions: Versions
     rung: Rung = Rung.FULL
+    signals: tuple[Signal, ...] = ()
+    pair: tuple[str, ...] = ()
     risk: float | None = None
     band: str = ""
     features: tuple[float | None, ...] = ()

@@ -137,6 +137,7 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
         background=render.background,
         auto_refresh=render.auto_refresh,
         area_px=None if width is None or height is None else width * height,
+        stack_depth=render.stack_depth,
         visible_ratio=render.visible_ratio,
         visible_ms=render.visible_ms,
         duration_ms=render.duration_ms,
