@@ -16,7 +16,7 @@ from commands.quarantine import Holding
 from domain.ids import mint
 from domain.impression import fold
 from domain.pack import parse_pack
-from domain.token import Token, TokenKey, mint_token
+from domain.token import Token, TokenKey, check_token, mint_token
 from domain.vocabulary import AgentClass, BillingEvent, DataSet, Format, NetworkClass, Surface
 from ledger.codec import decode
 from ledger.memory import MemoryStore
@@ -133,6 +133,9 @@ class KitGate:
             clock=lambda: self.now,
         )
         self.holding = holding
+
+    def token_of(self, event):
+        return check_token(event["token"], KEYS)
 
     async def open(self, first, last):
         await self.store.prepare_days(first, last, DataSet.LIVE)
