@@ -92,7 +92,7 @@ class Ingest:
     ) -> None:
         self._store = store
         self._pack = pack
-        self._versions = Versions(pack=pack.name, lists=lists_version)
+        self._versions = Versions(pack=pack.id, lists=lists_version)
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)

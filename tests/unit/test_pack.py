@@ -68,7 +68,7 @@ def test_a_surface_and_format_without_a_count_point_is_named():
 def test_a_count_point_that_stands_twice_is_refused():
     block = re.search(r"^\[\[count_point\]\]\n(?:\w.*\n)*", PACK_TEXT, re.MULTILINE)[0]
     problem = problem_of(f"{PACK_TEXT}\n{block}")
-    assert problem == "packs/other.toml: count_point: a surface and format stands twice"
+    assert problem == "packs/other.toml: count_point: feed display stands 2 times"
 
 
 @pytest.mark.parametrize("reason", [reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.UNDECIDED])
