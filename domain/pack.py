@@ -112,15 +112,10 @@ def _apply(rule: ViewRule, measures: Measures) -> Viewability | None:
         return None
     if ratio < rule.ratio:
         return Viewability.NOT_VIEWABLE
-    visible_ms, share = measures.visible_ms, rule.duration_share
-    if visible_ms is None:
+    visible_ms, share, duration_ms = measures.visible_ms, rule.duration_share, measures.duration_ms
+    if visible_ms is None or (share and not duration_ms):
         return None
-    if not share:
-        return Viewability.VIEWABLE if visible_ms >= rule.visible_ms else Viewability.NOT_VIEWABLE
-    duration_ms = measures.duration_ms
-    if not duration_ms:
-        return None
-    needed_ms = max(rule.visible_ms, share * duration_ms)
+    needed_ms = max(rule.visible_ms, share * (duration_ms or 0)) if share else rule.visible_ms
     return Viewability.VIEWABLE if visible_ms >= needed_ms else Viewability.NOT_VIEWABLE
 
 

@@ -110,6 +110,8 @@ def _view_rules(pack: PackData) -> Iterator[str]:
         rules.setdefault((rule.name, rule.format), []).append(rule)
     if len({name for name, _ in rules}) > VIEW_NAMES_MAX:
         yield f"view_rule: more than {VIEW_NAMES_MAX} names"
+    for fmt in sorted(set(Format) - {fmt for _, fmt in rules}):
+        yield f"view_rule: none for format {fmt.value!r}"
     for (name, fmt), group in rules.items():
         for problem in (*_areas(group), *_times(group)):
             yield f"view_rule: {name} {fmt.value}: {problem}"

@@ -107,7 +107,9 @@ def examples():
         feature_status="fs",
         spent_ms=2,
     )
-    rendered, scored, deduped = given().when(replace(admitted, scored=scored, duplicate_of=ORIGINAL, pack=PACK_THEN)).events
+    rendered, scored, deduped = (
+        given().when(replace(admitted, scored=scored, duplicate_of=ORIGINAL, pack=PACK_THEN)).events
+    )
     plain = given(admit(token=token, render=replace(render, event_id=cause(2), visible_ratio=None)))
     seen = {"visible_ratio": 0.75, "visible_ms": 1_500, "clicked": True}
     view = a_view(id_=cause(3), received_at=MINTED + HOUR, pack=PACK_THEN, **seen)
