@@ -7,10 +7,9 @@ from domain.decide import CommandRefused, Refusal
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
-from domain.vocabulary import Rung
 
 
-def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: Rung) -> Answer:
+def decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
     return Answer(
         event_id=item.claim.cause,
         impression_id=item.impression,
@@ -18,7 +17,7 @@ def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: R
         verdict=verdict,
         reason=reason,
         provisional=verdict is Verdict.UNCERTAIN,
-        rung=rung,
+        rung=item.rung,
     )
 
 

@@ -13,29 +13,28 @@ from uuid import uuid4
 import msgspec
 from msgspec import Struct
 
+from commands.activity import Activity, Conduct
 from commands.answers import decided, not_taken, quarantined, refused, reused
 from commands.floods import Floods, Lot
 from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
+from commands.judge import render_of, view_of
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from domain.aggregates import AnswersCounted, Repeats
-from domain.decide import AdmitRender, CommandRefused, CountRepeats, RecordView, decide, measures_of
+from domain.decide import AdmitRender, CommandRefused, CountRepeats, RecordView, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionReconciled,
     ImpressionRendered,
     ImpressionScored,
-    Versions,
 )
 from domain.ids import ImpressionId
 from domain.impression import Decided, Impression, Unseen, conflicts, fold
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
-from domain.screen import cut_of, in_order
 from domain.standing import in_gross
-from domain.vocabulary import Rung
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
@@ -43,8 +42,7 @@ ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
 _FLOODS_AT_ONCE = 64
-RUNG = Rung.MODEL_FALLBACK
-"""No model is trained yet, so rules alone decide; every decision says so."""
+_PLAIN = Conduct()
 
 
 class _Group(Struct, gc=False):
@@ -58,6 +56,7 @@ class _Group(Struct, gc=False):
     events: tuple[ImpressionEvent, ...] = ()
     first: FirstAnswer | None = None
     shown: tuple[Ready, ...] = ()
+    rendered: tuple[ImpressionRendered, ...] = ()
     unmoved: int = 0
     repeats: list[tuple[Reason, int]] = []
 
@@ -77,6 +76,7 @@ class _Batch(Struct):
     repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
+    conduct: dict[int, Conduct] = {}
 
     @property
     def uncounted(self) -> bool:
@@ -91,15 +91,15 @@ class Ingest:
         *,
         store: EventStore,
         pack: Pack,
-        lists_version: str,
         holding: Holding,
+        activity: Activity,
         recent_max: int,
         name: str,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._pack = pack
-        self._versions = Versions(pack=pack.name, lists=lists_version)
+        self._activity = activity
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
@@ -187,7 +187,7 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and _is_retry(item, known):
-                    batch.answers[at] = decided(item, known.verdict, known.reason, RUNG)
+                    batch.answers[at] = decided(item, known.verdict, known.reason)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
@@ -204,6 +204,7 @@ class Ingest:
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([group for group in batch.open.values() if group.must_read])
+        self._observe(batch)
         groups: list[_Group] = []
         appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
@@ -223,14 +224,25 @@ class Ingest:
         if counted is not None:
             appends.append(counted)
         outcomes = await self._store.append(appends, batch.now) if appends else []
+        counted_now: list[ImpressionRendered] = []
         for group, outcome in zip(groups, outcomes, strict=False):
             if isinstance(outcome, Appended):
+                counted_now += group.rendered
                 self._remember(group)
                 self._close(batch, group)
             else:
                 group.must_read = True
+        self._activity.count(counted_now)
         if counted is not None:
             self._counted(batch, counted, outcomes[-1])
+
+    def _observe(self, batch: _Batch) -> None:
+        """Ask what stands out about the renders that are still open, each counted after those before it."""
+        renders = [
+            (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
+        ]
+        found = self._activity.look([item.claim for _, item in renders])
+        batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
 
     async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
@@ -253,11 +265,11 @@ class Ingest:
     def _decide(self, group: _Group, batch: _Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
-        group.events, group.shown, group.first = (), (), None
+        group.events, group.shown, group.rendered, group.first = (), (), (), None
         group.unmoved, group.repeats = 0, []
         for at, item in group.members:
             try:
-                new = decide(state, self._command(item, batch.now))
+                new = decide(state, self._command(at, item, batch))
             except CommandRefused as error:
                 batch.answers[at] = not_taken(item, error)
                 continue
@@ -271,38 +283,27 @@ class Ingest:
     def _made(self, group: _Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
         """Note what came of *item*; the answer follows from the last event."""
         group.events += new
+        if isinstance(first := new[0], ImpressionRendered):
+            group.rendered += (first,)
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:
                     group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
                 if in_gross(last.after):
                     group.shown += (item,)
-                return decided(item, last.verdict, last.reason, RUNG)
+                return decided(item, last.verdict, last.reason)
             case ImpressionReconciled():
                 if in_gross(last.after):
                     group.shown += (item,)
-                return decided(item, last.after.verdict, last.after.reason, RUNG)
+                return decided(item, last.after.verdict, last.after.reason)
             case _:
-                return decided(item, None, None, RUNG)
+                return decided(item, None, None)
 
-    def _command(self, item: Ready, now: int) -> AdmitRender | RecordView:
-        claim = item.claim
+    def _command(self, at: int, item: Ready, batch: _Batch) -> AdmitRender | RecordView:
         if item.kind is Kind.VIEW:
-            return RecordView(
-                cause=claim.cause,
-                digest=claim.digest,
-                measures=measures_of(claim),
-                viewed_at=claim.event_at,
-                received_at=claim.received_at,
-                pack=self._pack,
-                decided_at=now,
-            )
-        original = self._slots.original_of(item)
-        reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
-        scored = ImpressionScored(
-            reasons=reasons, versions=self._versions, rung=RUNG, spent_ms=max(0, now - claim.received_at)
-        )
-        return AdmitRender(claim, scored, cut_of(claim, self._pack, item.data_set), self._pack, now, original)
+            return view_of(item, self._pack, batch.now)
+        conduct = batch.conduct.get(at, _PLAIN)
+        return render_of(item, self._pack, self._slots, conduct, now=batch.now)
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
@@ -310,13 +311,13 @@ class Ingest:
         first = state.absorbed.get(item.claim.cause)
         if item.kind is Kind.VIEW:
             group.unmoved += first is None
-            return decided(item, None, None, RUNG)
+            return decided(item, None, None)
         if first is not None:
-            return decided(item, first.verdict, first.reason, RUNG)
+            return decided(item, first.verdict, first.reason)
         differs = conflicts(state.cut, item.claim)
         reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
         group.repeats.append((reason, state.repeats))
-        return decided(item, Verdict.DUPLICATE, reason, RUNG)
+        return decided(item, Verdict.DUPLICATE, reason)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from sys import intern
 from typing import Protocol
 from uuid import UUID
@@ -12,6 +13,7 @@ from msgspec import Struct
 from commands.clocks import DeviceClocks
 from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
+from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
@@ -121,8 +123,16 @@ class Intake(Struct, frozen=True, kw_only=True):
         reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        slots = self._slots(render, token, person)
-        return Ready(token.impression, render.kind, claimed, reasons, slots, one.data_set, one.raw)
+        return Ready(
+            impression=token.impression,
+            kind=render.kind,
+            claim=claimed,
+            reasons=reasons,
+            slots=self._slots(render, token, person),
+            versions=_versions(self.pack.id, self.lists.version),
+            data_set=one.data_set,
+            raw=one.raw,
+        )
 
     def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
         """Return how far the client's clock is behind ours, by this event or else by its device's others."""
@@ -143,6 +153,12 @@ class Intake(Struct, frozen=True, kw_only=True):
             return ((placement, name, creative),)
         alias = before.pseudonym(render.user, b"user") or before.pseudonym(render.device, b"device")
         return (placement, name, creative), (placement, alias, creative)
+
+
+@lru_cache(maxsize=8)
+def _versions(pack: str, lists: str) -> Versions:
+    """One object for all renders screened under the same."""
+    return Versions(pack=pack, lists=lists)
 
 
 def _days(token: Token) -> tuple[int, ...]:

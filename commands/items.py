@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
-from domain.events import ImpressionRendered
+from domain.events import ImpressionRendered, Versions
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -83,7 +83,7 @@ class Refused(Struct, frozen=True):
     impression_id: ImpressionId | None = None
 
 
-class Ready(Struct, frozen=True, gc=False):
+class Ready(Struct, frozen=True, kw_only=True, gc=False):
     """
     Read, checked and screened: `reasons` hold against it, in order of precedence.
 
@@ -96,7 +96,9 @@ class Ready(Struct, frozen=True, gc=False):
     claim: ImpressionRendered
     reasons: tuple[Reason, ...]
     slots: tuple[Slot, ...]
-    data_set: DataSet
+    versions: Versions
+    rung: Rung = Rung.MODEL_FALLBACK
+    data_set: DataSet = DataSet.LIVE
     raw: bytes | Raw
 
 

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from projections.errors import ProjectionError
+from service import cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
+
+app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from commands.activity import NoActivity
 from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
@@ -74,7 +75,7 @@ class Gate:
         self._ingest = Ingest(
             store=store,
             pack=pack,
-            lists_version=lists.version,
+            activity=NoActivity(),
             holding=self._holding,
             recent_max=settings.recent_max,
             name=f"{settings.region}-{secrets.token_hex(6)}",

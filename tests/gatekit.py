@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from commands.activity import NoActivity
 from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
@@ -101,8 +102,9 @@ class Minter:
 class KitGate:
     """Intake and ingest over a store in memory (or one that is handed in)."""
 
-    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000):
+    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, activity=None):
         self.now = NOW
+        self.activity = activity or NoActivity()
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
@@ -126,7 +128,7 @@ class KitGate:
         self.ingest = Ingest(
             store=self.store,
             pack=PACK,
-            lists_version="plain 1",
+            activity=self.activity,
             holding=holding,
             recent_max=recent_max,
             name=name,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
+from commands.activity import NoActivity
 from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
@@ -53,7 +54,7 @@ class Site:
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
         known = {"keyring": keyring, "lists": lists, "clocks": DeviceClocks(9_999)}
         self._intake = Intake(region="eu", token_keys=self.keys.token_keys(), **known, **common)
-        self._ingest = Ingest(lists_version=lists.version, holding=holding, recent_max=9_999, name="eu-test", **common)
+        self._ingest = Ingest(activity=NoActivity(), holding=holding, recent_max=9_999, name="eu-test", **common)
 
     @asynccontextmanager
     async def open(self):
