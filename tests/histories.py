@@ -21,7 +21,7 @@ from builders import (
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.decide import Command, CommandRefused, decide
+from domain.decide import AdmitRender, Command, CommandRefused, decide
 from domain.events import CorrectionKind, ImpressionEvent
 from domain.impression import Impression, Unseen, fold
 from domain.reasons import Reason
@@ -31,6 +31,7 @@ from domain.vocabulary import (
     AgentClass,
     Authority,
     BillingEvent,
+    DataSet,
     Format,
     Label,
     LabelSource,
@@ -224,3 +225,35 @@ def live(history: list[Command], state: Impression | None = None) -> tuple[Impre
         state = fold(events, state)
         written += events
     return state, written
+
+
+_PLACES = [
+    {"sdk": sdk, "country": country, "data_set": data_set, "auto_refresh": auto_refresh}
+    for sdk, country in (("12.3", "DE"), ("12.3", "FR"), ("", "DE"))
+    for data_set in (DataSet.LIVE, DataSet.LIVE, DataSet.REPLAY)
+    for auto_refresh in (False, True)
+]
+_SOLD = [
+    {"campaign": campaign, "publisher": publisher, "currency": currency}
+    for campaign in ("campaign-1", "campaign-2")
+    for publisher in ("publisher-1", "publisher-2")
+    for currency in ("EUR", "USD")
+]
+
+
+@st.composite
+def _scattered(draw):
+    token = replace(draw(tokens), **draw(st.sampled_from(_SOLD)))
+    place = draw(st.sampled_from(_PLACES))
+    return [_moved(command, place) for command in draw(_render_first(token, 5))]
+
+
+def _moved(command, place):
+    if not isinstance(command, AdmitRender):
+        return command
+    claimed = {name: value for name, value in place.items() if name != "data_set"}
+    return replace(command, cut=replace(command.cut, **place), rendered=replace(command.rendered, **claimed))
+
+
+scattered = st.lists(_scattered(), min_size=1, max_size=8)
+"""Histories of several impressions that differ in many dimensions of a report."""
