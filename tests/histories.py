@@ -229,8 +229,8 @@ def live(history: list[Command], state: Impression | None = None) -> tuple[Impre
 
 _PLACES = [
     {"sdk": sdk, "country": country, "data_set": data_set, "auto_refresh": auto_refresh}
+    for data_set in (DataSet.LIVE, DataSet.REPLAY, DataSet.LIVE)
     for sdk, country in (("12.3", "DE"), ("12.3", "FR"), ("", "DE"))
-    for data_set in (DataSet.LIVE, DataSet.LIVE, DataSet.REPLAY)
     for auto_refresh in (False, True)
 ]
 _SOLD = [
@@ -241,13 +241,6 @@ _SOLD = [
 ]
 
 
-@st.composite
-def _scattered(draw):
-    token = replace(draw(tokens), **draw(st.sampled_from(_SOLD)))
-    place = draw(st.sampled_from(_PLACES))
-    return [_moved(command, place) for command in draw(_render_first(token, 5))]
-
-
 def _moved(command, place):
     if not isinstance(command, AdmitRender):
         return command
@@ -255,5 +248,16 @@ def _moved(command, place):
     return replace(command, cut=replace(command.cut, **place), rendered=replace(command.rendered, **claimed))
 
 
-scattered = st.lists(_scattered(), min_size=1, max_size=8)
+@st.composite
+def _scattered(draw):
+    first = draw(st.integers(0, 1_000))
+    population = []
+    for number in range(first, first + draw(st.integers(3, 8))):
+        token = replace(draw(tokens), **_SOLD[number % len(_SOLD)])
+        place = _PLACES[number % len(_PLACES)]
+        population.append([_moved(command, place) for command in draw(_render_first(token, 5))])
+    return population
+
+
+scattered = _scattered()
 """Histories of several impressions that differ in many dimensions of a report."""
