@@ -1,34 +1,25 @@
-"""Reports over embedded ClickHouse: every cut adds up, rates at their edges, nothing mixed, nothing too large."""
+"""Reports over embedded ClickHouse: rates at their edges, nothing mixed, refused renders beside, nothing too large."""
 
 import asyncio
-from collections import Counter
 
 import pytest
-from builders import HOUR, MINTED, PRICE, a_correction, a_render, a_token, a_view, admit, an_expiry, cause, unhurried
-from deskkit import Clock, a_commit, an_engine, commits_of
-from histories import scattered
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from builders import HOUR, MINTED, PRICE, a_correction, a_render, a_token, a_view, admit, an_expiry, cause
+from deskkit import a_commit, an_engine, commits_of
 from msgspec.structs import replace
-from reportkit import by_fold, coarser, cut_dimensions, identity_holds, ledgers, of
+from reportworld import FIRST, World
 
 from domain.aggregates import AnswersCounted
 from domain.reasons import Reason
-from domain.vocabulary import Authority, DataSet, Format
-from projections.checkpoints import MemoryCheckpoints, Range
-from projections.engine import READING, WRITING, Clients
+from domain.vocabulary import Authority, Format
+from projections.engine import WRITING, Clients
 from projections.errors import QueryRefused, QuestionTooLarge
 from projections.metrics import columns_of
 from projections.queries import Queries
 from projections.reports import PACKS_MAX, Report
-from projections.schema import drop, migrate
-from projections.tables import Tables
 from projections.vocabulary import IDENTITY, RATES, VIEW_METRICS, Dimension, Granularity, Metric
 
 pytestmark = pytest.mark.slow
 
-FIRST = MINTED - MINTED % HOUR
-BOTH = {Dimension.DATA_SET: tuple(DataSet)}
 COUNTED = (
     *IDENTITY,
     Metric.EXPIRED,
@@ -43,8 +34,6 @@ COUNTED = (
 )
 """All that is counted of impressions without splitting anything."""
 COLUMNS = [name for metric in COUNTED for name, _ in columns_of(metric, ())]
-SPLIT = (Metric.VIEWABLE, Metric.NOT_VIEWABLE, Metric.BILLABLE_MICROS, Metric.RESERVED_MICROS)
-SPLIT_COLUMNS = [name for metric in SPLIT for name, _ in columns_of(metric, ("mrc", "mrc_cross_media"))]
 VIEW_METRICS_IN_ORDER = tuple(metric for metric in Metric if metric in VIEW_METRICS)
 VIEW_RATES = tuple(metric for metric in Metric if metric in RATES & VIEW_METRICS)
 OVERALL_RATES = tuple(metric for metric in Metric if metric in RATES - VIEW_METRICS)
@@ -53,109 +42,12 @@ USED = (*IDENTITY, Metric.EXPIRED, Metric.SIVT_BY_REASON, Metric.POLICY, Metric.
 NAMES = [name for metric in USED for name, _ in columns_of(metric, ())]
 
 
-class World:
-    """The tables of one ledger at a time, each in a generation of its own and after the positions of those before."""
-
-    def __init__(self, engine):
-        self.engine = engine
-        self.clock = Clock(MINTED + 30 * 24 * HOUR)
-        self.checkpoints = MemoryCheckpoints(self.clock)
-        self.writers, self.readers = Clients(engine, WRITING, 1), Clients(engine, READING, 1)
-        self.tables = Tables(self.writers)
-        self.queries = Queries(self.checkpoints, self.readers, self.clock)
-        self.generation, self.head = 0, 0
-
-    def hold(self, commits):
-        """Let the tables hold *commits* and nothing else; return them at their positions."""
-        placed = [replace(commit, position=commit.position + self.head) for commit in commits]
-        asyncio.run(self._write(placed))
-        return placed
-
-    def ask(self, **question):
-        return asyncio.run(self.queries.report(Report(**{"since": FIRST, "until": FIRST + 240 * HOUR, **question})))
-
-    def rows(self, **question):
-        answer = self.ask(**question)
-        return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-
-    async def _write(self, commits):
-        if self.generation:
-            await self.writers.run(lambda client: drop(client, self.generation))
-        self.generation += 1
-        generation, block = self.generation, Range(0, self.head + len(commits))
-        await self.writers.run(lambda client: migrate(client, generation))
-        lease = await self.checkpoints.lease("one", HOUR)
-        await self.checkpoints.begin(lease, generation, block)
-        await self.tables.write(generation, block, commits)
-        await self.checkpoints.finish(lease, generation, block, self.clock())
-        if generation > 1:
-            await self.checkpoints.activate(lease, generation)
-        self.head = block.through
-
-    def close(self):
-        self.writers.close()
-        self.readers.close()
-
-
 @pytest.fixture(scope="module")
 def world():
     with an_engine() as engine:
         world = World(engine)
         yield world
         world.close()
-
-
-def by_sql(world, dimensions, metrics=COUNTED, **question):
-    """Return the totals of a report, cut -> column -> sum, and the dimensions that it is split by besides."""
-    answer = world.ask(dimensions=dimensions, metrics=metrics, filters=BOTH, **question)
-    cut = len(answer.columns) - sum(len(columns_of(metric, answer.packs)) for metric in metrics)
-    assert answer.columns[:cut] == (*dimensions, *answer.split_by)
-    names = answer.columns[cut:]
-    return of({row[:cut]: dict(zip(names, row[cut:], strict=True)) for row in answer.rows}, names), answer.split_by
-
-
-LAW = settings(unhurried, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
-"""Each example makes tables of its own."""
-
-
-@LAW
-@given(commits=ledgers(scattered), cuts=st.lists(cut_dimensions, min_size=3, max_size=3), data=st.data())
-def test_in_every_cut_as_known_at_any_position_gross_adds_up_and_is_what_the_ledger_folds_to(
-    world, commits, cuts, data
-):
-    placed = world.hold(commits)
-    for dimensions in cuts:
-        known = data.draw(st.integers(1, len(placed)))
-        fewer = tuple(one for one in dimensions if data.draw(st.booleans()))
-        for asked, folded in (({"position": placed[known - 1].position}, placed[:known]), ({}, placed)):
-            found, _ = by_sql(world, dimensions, **asked)
-            assert found == of(by_fold(folded, dimensions), COLUMNS)
-            assert found
-            assert all(identity_holds(Counter(total)) for total in found.values())
-            assert coarser(found, dimensions, fewer) == by_sql(world, fewer, **asked)[0]
-
-
-@LAW
-@given(commits=ledgers(scattered), dimensions=cut_dimensions, data=st.data())
-def test_what_is_split_adds_up_too_and_is_never_mixed(world, commits, dimensions, data):
-    placed = world.hold(commits)
-    known = data.draw(st.integers(1, len(placed)))
-    for asked, folded in (({"position": placed[known - 1].position}, placed[:known]), ({}, placed)):
-        found, split_by = by_sql(world, dimensions, SPLIT, packs=("mrc", "mrc_cross_media"), **asked)
-        assert {*dimensions, *split_by} >= {Dimension.FORMAT, Dimension.CURRENCY}
-        assert found == of(by_fold(folded, (*dimensions, *split_by)), SPLIT_COLUMNS)
-
-
-@LAW
-@given(commits=ledgers(scattered), data=st.data())
-def test_minutes_hours_and_days_add_up_to_the_same(world, commits, data):
-    placed = world.hold(commits)
-    for position in (None, data.draw(st.sampled_from(placed)).position):
-        [whole] = world.rows(metrics=COUNTED, filters=BOTH, position=position)
-        for granularity in (Granularity.MINUTE, Granularity.HOUR, Granularity.DAY):
-            rows = world.rows(metrics=COUNTED, filters=BOTH, position=position, granularity=granularity)
-            assert all(identity_holds(row) for row in rows)
-            assert {name: sum(row[name] for row in rows) for name in whole} == whole
 
 
 def test_a_report_of_nothing_has_counts_of_zero_and_no_rates(world):
