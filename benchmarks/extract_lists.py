@@ -25,6 +25,12 @@ SEED = 20261123
 CHARS_MAX = 512
 WEB_MAX, IN_APP_MAX = 3_000, 1_500
 
+LEGACY = ("/Browsers", "/Mobile Devices")
+ROBOTS = (
+    *("/Spiders - Search", "/Miscellaneous/Bots - Spiders", "/Miscellaneous/Downloaders", "/Miscellaneous/Libraries"),
+    *("/Miscellaneous/Validators", "/Miscellaneous/Feed Readers"),
+)
+
 HOSTING = {
     *(16276, 24940, 213230, 212317, 63949, 20473, 51167, 40021, 141995, 12876, 8560, 45102, 37963, 45090, 132203),
     *(36351, 33070, 27357, 36352, 40676, 8100, 7979, 202053, 54290, 46844, 26496, 398101, 26347, 47583, 49505, 200350),
@@ -53,7 +59,6 @@ VPN = {136787, 147049, 207137, 141039, 272096, 209854, 39351, 62371, 208172, 199
 
 def main(folder: Path) -> None:
     networks(folder)
-    (HERE / "held_out").mkdir(exist_ok=True)
     rows = random_user_agent(folder)
     bots = [row for row in rows if row["software_type"].startswith("bot")]
     web = [row for row in rows if row["software_type"] == "browser -> web-browser" and row["popularity"] != "uncommon"]
@@ -62,19 +67,28 @@ def main(folder: Path) -> None:
     other_apps = [row for row in in_app if row["software_name"] != "facebook-app"]
     by_product = sort_out(lambda row: row["software_name"])
     by_device = sort_out(lambda row: "|".join((row["software_name"], row["operating_system"], row["hardware_type"])))
-    keep("bots-random-user-agent", by_product(bots, held=True))
-    keep("development-bots-random-user-agent", by_product(bots, held=False))
-    keep("in-app-facebook-random-user-agent", some(by_device(facebook, held=True), IN_APP_MAX))
-    keep("in-app-other-random-user-agent", some(by_device(other_apps, held=True), IN_APP_MAX))
-    keep("browsers-common-random-user-agent", some(by_device(web, held=True), WEB_MAX))
     development, held_out = visitors(folder)
-    keep("browsers-visitors", held_out)
-    keep("development-browsers-visitors", development)
-    for name, agents in woothee(folder).items():
+    looked_at = {
+        "development-bots-random-user-agent": by_product(bots, held=False),
+        "development-browsers-visitors": development,
+        "browsers-woothee": woothee(folder, "pc", "smartphone", "mobilephone"),
+        "browsers-legacy-random-useragent": random_useragent(folder, LEGACY),
+    }
+    never_looked_at = {
+        "bots-random-user-agent": by_product(bots, held=True),
+        "bots-woothee": woothee(folder, "crawler"),
+        "bots-random-useragent": random_useragent(folder, ROBOTS),
+        "bots-ai-crawler-index": ai_crawlers(folder),
+        "browsers-visitors": held_out,
+        "in-app-facebook-random-user-agent": some(by_device(facebook, held=True), IN_APP_MAX),
+        "in-app-other-random-user-agent": some(by_device(other_apps, held=True), IN_APP_MAX),
+        "browsers-common-random-user-agent": some(by_device(web, held=True), WEB_MAX),
+    }
+    known = {agent for agents in looked_at.values() for agent in agents}
+    for name, agents in looked_at.items():
         keep(name, agents)
-    for name, agents in random_useragent(folder).items():
-        keep(name, agents)
-    keep("bots-ai-crawler-index", ai_crawlers(folder))
+    for name, agents in never_looked_at.items():
+        keep(name, set(agents) - known)
 
 
 def networks(folder: Path) -> None:
@@ -128,45 +142,25 @@ def release_of(folder: Path, release: str) -> Iterator[str]:
     return (row["userAgent"] for row in json.loads(text))
 
 
-def woothee(folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"bots-woothee": [], "browsers-woothee": []}
+def woothee(folder: Path, *kinds: str) -> list[str]:
     [archive] = folder.glob("woothee-*.tgz")
-    with tarfile.open(archive) as opened_archive:
-        for member in opened_archive.getmembers():
-            if "/testsets/" not in member.name:
-                continue
-            text = opened_archive.extractfile(member).read().decode()
-            agents = [
-                json.loads(f'"{raw}"') if quote == '"' else raw.replace("''", "'") for quote, raw in targets(text)
-            ]
-            stem = Path(member.name).stem
-            if stem.startswith("crawler"):
-                found["bots-woothee"] += agents
-            elif stem.startswith(("pc", "smartphone", "mobilephone")):
-                found["browsers-woothee"] += agents
+    found: list[str] = []
+    with tarfile.open(archive) as packed:
+        for member in packed.getmembers():
+            if "/testsets/" in member.name and Path(member.name).stem.startswith(kinds):
+                found += targets(packed.extractfile(member).read().decode())
     return found
 
 
-def targets(text: str) -> list[tuple[str, str]]:
-    return [(m[1], m[2]) for m in re.finditer(r"^- target: (['\"])(.*)\1\s*$", text, re.MULTILINE)]
+def targets(text: str) -> list[str]:
+    quoted = re.findall(r"^- target: (['\"])(.*)\1\s*$", text, re.MULTILINE)
+    return [json.loads(f'"{agent}"') if quote == '"' else agent.replace("''", "'") for quote, agent in quoted]
 
 
-def random_useragent(folder: Path) -> dict[str, list[str]]:
+def random_useragent(folder: Path, folders: tuple[str, ...]) -> list[str]:
     rows = json.loads(opened(folder, "random-useragent-*.tgz", "package/useragent-data.json").read())
-    bots = (
-        "/Spiders - Search",
-        "/Miscellaneous/Bots - Spiders",
-        "/Miscellaneous/Downloaders",
-        "/Miscellaneous/Libraries",
-    )
-    bots += ("/Miscellaneous/Validators", "/Miscellaneous/Feed Readers")
-    shown = [row for row in rows if "Console Browsers" not in row["folder"]]
-    return {
-        "bots-random-useragent": [row["userAgent"] for row in rows if row["folder"] in bots],
-        "browsers-legacy-random-useragent": [
-            row["userAgent"] for row in shown if row["folder"].startswith(("/Browsers", "/Mobile Devices"))
-        ],
-    }
+    shown = (row for row in rows if "Console Browsers" not in row["folder"])
+    return [row["userAgent"] for row in shown if row["folder"].startswith(folders)]
 
 
 def ai_crawlers(folder: Path) -> list[str]:
@@ -188,6 +182,7 @@ def some(agents: list[str], most: int) -> list[str]:
 def keep(name: str, agents: Iterable[str]) -> None:
     """One agent a line. What has a line break, is empty or longer than the screen reads is left out."""
     lines = sorted({agent for agent in agents if agent.strip() and len(agent) <= CHARS_MAX and agent.isprintable()})
+    (HERE / "held_out").mkdir(exist_ok=True)
     (HERE / "held_out" / f"{name}.txt").write_text("\n".join(lines) + "\n", "utf-8")
     print(f"{name}: {len(lines)}")
 

@@ -6,7 +6,7 @@ import structlog
 
 from ml.lists import snapshots
 from ml.lists.folder import read_folder
-from ml.lists.live import LiveLists
+from ml.lists.live import DAY_MS, STALE_AFTER_DAYS, LiveLists
 from ml.lists.packaged import packaged, packaged_date_ms
 from ml.lists.readers import ListsRefused
 from ml.lists.screen_lists import Lists
@@ -40,6 +40,21 @@ def open_lists(settings: Settings) -> LiveLists:
         last = snapshots.last_in_force(kept_lists(settings)) or (packaged(), packaged_date_ms())
         return _live(settings, *last, is_refreshed=True)
     return _live(settings, found.sources, found.refreshed_ms or packaged_date_ms(), is_refreshed=True)
+
+
+def lists_state(settings: Settings, now_ms: int) -> tuple[bool, str]:
+    """Say whether the lists of *settings* can be used and are current, and what they are."""
+    if not settings.lists_dir:
+        age = (now_ms - packaged_date_ms()) / DAY_MS
+        return True, f"packaged, clouds of {age:.0f} days ago; IMPLEDGER_LISTS_DIR keeps them up to date"
+    try:
+        found = read_folder(Path(settings.lists_dir), packaged())
+    except ListsRefused as refused:
+        return False, str(refused)
+    if found.refreshed_ms is None:
+        return False, f"{settings.lists_dir} has no list; the packaged ones decide"
+    age = (now_ms - found.refreshed_ms) / DAY_MS
+    return age <= STALE_AFTER_DAYS, f"{found.sources.version}, refreshed {age:.1f} days ago"
 
 
 def named_sources(settings: Settings, name: str) -> Sources:

@@ -79,7 +79,7 @@ def read_folder(folder: Path, base: Sources, *, in_force: Sources | None = None)
     """
     Return the lists of *folder*, those of *base* where it has none, tried out.
 
-    With *in_force*, a list that lost half of its entries is refused, as a file cut short would be.
+    With *in_force*, a file that lost half of its entries since is refused, as one cut short would be.
 
     Raises:
         ListsRefused: a file is no list of ours or cannot be used.
@@ -122,12 +122,11 @@ def _over(base: Sources, files: Mapping[str, bytes], folder: Path) -> Sources:
     return msgspec.structs.replace(base, parts=parts, **changed)
 
 
-def _check_kept(new: Sources, old: Sources, folder: Path) -> None:
+def _check_kept(new: Sources, in_force: Sources, folder: Path) -> None:
     for name, part in new.parts.items():
-        if part.entries * 2 < old.parts[name].entries:
-            reason = (
-                f"has {part.entries} entries, under half of the {old.parts[name].entries} in force; is it cut short?"
-            )
+        old = in_force.parts[name]
+        if part.origin == old.origin and part.entries * 2 < old.entries:
+            reason = f"has {part.entries} entries, under half of the {old.entries} in force; is it cut short?"
             raise ListsRefused(str(folder / part.origin), 0, f"{reason} A restart takes it as it is.")
 
 

@@ -1,6 +1,6 @@
 """
 Network addresses: of people, out of what registries allocated to access providers, and of data centres, out of the
-cloud providers' own lists. No address of a person is in a cloud range, except some of relays that people use.
+cloud providers' own lists. No address of a person is in a cloud range; some are of relays that people use.
 """
 
 import socket
@@ -125,7 +125,7 @@ class Addresses:
         return pick(pool, rng) if pool else self.home(country, rng)
 
     def relay(self, rng: Random) -> str:
-        """Return an address of a privacy relay: some are in a cloud's range, and yet a person's."""
+        """Return an address of a privacy relay: a person on purpose behind it."""
         return pick(self._relays, rng).draw(rng)
 
     def cloud(self, rng: Random) -> str:

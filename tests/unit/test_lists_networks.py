@@ -102,13 +102,13 @@ def test_addresses_of_hosters_outside_the_six_clouds_are_data_centres(lists, add
 
 
 @pytest.mark.parametrize("cidr", relay_cidrs())
-def test_relays_of_real_people_are_relays_also_in_a_clouds_range(lists, cidr):
+def test_relays_of_real_people_are_relays_to_their_ends(lists, cidr):
     network = ipaddress.ip_network(cidr)
     for address in (network[0], network[-1]):
         assert lists.network(str(address)) is NetworkClass.RELAY
 
 
-def test_the_neighbours_of_a_relay_in_a_cloud_are_the_clouds(lists):
+def test_a_relay_ends_where_the_cloud_beside_it_begins(lists):
     assert lists.network("104.27.255.255") is NetworkClass.DATA_CENTRE
     assert lists.network("104.28.0.0") is lists.network("104.28.255.255") is NetworkClass.RELAY
 
