@@ -19,7 +19,7 @@ from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.ingest import Ingest
-from commands.intake import Intake, Lists
+from commands.intake import Intake
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
@@ -29,10 +29,12 @@ from domain.pack import Pack
 from domain.vocabulary import DataSet
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
+from ml.lists.live import LiveLists
 from service.access import Access
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
+from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import NoSuchThing, reply_for
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -52,7 +54,7 @@ class Gate:
     """All parts of one gate, built; `serve` runs them."""
 
     def __init__(  # noqa: PLR0913 (its collaborators)
-        self, *, settings: Settings, keys: Keys, pack: Pack, lists: Lists, store: EventStore, database_url: str
+        self, *, settings: Settings, keys: Keys, pack: Pack, lists: LiveLists, store: EventStore, database_url: str
     ) -> None:
         self._settings = settings
         self._store = store
@@ -84,6 +86,8 @@ class Gate:
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
         self._ready = self._recalled = False
+        self._lists_watch = ListsWatch(lists, settings, now_ms)
+        self._metrics.registry.register(self._lists_watch)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -108,6 +112,7 @@ class Gate:
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
+                asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
             ]
             calm_collector()
             await serve_until_stopped(server)

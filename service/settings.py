@@ -41,6 +41,9 @@ class Settings:
         default="base-1",
         metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
     )
+    lists_dir: str = field(
+        default="", metadata={"doc": "Folder of lists kept up to date (docs/lists.md); empty: those packaged."}
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})

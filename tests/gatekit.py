@@ -34,11 +34,15 @@ class PlainLists:
     """Two words of a list are enough to test what a list's word does."""
 
     version = "plain 1"
+    refreshed_at = None
 
     def agent(self, agent):
         if not agent:
             return AgentClass.ABSENT
         return AgentClass.DECLARED_BOT if "bot" in agent.lower() else AgentClass.BROWSER
+
+    def stale(self, now_ms):
+        return self.refreshed_at is not None and now_ms - self.refreshed_at > 7 * 86_400_000
 
     def network(self, address):
         return NetworkClass.DATA_CENTRE if address == "10.0.0.1" else NetworkClass.EYEBALL
@@ -104,6 +108,7 @@ class KitGate:
 
     def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, activity=None):
         self.now = NOW
+        self.lists = PlainLists()
         self.activity = activity or NoActivity()
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
@@ -120,7 +125,7 @@ class KitGate:
             region="eu",
             token_keys=KEYS,
             keyring=keyring,
-            lists=PlainLists(),
+            lists=self.lists,
             clocks=self.clocks,
             store=self.store,
             clock=lambda: self.now,

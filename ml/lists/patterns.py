@@ -34,14 +34,19 @@ class Patterns:
                     self._by_key.setdefault(key, []).append(re.compile(branch, self._flags))
         self._scattered = re.compile("|".join(scattered), self._flags) if scattered else None
 
-    def found_in(self, text: str) -> bool:
+    def find(self, text: str) -> str | None:
+        """Return the branch that is found in *text*, or None; one of those without plain text is named as its match."""
         lower = text.lower()
         by_key = self._by_key
         for start in range(len(lower) - _KEY_CHARS + 1):
             for pattern in by_key.get(lower[start : start + _KEY_CHARS], ()):
                 if pattern.match(text, start):
-                    return True
-        return self._scattered is not None and self._scattered.search(text) is not None
+                    return pattern.pattern
+        found = None if self._scattered is None else self._scattered.search(text)
+        return None if found is None else found[0]
+
+    def found_in(self, text: str) -> bool:
+        return self.find(text) is not None
 
 
 def _branches(expression: str) -> list[str]:
