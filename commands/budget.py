@@ -147,9 +147,13 @@ class Budget:
         self._is_usable = self._leases.is_usable
 
     def _is_short(self, needs: Mapping[Account, int]) -> bool:
-        """Tell whether the store must be asked now; has it asked soon where a purse runs low."""
+        """
+        Tell whether the store must be asked now; has it asked soon where a purse runs low.
+
+        Also where no money is needed the store must know this holder, or nobody would look up what it decided.
+        """
         purses, rules, now = self._leases.purses, self._rules, self._now
-        short = bool(needs) and not self._leases.is_usable
+        short = not self._leases.is_usable
         for account, micros in needs.items():
             purse = purses.get(account)
             if purse is None:

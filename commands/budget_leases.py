@@ -144,6 +144,7 @@ class Leases:
             ttl_ms=int(self.rules.ttl_s * 1_000),
             lines=lines,
             orphan="" if report is None else report.orphan,
+            orphan_after=self._periods[0].after,
         )
         try:
             granted = await self._store.exchange(asked)
@@ -168,7 +169,7 @@ class Leases:
             line = self._line(purse, needs.get(account), report)
             is_news = line.stale != purse.allowance or line.keep != self._kept.get(account, 0)
             if account in said or line.need or line.ahead or is_news:
-                purse.allowance = min(purse.allowance, line.stale)
+                purse.allowance = min(purse.allowance, max(line.stale, purse.over))
                 lines.append(line)
                 if len(lines) == LINES_MAX:
                     break
@@ -177,8 +178,10 @@ class Leases:
     def _line(self, purse: Purse, need: int | None, report: Report | None) -> Line:
         id_, day = purse.account
         campaign = self._campaign(id_) if day else None
+        if campaign is not None and campaign.version != purse.version:
+            purse.version, purse.left = campaign.version, 0  # limits may be lower now: lease anew
         need, ahead = self._wishes(purse, need) if day else (0, 0)
-        spent, leased = (0, 0) if report is None else report.of(purse.account)
+        spent, leased, over = (0, 0, 0) if report is None else report.of(purse.account)
         return Line(
             campaign=id_,
             day=day,
@@ -189,7 +192,7 @@ class Leases:
             keep=purse.left + purse.out - leased,
             need=need,
             ahead=ahead,
-            stale=int(purse.pace * self.rules.usable_s),
+            stale=max(int(purse.pace * self.rules.usable_s), purse.over - over),
         )
 
     def _wishes(self, purse: Purse, need: int | None) -> tuple[int, int]:
@@ -200,7 +203,8 @@ class Leases:
         if purse.is_dry:
             wanted, purse.wanted = purse.wanted, 0
             return max(0, wanted - purse.left), 0
-        return 0, slice_ - purse.left if purse.left < slice_ / 2 else 0
+        runs_low = purse.used_at >= self._ticked_at and purse.left < slice_ / 2
+        return 0, slice_ - purse.left if runs_low else 0
 
     def _agreed(self, asked: Exchange, granted: Mapping[Account, Granted], report: Report | None) -> None:
         if report is not None:
@@ -214,8 +218,9 @@ class Leases:
             if lent is not None:
                 self._kept[account] += lent.micros
                 purse.left += lent.micros
-                purse.free, purse.asked_at = lent.free, self._ok_at
-                purse.is_dry = lent.micros < line.need
+                purse.free = lent.free
+                if line.need:
+                    purse.is_dry, purse.asked_at = lent.micros < line.need, self._ok_at
 
     def _reported_through(self, report: Report) -> None:
         for account, micros in report.leased.items():

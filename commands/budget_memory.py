@@ -45,7 +45,7 @@ class MemoryBudgets:
         for line in asked.lines:
             self._limit(line)
         if is_news and asked.orphan:
-            self._adopt(asked, known)
+            self._adopt(asked)
         for line in asked.lines:
             if is_news and not asked.orphan:
                 self._book(line.campaign, line.day, line.spent)
@@ -129,9 +129,9 @@ class MemoryBudgets:
             if row.version < line.version:
                 row.limit, row.version = limit, line.version
 
-    def _adopt(self, asked: Exchange, known: Holder) -> None:
+    def _adopt(self, asked: Exchange) -> None:
         """The period's spend is held under its own name until the ledger is asked."""
-        self._put(Holder(name=asked.orphan, seq=0, reported=0, after=known.after), asked.ttl_ms)
+        self._put(Holder(name=asked.orphan, seq=0, reported=0, after=asked.orphan_after), asked.ttl_ms)
         for line in asked.lines:
             if line.spent:
                 self._held[line.campaign, line.day, asked.orphan] = _Held(line.spent, 0)
@@ -146,12 +146,13 @@ class MemoryBudgets:
         lines = sorted(asked.lines, key=lambda line: (line.campaign, line.day))
         free_before = [self._free(line.campaign, line.day) for line in lines]
         for line, (of_whole, of_day) in zip(lines, free_before, strict=True):
-            if line.need + line.ahead <= 0:
+            if line.need + line.ahead + line.keep <= 0:
                 continue
             free = min(of_whole - wished.get(line.campaign, 0), of_whole if of_day is None else of_day)
             wished[line.campaign] = wished.get(line.campaign, 0) + line.need + line.ahead
             need = min(line.need, max(free, 0))
-            micros = need + min(line.ahead, max(free - line.need, 0) // _AHEAD_SHARE)
+            left = free - need
+            micros = need + (min(line.ahead, left // _AHEAD_SHARE) if left >= line.ahead else 0)
             self._held[line.campaign, line.day, asked.holder].micros += micros
             granted[line.campaign, line.day] = Granted(micros, free - micros)
         return granted

@@ -10,7 +10,7 @@ from ledger.postgres_connection import PostgresConnection
 _TOMBSTONE_MS = 86_400_000
 _EXCHANGE = """
 select * from budget_exchange(
-    %s, %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
+    %s, %s, %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[],
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
 """
 _LEAVE = """
@@ -60,7 +60,7 @@ class PostgresBudgets:
     async def exchange(self, asked: Exchange) -> dict[Account, Granted]:
         lines = asked.lines
         arguments = [
-            *(asked.holder, asked.seq, asked.reported, asked.after, asked.ttl_ms, asked.orphan),
+            *(asked.holder, asked.seq, asked.reported, asked.after, asked.ttl_ms, asked.orphan, asked.orphan_after),
             TextArray.of([line.campaign for line in lines]),
             _numbers(line.day for line in lines),
             _numbers(line.version for line in lines),

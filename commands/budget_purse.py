@@ -24,7 +24,7 @@ class LeaseRules(Struct, frozen=True, kw_only=True):
     slice_s: float = 1.0
     patience_s: float = 0.025
     """How long a batch waits for the store; then it goes on without."""
-    idle_s: float = 10.0
+    idle_s: float = 3.0
     """After which an unused purse is given back, while money is plenty; a tick, while it is scarce."""
     batches_ahead: int = 8
     known_for_s: float = 60.0
@@ -38,7 +38,8 @@ class LeaseRules(Struct, frozen=True, kw_only=True):
 class Purse(Struct, gc=False):
     """
     A gate's share of one account. `left` can be spent; `out` was spent from the lease, or is about to be, and is not
-    booked yet. `over` is what was spent beyond the lease, of at most `allowance`. `pace` is micros a second.
+    booked yet. `over` is what was spent beyond the lease, of at most `allowance`. `pace` is micros a second. The purse
+    was filled for the campaign at `version`; `free` is what others could have had then.
     """
 
     account: Account
@@ -50,6 +51,7 @@ class Purse(Struct, gc=False):
     pace: int = 0
     wanted: int = 0
     free: int = 0
+    version: int = -1
     is_dry: bool = False
     asked_at: float = 0.0
     used_at: float = 0.0
@@ -125,9 +127,9 @@ class Report(Struct, frozen=True):
     def number(self) -> int:
         return self.periods[-1].number
 
-    def of(self, account: Account) -> tuple[int, int]:
-        """Return what is reported of *account*, and how much of it was leased."""
-        return self.spent.get(account, 0), self.leased.get(account, 0)
+    def of(self, account: Account) -> tuple[int, int, int]:
+        """Return what is reported of *account*, how much of it was leased, and how much was over a lease."""
+        return self.spent.get(account, 0), self.leased.get(account, 0), self.over.get(account, 0)
 
 
 def report_of(periods: list[Period], accounts_max: int) -> Report | None:

@@ -58,7 +58,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
     lines. What it spends in later periods stands in the ledger after position `after`.
 
     With `orphan`, which names the period `reported`, `spent` is not booked but held under that name until the ledger is
-    asked. No account may stand in `lines` twice.
+    asked; what was spent in it stands there after position `orphan_after`. No account may stand in `lines` twice.
     """
 
     holder: str
@@ -68,6 +68,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
     ttl_ms: int
     lines: Sequence[Line]
     orphan: str = ""
+    orphan_after: int = 0
 
 
 class Granted(Struct, frozen=True, gc=False):
@@ -130,9 +131,10 @@ class BudgetStore(Protocol):
         """
         Book what is reported, keep what is kept, grant what is free; the holder lives for another `ttl_ms`.
 
-        A line is granted its need as far as there is money, and ahead of that at most an eighth of what is left then,
-        so that no holder sits on the last of a budget. What one exchange wishes for an earlier day of a campaign is not
-        there for a later one. Lines that ask for nothing are not answered.
+        A line is granted its need as far as there is money. Ahead of that it gets at most an eighth of what is left
+        then, and nothing if it wishes for more than there is, so that no holder sits on the last of a budget. What an
+        exchange wishes for an earlier day of a campaign is not there for a later one. Lines that neither ask nor keep
+        anything are not answered.
 
         Raises:
             Void: the holder was buried.

@@ -68,7 +68,9 @@ def a_line(campaign="c-1", **changes):
 
 
 def an_exchange(*lines, holder="gate-a", seq=1, **changes):
-    return Exchange(**{"holder": holder, "seq": seq, "reported": 0, "after": 0, "ttl_ms": TTL_MS, "lines": lines} | changes)
+    return Exchange(
+        **{"holder": holder, "seq": seq, "reported": 0, "after": 0, "ttl_ms": TTL_MS, "lines": lines} | changes
+    )
 
 
 async def spent(store, campaign="c-1", day=0):
@@ -92,9 +94,11 @@ def test_what_is_needed_is_granted_as_far_as_there_is_money(run):
 
 def test_ahead_of_need_an_eighth_of_what_is_left_is_granted_at_most(run):
     async def test(_, store):
-        assert (await store.exchange(an_exchange(a_line(need=200, ahead=900))))["c-1", DAY].micros == 300
+        assert (await store.exchange(an_exchange(a_line(need=200, ahead=800))))["c-1", DAY].micros == 300
         granted = await store.exchange(an_exchange(a_line(need=600, ahead=50), holder="gate-b"))
         assert granted["c-1", DAY] == Granted(600 + 12, 88)
+        granted = await store.exchange(an_exchange(a_line(need=80, ahead=9), holder="gate-c"))
+        assert granted["c-1", DAY] == Granted(80, 8)
 
     run(test)
 
@@ -110,10 +114,11 @@ def test_a_campaign_that_nobody_has_told_the_limit_of_gets_nothing(run):
     run(test)
 
 
-def test_lines_that_ask_for_nothing_are_not_answered(run):
+def test_lines_that_neither_ask_nor_keep_anything_are_not_answered(run):
     async def test(_, store):
         assert await store.exchange(an_exchange(a_line())) == {}
         assert await store.exchange(an_exchange(seq=2)) == {}
+        assert await store.exchange(an_exchange(a_line(keep=5), seq=3)) == {("c-1", DAY): Granted(0, 995)}
 
     run(test)
 
@@ -135,7 +140,9 @@ def test_the_limit_of_the_latest_version_holds_whoever_tells_it_last(run):
         await store.exchange(an_exchange(a_line(version=3, limit_micros=50)))
         await store.exchange(an_exchange(a_line(version=2, limit_micros=9_000), holder="gate-b"))
         assert (await bound(store)).limit_micros == 50
-        await store.exchange(an_exchange(a_line(version=4, limit_micros=80, daily_limit_micros=7), holder="gate-b", seq=2))
+        await store.exchange(
+            an_exchange(a_line(version=4, limit_micros=80, daily_limit_micros=7), holder="gate-b", seq=2)
+        )
         assert (await store.exchange(an_exchange(a_line(version=3, need=60), seq=2)))["c-1", DAY].micros == 7
         await store.exchange(an_exchange(a_line(version=5, limit_micros=80), holder="gate-b", seq=3))
         assert (await store.exchange(an_exchange(a_line(version=4, need=60, keep=7), seq=3)))["c-1", DAY].micros == 60
@@ -278,7 +285,9 @@ def test_a_grave_is_forgotten_after_a_day(run):
 def test_a_period_of_unknown_outcome_is_held_under_its_own_name_until_the_ledger_is_asked(run):
     async def test(world, store):
         await store.exchange(an_exchange(a_line(need=700), after=3))
-        orphaned = an_exchange(a_line(spent=450, keep=250), seq=2, reported=1, after=8, orphan="gate-a.1")
+        orphaned = an_exchange(
+            a_line(spent=450, keep=250), seq=2, reported=1, after=8, orphan="gate-a.1", orphan_after=5
+        )
         await store.exchange(orphaned)
         await store.exchange(replace(orphaned, seq=3))
         assert await spent(store) == 0
@@ -286,7 +295,7 @@ def test_a_period_of_unknown_outcome_is_held_under_its_own_name_until_the_ledger
         await world.later(TTL_MS)
         await store.exchange(an_exchange(seq=4, reported=1))
         [orphan] = await store.due(10)
-        assert (orphan.name, orphan.after) == ("gate-a.1", 3)
+        assert (orphan.name, orphan.after) == ("gate-a.1", 5)
         assert await store.bury(orphan, {("c-1", DAY): 200}, 50)
         assert await spent(store) == 200
         assert (await bound(store)).held_micros == 250

@@ -9,7 +9,8 @@ depends_on = None
 
 _EXCHANGE = """
 create function budget_exchange(
-    a_holder text, a_seq bigint, a_reported bigint, a_after bigint, a_ttl_ms bigint, a_orphan text,
+    a_holder text, a_seq bigint, a_reported bigint, a_after bigint, a_ttl_ms bigint,
+    a_orphan text, a_orphan_after bigint,
     a_campaigns text[], a_days integer[], a_versions integer[], a_limits bigint[], a_dailies bigint[],
     a_spents bigint[], a_keeps bigint[], a_needs bigint[], a_aheads bigint[], a_stales bigint[]
 ) returns table (status text, at_campaign text, at_day integer, granted bigint, free bigint) language plpgsql as $$
@@ -48,7 +49,7 @@ begin
     where b.campaign = v.c and b.day = v.d and b.version < v.version;
 
     if news and a_orphan <> '' then
-        insert into budget_holders (holder, after, expires_at) values (a_orphan, known.after, now_ms + a_ttl_ms);
+        insert into budget_holders (holder, after, expires_at) values (a_orphan, a_orphan_after, now_ms + a_ttl_ms);
         insert into budget_holdings (campaign, day, holder, micros)
         select c, d, a_orphan, m from unnest(a_campaigns, a_days, a_spents) as a(c, d, m) where m > 0;
     elsif news then
@@ -64,8 +65,8 @@ begin
         select c, d, need, ahead,
                coalesce(sum(need + ahead) over (
                    partition by c order by d rows between unbounded preceding and 1 preceding), 0) as earlier
-        from unnest(a_campaigns, a_days, a_needs, a_aheads) as a(c, d, need, ahead)
-        where need + ahead > 0
+        from unnest(a_campaigns, a_days, a_needs, a_aheads, a_keeps) as a(c, d, need, ahead, keep)
+        where need + ahead + keep > 0
     ), held as (
         select h.campaign, h.day, sum(h.micros)::bigint as micros from budget_holdings h
         where h.campaign in (select c from asked) group by h.campaign, h.day
@@ -83,7 +84,8 @@ begin
         left join held hd on hd.campaign = a.c and hd.day = a.d
     ), lent as (
         select f.c, f.d, f.money, (least(f.need, greatest(f.money, 0))
-            + least(f.ahead, greatest(f.money - f.need, 0) / 8))::bigint as micros
+            + case when f.money - f.need >= f.ahead then least(f.ahead, (f.money - f.need) / 8) else 0 end
+        )::bigint as micros
         from freed f
     ), moved as (
         update budget_holdings h set micros = h.micros + l.micros from lent l
