@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.budget_store import BOUNDS_MAX, Account, Bound, Exchange, Granted, Holder, Line, State, Void
+from commands.budget_store import BOUNDS_MAX, Account, Bound, Corrected, Exchange, Granted, Holder, Line, State, Void
 
 TOMBSTONE_MS = 86_400_000
 _AHEAD_SHARE = 8
@@ -86,8 +86,9 @@ class MemoryBudgets:
             self._holders[holder.name] = replace(holder, is_void=True, is_buried=True, booked_through=through)
         return True
 
-    async def corrected_through(self) -> int:
-        return self._corrected_through
+    async def corrected(self) -> Corrected:
+        after = [holder.after for holder in self._holders.values() if not holder.is_buried]
+        return Corrected(self._corrected_through, min(after, default=None))
 
     async def book(self, after: int, through: int, spent: Mapping[str, int]) -> bool:
         if self._corrected_through != after:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from commands.budget_store import BOUNDS_MAX, Account, Bound, Exchange, Granted, Holder, State, Void
+from commands.budget_store import BOUNDS_MAX, Account, Bound, Corrected, Exchange, Granted, Holder, State, Void
 from ledger.postgres_arrays import TextArray
 from ledger.postgres_connection import PostgresConnection
 
@@ -28,6 +28,7 @@ where not is_buried and expires_at <= extract(epoch from clock_timestamp()) * 10
 """  # noqa: S608
 _BURY = "select budget_bury(%s, %s, %s, %s, %s, %s::integer[], %s::bigint[])"
 _CORRECT = "select budget_correct(%s, %s, %s, %s::bigint[])"
+_CORRECTED = "select position, (select min(after) from budget_holders where not is_buried) from budget_corrections"
 _BOUNDS = """
 select a.campaign, a.limit_micros, a.spent_micros, coalesce(h.micros, 0)::bigint, coalesce(h.stale, 0)::bigint
 from budget_accounts a
@@ -101,9 +102,9 @@ class PostgresBudgets:
         )
         return bool(done)
 
-    async def corrected_through(self) -> int:
-        [[position]] = await self._connection.fetch("select position from budget_corrections", [])
-        return int(position)
+    async def corrected(self) -> Corrected:
+        [[through, may_through]] = await self._connection.fetch(_CORRECTED, [])
+        return Corrected(through, may_through)
 
     async def book(self, after: int, through: int, spent: Mapping[str, int]) -> bool:
         arguments = [after, through, TextArray.of(list(spent)), _numbers(spent.values())]

@@ -105,6 +105,18 @@ class State(Struct, frozen=True, kw_only=True):
     corrected_through: int
 
 
+class Corrected(Struct, frozen=True):
+    """
+    Corrections are booked up to ledger position `through`.
+
+    They may be up to `may_through` (None: without end), before which no holder has anything left to report: a
+    correction that gives money back must not be booked before the decision that took it.
+    """
+
+    through: int
+    may_through: int | None
+
+
 class Bound(Struct, frozen=True, kw_only=True):
     """
     How a campaign stands, as a whole. `limit_micros` is None where no gate has asked for it yet.
@@ -153,8 +165,8 @@ class BudgetStore(Protocol):
         Answers false, and does nothing, if the holder was heard of since it was `due`.
         """
 
-    async def corrected_through(self) -> int:
-        """Return the position up to which corrections are booked."""
+    async def corrected(self) -> Corrected:
+        """Return up to where corrections are booked, and up to where they may be."""
 
     async def book(self, after: int, through: int, spent: Mapping[str, int]) -> bool:
         """

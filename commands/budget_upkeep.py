@@ -56,24 +56,26 @@ class Upkeep:
         Book what corrections took or gave since the last time; return up to which position.
 
         A correction counts for the campaign as a whole: what was shown on a day has been shown, and does not make room
-        for more of it on that day.
+        for more of it on that day. It is booked once every gate has reported what it decided before, a tick or two.
 
         Raises:
             LedgerUnavailable: as above.
         """
-        after = await self._budgets.corrected_through()
-        while True:
-            later = await self._tails.later(after, LATER_MAX)
+        corrected = await self._budgets.corrected()
+        after = corrected.through
+        while corrected.may_through is None or after < corrected.may_through:
+            later = await self._tails.later(after, LATER_MAX, corrected.may_through)
             if later.through <= after:
-                return after
+                break
             changes: dict[str, int] = {}
             for commit in later.commits:
                 for spend in spends(commit):
                     if not spend.is_decision:
                         changes[spend.campaign] = changes.get(spend.campaign, 0) + spend.micros
             if not await self._budgets.book(after, later.through, changes):
-                return after
+                break
             after = later.through
+        return after
 
 
 class Difference(Struct, frozen=True, kw_only=True):

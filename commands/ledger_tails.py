@@ -29,8 +29,12 @@ class LedgerTails(Protocol):
     async def campaigns_head(self) -> int:
         """Return the position of the last commit of a `campaign-*` stream, 0 if there is none."""
 
-    async def later(self, after: int, limit: int) -> Later:
-        """Return up to *limit* commits with positions over *after* that are not the first of their impression."""
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+        """
+        Return up to *limit* commits that are not the first of their impression, with positions over *after*.
+
+        Looks no further than *through*, if that is given.
+        """
 
 
 class MemoryTails:
@@ -46,9 +50,9 @@ class MemoryTails:
     async def campaigns_head(self) -> int:
         return max((commit.position for commit in await self._all(0) if id_of(commit.stream) is not None), default=0)
 
-    async def later(self, after: int, limit: int) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
         check_limit(limit)
-        commits = await self._all(after)
+        commits = [commit for commit in await self._all(after) if through is None or commit.position <= through]
         found = [commit for commit in commits if not isinstance(commit.stream, str) and commit.version > 0]
         if len(found) > limit:
             return Later(found[:limit], found[limit - 1].position)

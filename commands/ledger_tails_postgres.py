@@ -13,7 +13,8 @@ _HEAD = f"select coalesce(max(position), 0) from stream_commits where {_OF_CAMPA
 # One statement, one snapshot: nothing up to the head that it names can appear afterwards.
 _LATER = f"""
 with head as (
-    select least(%(after)s::bigint + {WINDOW}, coalesce(max(position), 0)) as through from impression_commits
+    select least(%(after)s::bigint + {WINDOW}, %(through)s::bigint, coalesce(max(position), 0)) as through
+    from impression_commits
 )
 select null, null, null, null, null, null, through, null from head
 union all
@@ -39,9 +40,10 @@ class PostgresTails:
         [[position]] = await self._connection.fetch(_HEAD, [])
         return int(position)
 
-    async def later(self, after: int, limit: int) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
         check_limit(limit)
-        first, *rows = await self._connection.fetch(_LATER, {"after": after, "limit": limit})
+        arguments = {"after": after, "limit": limit, "through": through}
+        first, *rows = await self._connection.fetch(_LATER, arguments)
         commits = sorted(map(_commit, rows), key=lambda commit: commit.position)
         return Later(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
 

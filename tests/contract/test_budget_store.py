@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from commands.budget_memory import MemoryBudgets
 from commands.budget_postgres import PostgresBudgets
-from commands.budget_store import BOUNDS_MAX, Bound, Exchange, Granted, Holder, Line, Void
+from commands.budget_store import BOUNDS_MAX, Bound, Corrected, Exchange, Granted, Holder, Line, Void
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import LedgerUnavailable
 
@@ -318,13 +318,28 @@ def test_a_holder_that_leaves_is_forgotten_unless_it_holds_something(run):
 
 def test_corrections_are_booked_in_order_and_once(run):
     async def test(_, store):
-        assert await store.corrected_through() == 0
+        assert await store.corrected() == Corrected(0, None)
         assert await store.book(0, 40, {"c-1": -300, "c-2": 10})
         assert not await store.book(0, 40, {"c-1": -300})
         assert await store.book(40, 41, {})
-        assert await store.corrected_through() == 41
+        assert await store.corrected() == Corrected(41, None)
         assert (await store.state()).spent == {("c-1", 0): -300, ("c-2", 0): 10}
         assert (await store.exchange(an_exchange(a_line(need=5_000))))["c-1", DAY].micros == 1_300
+
+    run(test)
+
+
+def test_corrections_wait_for_what_holders_have_not_reported(run):
+    async def test(world, store):
+        await store.exchange(an_exchange(after=70))
+        await store.exchange(an_exchange(after=30, holder="gate-b"))
+        assert await store.corrected() == Corrected(0, 30)
+        await store.exchange(an_exchange(after=90, holder="gate-b", seq=2))
+        assert await store.corrected() == Corrected(0, 70)
+        await world.later(TTL_MS)
+        for dead in await store.due(10):
+            await store.bury(dead, {}, 95)
+        assert await store.corrected() == Corrected(0, None)
 
     run(test)
 
@@ -368,7 +383,7 @@ def test_more_spent_than_there_was_is_told_as_less_than_nothing_free(run):
 def test_a_store_that_is_not_there_is_unavailable():
     async def main():
         store = PostgresBudgets(PostgresConnection("postgresql:///nothing?host=/nowhere", 1.0))
-        for call in (store.exchange(an_exchange()), store.due(1), store.state(), store.corrected_through()):
+        for call in (store.exchange(an_exchange()), store.due(1), store.state(), store.corrected()):
             with pytest.raises(LedgerUnavailable):
                 await call
 

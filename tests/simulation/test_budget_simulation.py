@@ -107,9 +107,13 @@ class Story:
             tokens.append(self.dice.choice(self.shown))
         await tolerant(gate.decide(tokens))
         self.shown += tokens
-        for purse in gate.leases.purses.values():
-            assert purse.over <= purse.allowance
+        report = gate.leases._report
+        for account, purse in gate.leases.purses.items():
             assert min(purse.left, purse.out, purse.over) >= 0
+            if purse.over and await self.is_known(gate):
+                on_record = self.world.budgets._held.get((*account, gate.leases.holder))
+                unanswered = report.over.get(account, 0) if report else 0
+                assert purse.over - unanswered <= (on_record.stale if on_record else 0)
 
     async def correct(self):
         if self.shown:
@@ -128,23 +132,14 @@ class Story:
         commits = (await self.world.ledger.read_streams([impression], 10)).get(impression, [])
         return [event for commit in commits for event in _DECODER.decode(commit.data)[1:]]
 
-    async def money(self, name):
-        """What stands in the ledger for *name*: leased, and billed beyond a lease."""
-        leased = over = 0
-        for token in self.shown:
-            if token.campaign != name:
-                continue
-            for event in await self.events_of(token.impression):
-                micros = committed_micros(event.after) - committed_micros(event.before)
-                funding = getattr(event, "funding", None) or await self.funding_of(token)
-                if funding.rung is Rung.FULL:
-                    leased += micros
-                elif funding.rung is Rung.STALE_BUDGET:
-                    over += event.after.billable_micros
-        return leased, over
-
-    async def funding_of(self, token):
-        return (await self.events_of(token.impression))[0].funding
+    async def leased(self, name):
+        """What stands in the ledger for *name* that a lease paid for."""
+        leased = 0
+        for token in {token.impression: token for token in self.shown if token.campaign == name}.values():
+            events = await self.events_of(token.impression)
+            if events and events[0].funding.rung is Rung.FULL:
+                leased += committed_micros(events[-1].after)
+        return leased
 
     async def end(self):
         """Everything heals; whoever is gone is buried."""
@@ -178,7 +173,7 @@ def simulate(seed):
         await story.end()
 
         for name in CAMPAIGNS[:2]:
-            leased, _ = await story.money(name)
+            leased = await story.leased(name)
             campaign = await story.world.campaigns.read(name)
             assert leased <= campaign.budget_micros
             [bound] = await story.world.budgets.bounds([name]) or [None]

@@ -191,6 +191,8 @@ def test_money_that_a_correction_gives_back_is_spent_again():
         events = await gate.decide(tokens)
         correction = a_correction_of(events[0], Reason.AGENT_DECLARED_BOT)
         await world.ledger.append([appending(correction, tokens[0].impression, expected=1)], NOW)
+        assert await world.upkeep.book_corrections() < await world.ledger.head()
+        await settled(world, gate)
         assert await world.upkeep.book_corrections() == await world.ledger.head()
         await settled(world, gate)
         assert reasons_of(await gate.batch(2)) == [None, EXHAUSTED]
