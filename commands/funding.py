@@ -54,7 +54,8 @@ class Funds:
     def __init__(self, registry: Registry, budget: Budget) -> None:
         self._registry = registry
         self._budget = budget
-        self._calendars = Calendars()
+        self._look = registry.look
+        self._day = Calendars().day
         self._is_stale = True
         self._open: list[Grant] = []
 
@@ -69,11 +70,11 @@ class Funds:
         self._is_stale = self._registry.is_stale
         needs: dict[Account, int] = {}
         for ask in asks:
-            campaign = self._registry.look(ask.token.campaign)
-            if campaign is None or not _takes(self._flight(ask.token, ask.event_at, ask.reasons, campaign)):
-                continue
-            account = self._account(campaign, ask.event_at)
-            needs[account] = needs.get(account, 0) + ask.token.price_micros
+            token, event_at, reasons = ask
+            campaign = self._look(token.campaign)
+            if campaign is not None and _takes(self._flight(token, event_at, reasons, campaign)):
+                account = campaign.id, self._day(campaign.time_zone, event_at)
+                needs[account] = needs.get(account, 0) + token.price_micros
         await self._budget.ensure(needs)
 
     def fund(self, token: Token, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
@@ -82,7 +83,7 @@ class Funds:
 
         A flight in *reasons* is the token's, and gives way to the registry's where that is fresh.
         """
-        campaign = self._registry.look(token.campaign)
+        campaign = self._look(token.campaign)
         reasons = self._flight(token, event_at, reasons, campaign)
         rung = Rung.STALE_REGISTRY if self._is_stale else Rung.FULL
         version = 0 if campaign is None else campaign.version
@@ -91,7 +92,8 @@ class Funds:
         if campaign is None or campaign.currency != token.currency:
             grant = self._budget.note((token.campaign, 0), token.price_micros, rung)
         else:
-            grant = self._budget.reserve(self._account(campaign, event_at), token.price_micros, version, rung)
+            account = campaign.id, self._day(campaign.time_zone, event_at)
+            grant = self._budget.reserve(account, token.price_micros, version, rung)
         self._open.append(grant)
         if grant.reason is not None:
             reasons = in_order({*reasons, grant.reason})
@@ -108,8 +110,8 @@ class Funds:
     def _flight(
         self, token: Token, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None
     ) -> tuple[Reason, ...]:
-        judged = judge_flight(campaign, token, event_at, is_stale=self._is_stale)
-        if not judged and Reason.OUTSIDE_FLIGHT not in reasons:
+        judged = judge_flight(campaign, token, event_at, self._is_stale)
+        if not judged and (not reasons or Reason.OUTSIDE_FLIGHT not in reasons):
             return reasons
         return in_order({*(reason for reason in reasons if reason is not Reason.OUTSIDE_FLIGHT), *judged})
 
@@ -124,12 +126,9 @@ class Funds:
         """Invalid traffic takes no money, but where there is none it is out of gross like everything else."""
         if campaign is None or CLASS_OF[reasons[0]] in _TAKES_NOTHING_ANYHOW:
             return Funded(reasons, funding)
-        if self._budget.is_exhausted(self._account(campaign, event_at), token.price_micros):
+        if self._budget.is_exhausted((campaign.id, self._day(campaign.time_zone, event_at)), token.price_micros):
             reasons = in_order({*reasons, Reason.BUDGET_EXHAUSTED})
         return Funded(reasons, funding)
-
-    def _account(self, campaign: Campaign, event_at: int) -> Account:
-        return campaign.id, self._calendars.day(campaign.time_zone, event_at)
 
 
 def _takes(reasons: tuple[Reason, ...]) -> bool:

@@ -40,6 +40,8 @@ class Registry:
         self._tails = tails
         self._clock = clock
         self._known: Generations[str, Campaign] = Generations(campaigns_max)
+        self.look: Callable[[str], Campaign | None] = self._known.get
+        """Returns a campaign as this copy has it, None if it is not at hand."""
         self._unknown: Generations[str, bool] = Generations(UNKNOWN_MAX)
         self._position: int | None = None
         self._fresh_at: float | None = None
@@ -57,10 +59,6 @@ class Registry:
     @property
     def is_stale(self) -> bool:
         return self.age_s > STALE_AFTER_S
-
-    def look(self, campaign: str) -> Campaign | None:
-        """Return *campaign* as this copy has it, None if it is not at hand."""
-        return self._known.get(campaign)
 
     def missing(self, campaigns: Iterable[str]) -> list[str]:
         """Return those of *campaigns* of which it is not known whether there is one."""

@@ -148,7 +148,7 @@ def in_flight(campaign: Campaign, at: int) -> bool:
         return False
     if campaign.paused_at is not None and at >= campaign.paused_at:
         return False
-    return not any(begin <= at < end for begin, end in campaign.pauses)
+    return not campaign.pauses or not any(begin <= at < end for begin, end in campaign.pauses)
 
 
 def decide_campaign(state: CampaignState, command: CampaignCommand) -> tuple[CampaignEvent, ...]:

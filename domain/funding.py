@@ -29,7 +29,7 @@ def committed_micros(standing: Standing | None) -> int:
     return 0 if standing is None else standing.billable_micros + standing.reserved_micros
 
 
-def judge_flight(campaign: Campaign | None, token: Token, event_at: int, *, is_stale: bool) -> tuple[Reason, ...]:
+def judge_flight(campaign: Campaign | None, token: Token, event_at: int, is_stale: bool) -> tuple[Reason, ...]:  # noqa: FBT001 (called per render)
     """
     Return the reasons that registry and token give together, in order of precedence.
 
@@ -37,10 +37,12 @@ def judge_flight(campaign: Campaign | None, token: Token, event_at: int, *, is_s
     stale copy only what copy and token agree on is decided, everything else waits for the registry. A campaign that
     the registry does not know is never dropped for that: a valid token says that somebody sold it.
     """
+    if campaign is not None and not is_stale and campaign.currency == token.currency:
+        return () if in_flight(campaign, event_at) else (Reason.OUTSIDE_FLIGHT,)
     by_token = token.flight_start <= event_at <= token.flight_end
     if campaign is None or campaign.currency != token.currency:
         return (Reason.REGISTRY_BEHIND,) if by_token else (Reason.OUTSIDE_FLIGHT, Reason.REGISTRY_BEHIND)
     by_registry = in_flight(campaign, event_at)
-    if is_stale and by_registry is not by_token:
+    if by_registry is not by_token:
         return (Reason.REGISTRY_BEHIND,)
     return () if by_registry else (Reason.OUTSIDE_FLIGHT,)

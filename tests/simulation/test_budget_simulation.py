@@ -23,6 +23,18 @@ SEEDS = 200
 SOAK_SEEDS = 5_000
 CAMPAIGNS = ("c-1", "c-2", "unheard-of")
 FAULTS = 0.08
+SHARES = {
+    "batch": 40,
+    "tick": 25,
+    "time": 12,
+    "die": 2,
+    "cut": 4,
+    "bury": 5,
+    "book": 5,
+    "correct": 8,
+    "raise_budget": 1,
+    "close": 1,
+}
 _DECODER = msgspec.json.Decoder(list[int | Funded | ImpressionReconciled])
 
 
@@ -67,34 +79,32 @@ class Story:
         self.gates = [self.a_gate() for _ in range(self.dice.randint(1, 4))]
 
     async def step(self):
-        dice, gate = self.dice, self.dice.choice(self.gates)
-        match dice.choices(
-            ["batch", "tick", "time", "die", "cut", "bury", "book", "correct", "change", "close"],
-            [40, 25, 12, 2, 4, 5, 5, 8, 1, 1],
-        )[0]:
-            case "batch":
-                await self.batch(gate)
-            case "tick":
-                await tolerant(gate.registry.follow())
-                await gate.budget.tick()
-            case "time":
-                self.world.pass_by(dice.choice([10, 300, 1_000, 2_500, 6_000, 12_000]))
-            case "die":
-                self.was_cut_off_for_good |= gate.link.is_cut or not await self.is_known(gate)
-                self.gates[self.gates.index(gate)] = self.a_gate()
-            case "cut":
-                gate.link.is_cut = not gate.link.is_cut
-            case "bury":
-                await tolerant(self.world.upkeep.bury())
-            case "book":
-                await tolerant(self.world.upkeep.book_corrections())
-            case "correct":
-                await self.correct()
-            case "change":
-                await self.raise_budget()
-            case "close":
-                if await gate.budget.close():
-                    self.gates[self.gates.index(gate)] = self.a_gate()
+        [name] = self.dice.choices(list(SHARES), SHARES.values())
+        await getattr(self, name)(self.dice.choice(self.gates))
+
+    async def tick(self, gate):
+        await tolerant(gate.registry.follow())
+        await gate.budget.tick()
+
+    async def time(self, _):
+        self.world.pass_by(self.dice.choice([10, 300, 1_000, 2_500, 6_000, 12_000]))
+
+    async def die(self, gate):
+        self.was_cut_off_for_good |= gate.link.is_cut or not await self.is_known(gate)
+        self.gates[self.gates.index(gate)] = self.a_gate()
+
+    async def cut(self, gate):
+        gate.link.is_cut = not gate.link.is_cut
+
+    async def bury(self, _):
+        await tolerant(self.world.upkeep.bury())
+
+    async def book(self, _):
+        await tolerant(self.world.upkeep.book_corrections())
+
+    async def close(self, gate):
+        if await gate.budget.close():
+            self.gates[self.gates.index(gate)] = self.a_gate()
 
     async def is_known(self, gate):
         holders = (await self.world.budgets.state()).holders
@@ -115,7 +125,7 @@ class Story:
                 unanswered = report.over.get(account, 0) if report else 0
                 assert purse.over - unanswered <= (on_record.stale if on_record else 0)
 
-    async def correct(self):
+    async def correct(self, _):
         if self.shown:
             token = self.dice.choice(self.shown)
             events = await self.events_of(token.impression)
@@ -123,7 +133,7 @@ class Story:
                 correction = a_correction_of(events[0], Reason.AGENT_DECLARED_BOT)
                 await tolerant(self.world.ledger.append([appending(correction, token.impression, expected=1)], NOW))
 
-    async def raise_budget(self):
+    async def raise_budget(self, _):
         campaign = await self.world.campaigns.read(self.dice.choice(CAMPAIGNS[:2]))
         change = a_change(campaign.version, budget_micros=campaign.budget_micros + 20 * PRICE)
         await tolerant(self.world.campaigns.handle(campaign.id, change))

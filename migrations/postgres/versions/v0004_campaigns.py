@@ -7,13 +7,17 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+_PLANS = "set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off"
+"""An account is looked up by its key, whatever is believed of the tables' sizes when a plan is made."""
+
 _EXCHANGE = """
 create function budget_exchange(
     a_holder text, a_seq bigint, a_reported bigint, a_after bigint, a_ttl_ms bigint,
     a_orphan text, a_orphan_after bigint,
     a_campaigns text[], a_days integer[], a_versions integer[], a_limits bigint[], a_dailies bigint[],
     a_spents bigint[], a_keeps bigint[], a_needs bigint[], a_aheads bigint[], a_stales bigint[]
-) returns table (status text, at_campaign text, at_day integer, granted bigint, free bigint) language plpgsql as $$
+) returns table (status text, at_campaign text, at_day integer, granted bigint, free bigint)
+language plpgsql {plans} as $$
 declare
     now_ms bigint := extract(epoch from clock_timestamp()) * 1000;
     known  budget_holders%rowtype;
@@ -67,21 +71,19 @@ begin
                    partition by c order by d rows between unbounded preceding and 1 preceding), 0) as earlier
         from unnest(a_campaigns, a_days, a_needs, a_aheads, a_keeps) as a(c, d, need, ahead, keep)
         where need + ahead + keep > 0
-    ), held as (
-        select h.campaign, h.day, sum(h.micros)::bigint as micros from budget_holdings h
-        where h.campaign in (select c from asked) group by h.campaign, h.day
-    ), held_whole as (
-        select h.campaign, sum(h.micros)::bigint as micros from held h group by h.campaign
     ), freed as (
         select a.c, a.d, a.need, a.ahead, least(
-            coalesce(w.limit_micros, 0) - w.spent_micros - a.earlier - coalesce(hw.micros, 0),
-            o.limit_micros - o.spent_micros - coalesce(hd.micros, 0)
+            coalesce(w.limit_micros, 0) - w.spent_micros - a.earlier - held.whole,
+            o.limit_micros - o.spent_micros - held.of_day
         )::bigint as money
         from asked a
         join budget_accounts w on w.campaign = a.c and w.day = 0
-        left join held_whole hw on hw.campaign = a.c
         left join budget_accounts o on o.campaign = a.c and o.day = a.d and a.d > 0
-        left join held hd on hd.campaign = a.c and hd.day = a.d
+        cross join lateral (
+            select coalesce(sum(h.micros), 0) as whole,
+                   coalesce(sum(h.micros) filter (where h.day = a.d), 0) as of_day
+            from budget_holdings h where h.campaign = a.c
+        ) held
     ), lent as (
         select f.c, f.d, f.money, (least(f.need, greatest(f.money, 0))
             + case when f.money - f.need >= f.ahead then least(f.ahead, (f.money - f.need) / 8) else 0 end
@@ -101,7 +103,8 @@ $$
 
 # Whoever changes what is spent or held of a campaign locks the row of the whole campaign first, in order of name.
 _LOCK = """
-create function budget_lock(a_campaigns text[], a_days integer[]) returns void language plpgsql as $$
+create function budget_lock(a_campaigns text[], a_days integer[]) returns void
+language plpgsql {plans} as $$
 begin
     insert into budget_accounts (campaign, day)
     select distinct c, o from unnest(a_campaigns, a_days) as a(c, d), unnest(array[0, d]) as o order by c, o
@@ -113,7 +116,9 @@ $$
 """
 
 _BOOK = """
-create function budget_book(a_campaigns text[], a_days integer[], a_spents bigint[]) returns void language sql as $$
+create function budget_book(a_campaigns text[], a_days integer[], a_spents bigint[]) returns void
+language plpgsql {plans} as $$
+begin
     update budget_accounts b set spent_micros = b.spent_micros + s.micros
     from (
         select c, o as d, sum(m) as micros
@@ -121,7 +126,8 @@ create function budget_book(a_campaigns text[], a_days integer[], a_spents bigin
              unnest(case when a.d = 0 then array[0] else array[0, a.d] end) as o
         group by c, o
     ) s
-    where b.campaign = s.c and b.day = s.d and s.micros <> 0
+    where b.campaign = s.c and b.day = s.d and s.micros <> 0;
+end
 $$
 """
 
@@ -129,7 +135,8 @@ _BURY = """
 create function budget_bury(
     a_holder text, a_seq bigint, a_booked_through bigint, a_through bigint,
     a_campaigns text[], a_days integer[], a_spents bigint[]
-) returns boolean language plpgsql as $$
+) returns boolean
+language plpgsql {plans} as $$
 declare
     now_ms bigint := extract(epoch from clock_timestamp()) * 1000;
     freed  text[];
@@ -158,7 +165,8 @@ $$
 
 _CORRECT = """
 create function budget_correct(a_after bigint, a_through bigint, a_campaigns text[], a_spents bigint[])
-returns boolean language plpgsql as $$
+returns boolean
+language plpgsql {plans} as $$
 begin
     update budget_corrections set position = a_through where position = a_after;
     if not found then
@@ -224,7 +232,7 @@ def upgrade() -> None:
     op.execute("create table budget_corrections (position bigint not null)")
     op.execute("insert into budget_corrections values (0)")
     for function in (_LOCK, _BOOK, _EXCHANGE, _BURY, _CORRECT):
-        op.execute(function)
+        op.execute(function.replace("{plans}", _PLANS))
 
 
 def downgrade() -> None:
