@@ -186,15 +186,10 @@ def upgrade() -> None:
         where stream >= 'campaign-' and stream < 'campaign.'""")
     op.execute("""
         create table campaigns (
-            id                  text collate "C" primary key,
-            version             integer not null,
-            position            bigint not null,
-            advertiser          text not null,
-            account             text not null,
-            flight_start        bigint not null,
-            flight_end          bigint not null,
-            paused              boolean not null,
-            data                bytea not null
+            id         text collate "C" primary key,
+            version    integer not null,
+            advertiser text not null,
+            data       bytea not null
         )""")
     op.execute("create index campaigns_advertiser on campaigns (advertiser, id)")
     op.execute("create table campaigns_through (position bigint not null)")
