@@ -32,6 +32,7 @@ from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
 from service.embedded_postgres import PostgresServer
 from service.migrate import migrate_postgres
+from service.serving import calm_collector
 from service.stage import machine
 
 NOW = 1_790_000_000_000
@@ -41,6 +42,7 @@ MANY = 20_000
 
 
 def main() -> None:
+    calm_collector()
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--postgres", action="store_true", help="measure exchanges and following, too")
     figures = {"per_render_ns": asyncio.run(_per_render()), "memory": asyncio.run(_memory())}
