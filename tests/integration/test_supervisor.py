@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,7 @@ def test_kills_what_does_not_end_when_asked(tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_is_asked_to_stop_before_it_has_become_its_program_ends_at_once_and_without_a_word(tmp_path):
     log = tmp_path / "child.log"
-    child = python_child(SLEEPER, stop_signal=signal.SIGINT)
+    child = replace(python_child(SLEEPER, stop_signal=signal.SIGINT), argv=("sleep", "60"))
     watched = Watched(child, log, HASTY)
     watched.step(time.monotonic(), needs_ready=True)
     eventually(lambda: catches(watched.view().pid, signal.SIGINT))
