@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from projections.errors import ProjectionError
-from service import cli_packs
+from service import cli_campaigns, cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
+app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -82,7 +83,7 @@ def gate() -> None:
     """Run the write API alone, against the servers that the settings name."""
     from service.gate import Gate  # noqa: PLC0415
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
-    from service.wiring import ScreenLists, database_url, load_pack, open_store  # noqa: PLC0415
+    from service.wiring import ScreenLists, database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
     settings = _process("gate")
 
@@ -93,6 +94,7 @@ def gate() -> None:
             pack=load_pack(settings.rule_pack),
             lists=ScreenLists(),
             store=open_store(settings),
+            ledger_url=ledger_url(settings),
             database_url=database_url(settings),
         ).serve()
 
