@@ -18,7 +18,8 @@ from commands.budget_purse import Grant
 from commands.budget_store import Account
 from commands.registry import Registry
 from domain.campaign import Campaign
-from domain.funding import Funding, Sold, judge_flight
+from domain.flight import Sold, judge_flight
+from domain.funding import Funding
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.screen import in_order
 from domain.vocabulary import Rung
