@@ -126,18 +126,18 @@ async def _per_render() -> dict[str, int]:
     dice = random.Random(1)
     asks = [Ask(a_token(f"c{dice.randrange(CAMPAIGNS):08}", n), NOW, ()) for n in range(BATCH)]
     clock, spent = time.thread_time_ns, dict.fromkeys(("ready", "fund", "keep", "settle"), 0)
-    accounts = [("c1", 20_000 + ask.token.impression.int % 50) for ask in asks]
+    accounts = [("c1", 20_000 + ask.sold.impression.int % 50) for ask in asks]
     await budget.ensure(dict.fromkeys(accounts, 1 << 40))
     alone = {"reserve": 0, "settle_alone": 0}
     for _ in range(ROUNDS):
         began = clock()
         await funds.ready(asks)
         ready = clock()
-        funded = [funds.fund(token, event_at, reasons) for token, event_at, reasons in asks]
+        funded = [funds.fund(sold, event_at, reasons) for sold, event_at, reasons in asks]
         done = clock()
         for one, ask in zip(funded, asks, strict=True):
             assert one.grant is not None
-            funds.keep(one.grant, ask.token.price_micros)
+            funds.keep(one.grant, ask.sold.price_micros)
         kept = clock()
         funds.settle([one.grant for one in funded if one.grant is not None], is_appended=True)
         settled = clock()

@@ -35,6 +35,11 @@ class Budget:
         """Whether the store did not answer when it was asked last."""
         return self._leases.is_behind
 
+    @property
+    def accounts(self) -> int:
+        """How many accounts have something at hand here."""
+        return len(self._leases.purses)
+
     async def ensure(self, needs: Mapping[Account, int]) -> None:
         """
         See to it that each account can pay its need, as far as there is money; asks the store only where it must.

@@ -19,7 +19,7 @@ class LeaseRules(Struct, frozen=True, kw_only=True):
     """
 
     ttl_s: float = 10.0
-    append_max_s: float = 5.0
+    append_max_s: float = 6.0
     tick_s: float = 1.0
     slice_s: float = 1.0
     patience_s: float = 0.025

@@ -18,10 +18,10 @@ from commands.budget_purse import Grant
 from commands.budget_store import Account
 from commands.registry import Registry
 from domain.campaign import Campaign
-from domain.funding import Funding, judge_flight
+from domain.flight import Sold, judge_flight
+from domain.funding import Funding
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.screen import in_order
-from domain.token import Token
 from domain.vocabulary import Rung
 from ledger.store import LedgerUnavailable
 
@@ -31,7 +31,7 @@ _TAKES_NOTHING_ANYHOW = frozenset({ReasonClass.REQUEST, ReasonClass.NOT_COUNTED,
 class Ask(NamedTuple):
     """One render: `reasons` of the screen, in order of precedence; `event_at` in epoch ms."""
 
-    token: Token
+    sold: Sold
     event_at: int
     reasons: tuple[Reason, ...]
 
@@ -63,37 +63,37 @@ class Funds:
         """Load campaigns and lease money for *asks*, a round's renders; never raises for a store that is down."""
         self._budget.doubt(self._open)
         self._open = []
-        missing = self._registry.missing({ask.token.campaign for ask in asks})
+        missing = self._registry.missing({ask.sold.campaign for ask in asks})
         if missing:
             with suppress(LedgerUnavailable):  # what is not at hand is not known: uncertain, and decided again later
                 await self._registry.load(missing)
         self._is_stale = self._registry.is_stale
         needs: dict[Account, int] = {}
         for ask in asks:
-            token, event_at, reasons = ask
-            campaign = self._look(token.campaign)
-            if campaign is not None and _takes(self._flight(token, event_at, reasons, campaign)):
+            sold, event_at, reasons = ask
+            campaign = self._look(sold.campaign)
+            if campaign is not None and _takes(self._flight(sold, event_at, reasons, campaign)):
                 account = campaign.id, self._day(campaign.time_zone, event_at)
-                needs[account] = needs.get(account, 0) + token.price_micros
+                needs[account] = needs.get(account, 0) + sold.price_micros
         await self._budget.ensure(needs)
 
-    def fund(self, token: Token, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
+    def fund(self, sold: Sold, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
         """
         Add to *reasons* what registry and budget say of a render, and set its price aside where it takes money.
 
         A flight in *reasons* is the token's, and gives way to the registry's where that is fresh.
         """
-        campaign = self._look(token.campaign)
-        reasons = self._flight(token, event_at, reasons, campaign)
+        campaign = self._look(sold.campaign)
+        reasons = self._flight(sold, event_at, reasons, campaign)
         rung = Rung.STALE_REGISTRY if self._is_stale else Rung.FULL
         version = 0 if campaign is None else campaign.version
         if not _takes(reasons):
-            return self._unpaid(token, event_at, reasons, campaign, Funding(registry_version=version, rung=rung))
-        if campaign is None or campaign.currency != token.currency:
-            grant = self._budget.note((token.campaign, 0), token.price_micros, rung)
+            return self._unpaid(sold, event_at, reasons, campaign, Funding(registry_version=version, rung=rung))
+        if campaign is None or campaign.currency != sold.currency:
+            grant = self._budget.note((sold.campaign, 0), sold.price_micros, rung)
         else:
             account = campaign.id, self._day(campaign.time_zone, event_at)
-            grant = self._budget.reserve(account, token.price_micros, version, rung)
+            grant = self._budget.reserve(account, sold.price_micros, version, rung)
         self._open.append(grant)
         if grant.reason is not None:
             reasons = in_order({*reasons, grant.reason})
@@ -108,16 +108,16 @@ class Funds:
         self._budget.settle(grants, is_appended=is_appended)
 
     def _flight(
-        self, token: Token, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None
+        self, sold: Sold, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None
     ) -> tuple[Reason, ...]:
-        judged = judge_flight(campaign, token, event_at, self._is_stale)
+        judged = judge_flight(campaign, sold, event_at, self._is_stale)
         if not judged and (not reasons or Reason.OUTSIDE_FLIGHT not in reasons):
             return reasons
         return in_order({*(reason for reason in reasons if reason is not Reason.OUTSIDE_FLIGHT), *judged})
 
     def _unpaid(
         self,
-        token: Token,
+        sold: Sold,
         event_at: int,
         reasons: tuple[Reason, ...],
         campaign: Campaign | None,
@@ -126,7 +126,7 @@ class Funds:
         """Invalid traffic takes no money, but where there is none it is out of gross like everything else."""
         if campaign is None or CLASS_OF[reasons[0]] in _TAKES_NOTHING_ANYHOW:
             return Funded(reasons, funding)
-        if self._budget.is_exhausted((campaign.id, self._day(campaign.time_zone, event_at)), token.price_micros):
+        if self._budget.is_exhausted((campaign.id, self._day(campaign.time_zone, event_at)), sold.price_micros):
             reasons = in_order({*reasons, Reason.BUDGET_EXHAUSTED})
         return Funded(reasons, funding)
 

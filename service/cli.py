@@ -17,7 +17,7 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_lists, cli_packs
+from service import cli_campaigns, cli_lists, cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -33,6 +33,7 @@ app.add_typer(cli_lists.app, name="classify")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
+app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -89,7 +90,7 @@ def gate() -> None:
     from service.gate import Gate  # noqa: PLC0415
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
     from service.lists_open import open_lists  # noqa: PLC0415
-    from service.wiring import database_url, load_pack, open_store  # noqa: PLC0415
+    from service.wiring import database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
     settings = _process("gate")
 
@@ -100,6 +101,7 @@ def gate() -> None:
             pack=load_pack(settings.rule_pack),
             lists=open_lists(settings),
             store=open_store(settings),
+            ledger_url=ledger_url(settings),
             database_url=database_url(settings),
         ).serve()
 

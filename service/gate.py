@@ -31,6 +31,8 @@ from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
 from ml.lists.live import LiveLists
 from service.access import Access
+from service.campaigning import Authority, Campaigning
+from service.campaigns_http import campaign_routes
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
@@ -54,7 +56,15 @@ class Gate:
     """All parts of one gate, built; `serve` runs them."""
 
     def __init__(  # noqa: PLR0913 (its collaborators)
-        self, *, settings: Settings, keys: Keys, pack: Pack, lists: LiveLists, store: EventStore, database_url: str
+        self,
+        *,
+        settings: Settings,
+        keys: Keys,
+        pack: Pack,
+        lists: LiveLists,
+        store: EventStore,
+        ledger_url: str,
+        database_url: str,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -83,8 +93,17 @@ class Gate:
             name=f"{settings.region}-{secrets.token_hex(6)}",
             clock=now_ms,
         )
+        self._campaigning = Campaigning(
+            store,
+            ledger_url=ledger_url,
+            database_url=database_url,
+            pack=pack,
+            authority=Authority(settings.campaigns),
+            campaigns_max=settings.campaigns_max,
+        )
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
+        self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
@@ -107,12 +126,14 @@ class Gate:
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._campaigning.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -130,7 +151,7 @@ class Gate:
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            ready = self._ready and self._recalled
+            ready = self._ready and self._recalled and self._campaigning.is_ready
             return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
@@ -141,6 +162,7 @@ class Gate:
             return Response(reply.body, reply.status, media_type=reply.media_type)
 
         routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+        routes += campaign_routes(self._campaigning, self._access)
         return Starlette(routes=routes, exception_handlers={404: nothing})
 
     async def _decide(self, batcher: Batcher) -> None:

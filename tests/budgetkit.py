@@ -272,12 +272,12 @@ class SpendingGate:
         events, grants = [], []
         for ask in asks:
             funded = self.funds.fund(*ask)
-            event = a_decision(ask.token, funded.reasons, funded.funding, event_at)
+            event = a_decision(ask.sold, funded.reasons, funded.funding, event_at)
             if funded.grant is not None:
                 self.funds.keep(funded.grant, committed_micros(event.after))
             events.append(event)
             grants.append(funded.grant)
-        appends = [appending(event, ask.token.impression) for event, ask in zip(events, asks, strict=True)]
+        appends = [appending(event, ask.sold.impression) for event, ask in zip(events, asks, strict=True)]
         outcomes = await self.world.ledger.append(appends, NOW)
         for grant, outcome in zip(grants, outcomes, strict=True):
             if grant is not None:

@@ -311,7 +311,7 @@ def test_an_old_lease_is_not_used_once_its_holder_could_be_buried():
         gate = SpendingGate(world)
         await gate.batch(1)
         world.budgets.is_down = True
-        world.pass_by(4_999)
+        world.pass_by(LeaseRules().usable_s * 1_000 - 1)
         assert reasons_of(await gate.batch(1)) == [None]
         world.pass_by(1)
         assert reasons_of(await gate.batch(1)) == [Reason.DEGRADED]

@@ -8,7 +8,8 @@ from gatekit import NOW
 
 from commands.funding import Ask
 from domain.campaign import Unopened, decide_campaign, opened_campaign
-from domain.funding import Funding, judge_flight
+from domain.flight import judge_flight
+from domain.funding import Funding
 from domain.reasons import Reason
 from domain.vocabulary import Rung
 
