@@ -84,15 +84,6 @@ class Gate:
             store=store,
             clock=now_ms,
         )
-        self._ingest = Ingest(
-            store=store,
-            pack=pack,
-            activity=NoActivity(),
-            holding=self._holding,
-            recent_max=settings.recent_max,
-            name=f"{settings.region}-{secrets.token_hex(6)}",
-            clock=now_ms,
-        )
         self._campaigning = Campaigning(
             store,
             ledger_url=ledger_url,
@@ -100,6 +91,16 @@ class Gate:
             pack=pack,
             authority=Authority(settings.campaigns),
             campaigns_max=settings.campaigns_max,
+        )
+        self._ingest = Ingest(
+            store=store,
+            pack=pack,
+            activity=NoActivity(),
+            funds=self._campaigning.funds,
+            holding=self._holding,
+            recent_max=settings.recent_max,
+            name=f"{settings.region}-{secrets.token_hex(6)}",
+            clock=now_ms,
         )
         self._access = Access(keys.api)
         self._metrics = GateMetrics()

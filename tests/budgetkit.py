@@ -18,8 +18,8 @@ from commands.funding import Ask, Funds
 from commands.ledger_tails import MemoryTails
 from commands.registry import Registry
 from domain.campaign import ChangeCampaign, OpenCampaign
-from domain.events import CorrectionKind, Cut, ImpressionDeduped, ImpressionReconciled, Uniqueness, Versions
-from domain.funding import Funding, committed_micros
+from domain.events import CorrectionKind, Cut, Funding, ImpressionDeduped, ImpressionReconciled, Uniqueness, Versions
+from domain.funding import committed_micros
 from domain.ids import day_of, mint
 from domain.pack import parse_pack
 from domain.standing import Terms, standing_for

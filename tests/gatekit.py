@@ -106,10 +106,11 @@ class Minter:
 class KitGate:
     """Intake and ingest over a store in memory (or one that is handed in)."""
 
-    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, activity=None):
+    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, *, activity=None, funds=None):
         self.now = NOW
         self.lists = PlainLists()
         self.activity = activity or NoActivity()
+        self.funds = funds
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
@@ -134,6 +135,7 @@ class KitGate:
             store=self.store,
             pack=PACK,
             activity=self.activity,
+            funds=self.funds,
             holding=holding,
             recent_max=recent_max,
             name=name,
