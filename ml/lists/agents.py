@@ -19,6 +19,7 @@ AGENT_CHARS_MAX = 512
 
 BOTS, SUSPECTS, OWN = "crawler-user-agents", "crawlerdetect", "own"
 """Names of the lists that speak of agents."""
+_NAMED = (AgentClass.DECLARED_BOT, AgentClass.NOT_A_BROWSER)
 _ABSENT = frozenset({"", "-"})
 _WRAPPING = " \t\"'"
 """Some apps send their agent in quotes."""
@@ -37,9 +38,8 @@ class AgentLists:
 
     def __init__(self, sources: Sources) -> None:
         own = sources.own
-        self._bots = Patterns(sources.bots)
-        self._libraries = Patterns(sources.libraries)
-        self._suspects = Patterns(sources.suspects, ignore_case=True)
+        self._named = Patterns([sources.bots, sources.libraries])
+        self._suspects = Patterns([sources.suspects], ignore_case=True)
         self._excluded = re.compile("|".join(sources.exclusions) or r"(?!)", re.IGNORECASE)
         self._not_chosen = re.compile(f"{own['in_app']}|{own['brand']}")
         self._says_bot = re.compile(own["bot"], re.IGNORECASE)
@@ -56,20 +56,18 @@ class AgentLists:
         return self._listed(self._not_chosen.sub(" ", text)) or self._unlisted(text)
 
     def _listed(self, text: str) -> AgentSaid | None:
-        if found := self._bots.find(text):
-            return AgentSaid(AgentClass.DECLARED_BOT, BOTS, found)
-        if found := self._libraries.find(text):
-            return AgentSaid(AgentClass.NOT_A_BROWSER, BOTS, found)
+        if found := self._named.find(text):
+            return AgentSaid(_NAMED[found.group], BOTS, found.branch)
         if found := self._suspects.find(self._excluded.sub("", text)):
             declares = text.startswith("Mozilla/") or self._bot_word.search(text)
-            return AgentSaid(AgentClass.DECLARED_BOT if declares else AgentClass.NOT_A_BROWSER, SUSPECTS, found)
+            return AgentSaid(AgentClass.DECLARED_BOT if declares else AgentClass.NOT_A_BROWSER, SUSPECTS, found.branch)
         if said := self._says_bot.search(text):
             return AgentSaid(AgentClass.DECLARED_BOT, OWN, said[0])
         return None
 
     def _unlisted(self, text: str) -> AgentSaid:
         if not self._engineless.search(text):
-            named = self._app_or_phone.search(text) or self._platform.search(text)
+            named = self._platform.search(text) or self._app_or_phone.search(text)
             if named:
                 return AgentSaid(AgentClass.BROWSER, OWN, named[0])
         return AgentSaid(AgentClass.NOT_A_BROWSER, OWN, "")

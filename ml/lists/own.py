@@ -7,7 +7,7 @@ Expressions are for ASCII text of at most 512 characters, so none may repeat a r
 OWN = {
     "bot": (
         r"\+\s?https?://"  # the field's convention: who gives a page to read about itself is a robot
-        r"|\bDejaClick/"
+        r"|DejaClick/"
     ),
     "bot_word": r"bot|crawl|spider|slurp|feed|reader|rss|fetch|validat|monitor|https?://|@",
     "engineless": (
@@ -27,8 +27,8 @@ OWN = {
         r"|^(?:DoCoMo|SoftBank|KDDI|Vodafone|J-PHONE|SonyEricsson|SAMSUNG|SEC|MOT|HTC)[-_\w]*[/ ]"
         r"|^(?:Midori|UCWEB|Puffin|Vivaldi)/\d"
     ),
-    "in_app": r"\bFB[A-Z_]{2,6}/[^;\[\]]*;?|\b(?:Instagram|Barcelona) [\d.]+ (?:Android )?\([^)]*\)",
-    "brand": r"(?<=[ ;])(?:CUBOT|FOSSiBOT)(?=[ _;/)])",
+    "in_app": r"FB[A-Z_]{2,6}/[^;\[\]]*;?|(?:Instagram|Barcelona) [\d.]+ (?:Android )?\([^)]*\)",
+    "brand": r"(?:CUBOT|FOSSiBOT)(?=[ _;/)])",
 }
 """
 `bot`: declares a bot. `bot_word`: makes a suspect of crawlerdetect a bot rather than a tool. `engineless`: calls itself

@@ -203,15 +203,15 @@ def test_every_verdict_names_the_list_and_its_version(lists):
 
 
 PUBLISHED = CrawlerDetect()
-OURS = Patterns(crawlerdetect_patterns, ignore_case=True)
+OURS = Patterns([crawlerdetect_patterns], ignore_case=True)
 EXCLUDED = re.compile("|".join(crawlerdetect_exclusions), re.IGNORECASE)
-NAMED = Patterns(entry["pattern"] for entry in crawleruseragents.CRAWLER_USER_AGENTS_DATA)
+NAMED = Patterns([[entry["pattern"] for entry in crawleruseragents.CRAWLER_USER_AGENTS_DATA]])
 
 
 def _agree(agent):
     agent = agent.strip()
-    assert OURS.found_in(EXCLUDED.sub("", agent)) is PUBLISHED.is_crawler(agent), agent
-    assert NAMED.found_in(agent) is crawleruseragents.is_crawler(agent), agent
+    assert bool(OURS.find(EXCLUDED.sub("", agent))) is PUBLISHED.is_crawler(agent), agent
+    assert bool(NAMED.find(agent)) is crawleruseragents.is_crawler(agent), agent
 
 
 def test_the_compiled_patterns_say_what_the_packages_say_of_bots_and_browsers():
@@ -230,3 +230,21 @@ _ascii = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12
 @settings(max_examples=400, deadline=None)
 def test_the_compiled_patterns_say_what_the_packages_say_of_any_mixture_of_words(agent):
     _agree(agent)
+
+
+def test_the_first_group_that_has_a_pattern_in_the_text_is_told_wherever_it_stands():
+    patterns = Patterns([["late[nN]ame", "(^| )alone"], ["early", "x?yz|^start"]])
+    assert patterns.find("early LateName lateName") == (0, "late[nN]ame")
+    assert patterns.find("early notalone") == (1, "early")
+    assert patterns.find("early alone")[0] == 0
+    assert patterns.find("aloneness yz")[0] == 0
+    assert patterns.find("yz") == (1, "yz")
+    assert patterns.find("no start") is None
+
+
+@pytest.mark.parametrize(
+    "expression", ["[wW]get", "[Ww][Gg]et", "(^| )PTST\\/", "[ab]cde", "[wW]?get", "[wW]*get", "[wx]get"]
+)
+@pytest.mark.parametrize("text", ["a wget", "Wget", "PTST/1", "xPTST/1 ", "get", "xget", "bcde", "WGET", "wGet"])
+def test_a_pattern_is_found_wherever_python_finds_it(expression, text):
+    assert bool(Patterns([[expression]]).find(text)) is bool(re.search(expression, text))
