@@ -338,7 +338,7 @@ def _puts_in_gross(event: ImpressionEvent) -> bool:
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
     for commit in commits:
         for event in decode(commit.data):
-            assert not isinstance(event, AnswersCounted), "an impression's stream has impression events only"
+            assert isinstance(event, ImpressionEvent), "an impression's stream has impression events only"
             yield event
 
 

@@ -7,6 +7,8 @@ from msgspec import Struct
 from domain.events import ImpressionEvent
 from domain.ids import CauseId
 from domain.reasons import Reason
+from domain.sequences import SequencesCounted
+from domain.serves import AdsServed
 
 
 class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="AnswersCounted"):
@@ -25,4 +27,4 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     counted_at: int
 
 
-LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | AdsServed | SequencesCounted
