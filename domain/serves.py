@@ -19,7 +19,7 @@ from domain.render import Millis, millis
 from domain.vocabulary import Format, Surface
 
 MINUTE_MS = 60_000
-COUNTS_MAX = 2_000
+COUNTS_MAX = 1_000
 SEQUENCE_MAX = 599
 """Ten reports a second; and so many at most stand in the stream of one source and minute."""
 MINUTE_AGE_MAX_MS = 7 * 86_400_000
