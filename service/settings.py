@@ -46,6 +46,9 @@ class Settings:
     )
     recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
     quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
+    session_idle_s: int = field(
+        default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
+    )
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
     @classmethod
@@ -89,6 +92,7 @@ class Settings:
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
+            ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
