@@ -43,3 +43,41 @@ SELECT
 FROM facts_${generation} AS f
 WHERE kind = 'deduped'
 GROUP BY minute, data_set, campaign, currency, surface, format, sdk;
+
+-- One row per report of what was served: where a source's numbers of a minute have a hole, a report is missing.
+CREATE TABLE IF NOT EXISTS serve_reports_${generation}
+(
+    position UInt64,
+    received_at DateTime64(3, 'UTC'),
+    minute DateTime('UTC'),
+    source String,
+    sequence UInt16,
+    kinds UInt32,
+    served Int64,
+    served_micros Int64
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(minute)
+ORDER BY (minute, source, sequence)
+SETTINGS ${table_settings};
+
+-- What the numbers that SDKs give their events say of lost ones, by the minute in which they were judged. Signed: what
+-- came after all is taken back from `missing` in the minute in which it was missed. No session stands here.
+CREATE TABLE IF NOT EXISTS sequences_${generation}
+(
+    position UInt64,
+    item UInt16,
+    counted_at DateTime64(3, 'UTC'),
+    minute DateTime('UTC'),
+    surface Enum8('feed' = 1, 'instagram' = 2, 'reels' = 3, 'audience_network' = 4, 'pixel' = 5),
+    sdk String,
+    numbers Int64,
+    missing Int64,
+    filled Int64,
+    repeats Int64,
+    restarts Int64
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(minute)
+ORDER BY (minute, surface, sdk, position, item)
+SETTINGS ${table_settings};
