@@ -26,6 +26,9 @@ MINUTE_AGE_MAX_MS = 7 * 86_400_000
 """As long as a token is good: of what was served before, no render is taken any more."""
 MINUTE_AHEAD_MAX_MS = MINUTE_MS
 """How far the clock of a source may be ahead."""
+TTL_S = 600
+"""How long after it was served an ad may still render, unless its surface has a time of its own."""
+TTL_MAX_S = 86_400
 _DIGEST_BYTES = 12
 _NAMESPACE = UUID("6f0c2c1e-52b7-5d0e-9a61-8c1f3a2f7d10")
 
@@ -35,6 +38,35 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
 Served: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Micros: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
+
+
+class ServeTtl(Struct, frozen=True):
+    """How long a serve is in flight: it leaves at its render, or after this many seconds."""
+
+    default_s: int = TTL_S
+    by_surface: Mapping[Surface, int] = {}
+
+    def of_s(self, surface: Surface) -> int:
+        return self.by_surface.get(surface, self.default_s)
+
+    @property
+    def longest_s(self) -> int:
+        return max(self.default_s, *self.by_surface.values(), 0)
+
+
+def parse_ttl(text: str) -> ServeTtl:
+    """
+    Read `600` or `600 reels=900 audience_network=1800`: seconds, then those of single surfaces.
+
+    Raises:
+        ValueError: it is not written so, or a number is not in 1 to TTL_MAX_S.
+    """
+    default, *named = text.split()
+    pairs = dict(part.split("=", 1) for part in named)
+    ttl = ServeTtl(int(default), {Surface(surface): int(seconds) for surface, seconds in pairs.items()})
+    if not all(1 <= seconds <= TTL_MAX_S for seconds in (ttl.default_s, *ttl.by_surface.values())):
+        raise ValueError(f"a time is not in 1 to {TTL_MAX_S}")
+    return ttl
 
 
 class CountTold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

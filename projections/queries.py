@@ -1,15 +1,18 @@
 """What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
 
-from collections.abc import Callable
-from typing import Any
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.serves import ServeTtl
 from domain.vocabulary import DataSet
 from projections.checkpoints import Checkpoints, Known
 from projections.engine import Client, Clients
 from projections.errors import QueryRefused
+from projections.in_flight import MinuteInFlight, Span, in_flight
 from projections.reports import FILTER_LENGTH_MAX, HOUR_MS, Report, check, sql_of
 
 MINUTE_MS = 60_000
@@ -62,7 +65,10 @@ class CurrencyPace(Struct, frozen=True, kw_only=True):
     """
     What a campaign spent in one currency, in micros: delivery throttles on spent + reserved.
 
-    `uncertain_micros` is the part of reserved that waits for a decision; the rest waits for a view.
+    reserved = in flight (served, neither rendered nor too late to render) + uncertain (waits for a decision) + awaiting
+    view. What it will have spent of all that is served by now is between `spend_low_micros` and `spend_high_micros`.
+    `overshoot_bound_micros` = in flight + uncertain + leased: what may still be added without another serve, or by
+    gates that hold `leased_micros` of the budget and have not said what became of it.
     """
 
     currency: str
@@ -71,11 +77,18 @@ class CurrencyPace(Struct, frozen=True, kw_only=True):
     undecided: int
     spent_micros: int
     reserved_micros: int
+    in_flight: int
+    in_flight_micros: int
     uncertain_micros: int
+    awaiting_view_micros: int
+    spend_low_micros: int
+    spend_high_micros: int
+    leased_micros: int
+    overshoot_bound_micros: int
 
 
 class MinutePace(Struct, frozen=True, kw_only=True):
-    """What impressions of the minute that begins `at` (epoch ms) cost, in micros."""
+    """What impressions of the minute that begins `at` (epoch ms) cost, in micros; nothing is in flight of these."""
 
     at: int
     currency: str
@@ -85,13 +98,18 @@ class MinutePace(Struct, frozen=True, kw_only=True):
 
 
 class PacingAnswer(Fresh, frozen=True, kw_only=True):
-    """`currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix."""
+    """
+    `currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix.
+
+    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight.
+    """
 
     campaign: str
     since: int
     until: int
     currencies: list[CurrencyPace]
     minutes: list[MinutePace]
+    in_flight: list[MinuteInFlight]
 
 
 class Pacing(Struct, frozen=True, kw_only=True):
@@ -104,13 +122,35 @@ class Pacing(Struct, frozen=True, kw_only=True):
     data_set: DataSet = DataSet.LIVE
 
 
-class Queries:
-    """Answers questions from the active tables. *clients* read; *now* tells the time in epoch ms."""
+Leased: TypeAlias = Callable[[str], Awaitable[Mapping[str, int]]]
+"""Tells what gates hold of a campaign's budget: currency -> micros."""
 
-    def __init__(self, checkpoints: Checkpoints, clients: Clients, now: Callable[[], int]) -> None:
+
+async def nothing_leased(_: str) -> Mapping[str, int]:
+    return {}
+
+
+class Queries:
+    """
+    Answers questions from the active tables. *clients* read; *now* tells the time in epoch ms.
+
+    *ttl* is how long serves are in flight; *leased* tells what gates hold of a budget.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        clients: Clients,
+        now: Callable[[], int],
+        *,
+        ttl: ServeTtl | None = None,
+        leased: Leased = nothing_leased,
+    ) -> None:
         self._checkpoints = checkpoints
         self._clients = clients
         self._now = now
+        self._ttl = ttl or ServeTtl()
+        self._leased = leased
 
     async def report(self, report: Report, as_of: int | None = None) -> ReportAnswer:
         """
@@ -148,7 +188,15 @@ class Queries:
         """
         _check_pacing(pacing)
         known = await self._checkpoints.known()
-        rows, minute_rows = await self._clients.run(lambda client: _pacing_rows(client, pacing, known.generation))
+        span = Span(pacing.since, pacing.until, self._now())
+
+        def ask(client: Client) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[MinuteInFlight]]:
+            served = pacing.data_set is DataSet.LIVE
+            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if served else []
+            return *_pacing_rows(client, pacing, known.generation), minutes
+
+        rows, minute_rows, under_way = await self._clients.run(ask)
+        leased = await self._leased(pacing.campaign)
         fresh = self._fresh(known)
         return PacingAnswer(
             known_through=fresh.known_through,
@@ -156,8 +204,9 @@ class Queries:
             campaign=pacing.campaign,
             since=pacing.since,
             until=pacing.until,
-            currencies=[CurrencyPace(**dict(zip(CurrencyPace.__struct_fields__, row, strict=True))) for row in rows],
+            currencies=_paces(rows, under_way, leased),
             minutes=[MinutePace(**dict(zip(MinutePace.__struct_fields__, row, strict=True))) for row in minute_rows],
+            in_flight=under_way,
         )
 
     async def fresh(self) -> Fresh:
@@ -165,8 +214,13 @@ class Queries:
         return self._fresh(await self._checkpoints.known())
 
     def _fresh(self, known: Known) -> Fresh:
-        lag_s = max(0, self._now() - known.known_at) / 1_000 if known.known_at else None
-        return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
+        return fresh_at(known, self._now())
+
+
+def fresh_at(known: Known, now: int) -> Fresh:
+    """Return how fresh an answer given *now* (epoch ms) is."""
+    lag_s = max(0, now - known.known_at) / 1_000 if known.known_at else None
+    return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
 
 
 def _check_pacing(pacing: Pacing) -> None:
@@ -193,6 +247,42 @@ def _pacing_rows(
     last = pacing.until - pacing.until % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
     text = _PACING_MINUTES.format(generation=generation, limit=pacing.minutes * _CURRENCIES_MAX)
     return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
+
+
+def _paces(
+    rows: list[tuple[Any, ...]], under_way: list[MinuteInFlight], leased: Mapping[str, int]
+) -> list[CurrencyPace]:
+    """Put together what is known per currency; one may have serves and no render yet, or a lease and neither."""
+    ads, micros = Counter[str](), Counter[str]()
+    for minute in under_way:
+        ads[minute.currency] += minute.in_flight
+        micros[minute.currency] += minute.in_flight_micros
+    known = {row[0]: row[1:] for row in rows}
+    return [
+        _pace(currency, known.get(currency, (0,) * 6), (ads[currency], micros[currency]), leased.get(currency, 0))
+        for currency in sorted({*known, *(name for name, number in ads.items() if number), *leased})
+    ]
+
+
+def _pace(currency: str, sums: tuple[int, ...], under_way: tuple[int, int], leased_micros: int) -> CurrencyPace:
+    gross, net, undecided, spent, waiting, uncertain = sums
+    ads, in_flight_micros = under_way
+    return CurrencyPace(
+        currency=currency,
+        gross=gross,
+        net=net,
+        undecided=undecided,
+        spent_micros=spent,
+        reserved_micros=in_flight_micros + waiting,
+        in_flight=ads,
+        in_flight_micros=in_flight_micros,
+        uncertain_micros=uncertain,
+        awaiting_view_micros=waiting - uncertain,
+        spend_low_micros=spent,
+        spend_high_micros=spent + waiting + in_flight_micros,
+        leased_micros=leased_micros,
+        overshoot_bound_micros=in_flight_micros + uncertain + leased_micros,
+    )
 
 
 def _rows(client: Client, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:

@@ -76,6 +76,7 @@ def desk_app(desk: Desk) -> Starlette:
             "until": rfc3339(answer.until),
             "currencies": answer.currencies,
             "minutes": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.minutes],
+            "in_flight": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.in_flight],
         }
         return Reply(200, _ENCODER.encode(body), "application/json")
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from domain.serves import parse_ttl
+
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
 
@@ -46,6 +48,10 @@ class Settings:
     )
     recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
     quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
+    serve_ttl_s: str = field(
+        default="600",
+        metadata={"doc": "Seconds until an ad without render is lost; surfaces may differ: `600 reels=900`."},
+    )
     session_idle_s: int = field(
         default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
     )
@@ -92,6 +98,7 @@ class Settings:
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
+            ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
@@ -109,6 +116,14 @@ class Settings:
 
 def _reader(default: object) -> Callable[[str], object]:
     return int if isinstance(default, int) else Path if isinstance(default, Path) else str
+
+
+def _is_ttl(text: str) -> bool:
+    try:
+        parse_ttl(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_url(value: str, *schemes: str) -> bool:
