@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID, uuid4
 
 import msgspec
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from ledger.store import EventStore
 from projections.errors import QueryRefused
-from projections.queries import Fresh, Queries, ReportAnswer
+from projections.queries import KnownThrough, Queries, ReportAnswer
 from projections.timeline import Timeline, timeline
 from service.access import Access
 from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
@@ -41,6 +41,14 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 Answer = Callable[[Request], Awaitable[Reply]]
 
 
+class Extra(NamedTuple):
+    """What is served besides: a path, the scope that it needs, and its answer."""
+
+    path: str
+    scope: str
+    answer: Answer
+
+
 @dataclass(frozen=True)
 class Desk:
     """
@@ -55,6 +63,7 @@ class Desk:
     unready: Callable[[], Awaitable[str | None]]
     registry: CollectorRegistry
     now: Callable[[], int]
+    extras: tuple[Extra, ...] = ()
 
 
 def desk_app(desk: Desk) -> Starlette:
@@ -70,7 +79,7 @@ def desk_app(desk: Desk) -> Starlette:
         asked = pacing_of(request.path_params["campaign"], request.query_params, desk.now())
         answer = await desk.queries.pacing(asked)
         body = {
-            **_fresh(answer),
+            **fresh_facts(answer),
             "campaign": answer.campaign,
             "since": rfc3339(answer.since),
             "until": rfc3339(answer.until),
@@ -102,6 +111,7 @@ def desk_app(desk: Desk) -> Starlette:
             Route("/v1/reports", _guarded(desk, "report", report)),
             Route("/v1/campaigns/{campaign:path}/pacing", _guarded(desk, "report", pacing)),
             Route("/v1/impressions/{impression}", _guarded(desk, "audit", impression)),
+            *(Route(extra.path, _guarded(desk, extra.scope, extra.answer)) for extra in desk.extras),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
@@ -170,7 +180,15 @@ def _told(found: Timeline) -> dict[str, Any]:
     }
 
 
-def _fresh(answer: Fresh) -> dict[str, Any]:
+class HasFreshness(Protocol):
+    @property
+    def known_through(self) -> KnownThrough: ...
+
+    @property
+    def lag_s(self) -> float | None: ...
+
+
+def fresh_facts(answer: HasFreshness) -> dict[str, Any]:
     known = answer.known_through
     return {
         "known_through": {"position": known.position, "time": rfc3339(known.time) if known.time else None},
@@ -180,7 +198,7 @@ def _fresh(answer: Fresh) -> dict[str, Any]:
 
 def _as_json(answer: ReportAnswer) -> Reply:
     body = {
-        **_fresh(answer),
+        **fresh_facts(answer),
         "as_of_position": answer.position,
         "columns": answer.columns,
         "rows": [dict(zip(answer.columns, row, strict=True)) for row in _timed(answer)],
@@ -194,7 +212,7 @@ def _as_csv(answer: ReportAnswer) -> Reply:
     writer = csv.writer(text)
     writer.writerow(answer.columns)
     writer.writerows([_cell(value) for value in row] for row in _timed(answer))
-    known = _fresh(answer)["known_through"]
+    known = fresh_facts(answer)["known_through"]
     headers = (
         ("x-known-through-position", str(known["position"])),
         ("x-known-through-time", known["time"] or ""),

@@ -55,6 +55,8 @@ class Settings:
     session_idle_s: int = field(
         default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
     )
+    monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
+    monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
     @classmethod
@@ -100,6 +102,8 @@ class Settings:
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
+            ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
+            ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),

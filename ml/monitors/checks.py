@@ -12,8 +12,6 @@ from enum import StrEnum
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, false_discovery
-
 FALSE_DISCOVERY_RATE = 0.01
 _EVERYWHERE = ""
 
@@ -91,6 +89,8 @@ def judge(
     series: Sequence[Series], rate: float = FALSE_DISCOVERY_RATE, terms: Mapping[Check, Terms] = TERMS
 ) -> list[Finding]:
     """Return one finding per series, in order; of those found, at most a share *rate* is false on average."""
+    from ml.monitors.proportions import dispersion, excess_p_values, false_discovery  # noqa: PLC0415 (0.8 s, 60 MB)
+
     cells = _with_rests(series, terms)
     scatter = {check: dispersion([(s.hits, s.trials) for s in series if s.check is check]) for check in Check}
     tested = [at for at, cell in enumerate(cells) if not _why_not(cell, terms)]
@@ -101,7 +101,10 @@ def judge(
     )
     q_values = false_discovery(p_values)
     chances = dict(zip(tested, zip(map(float, p_values), map(float, q_values), strict=True), strict=True))
-    return [_finding(cell, chances.get(at), scatter, (rate, terms)) for at, cell in enumerate(cells)]
+    return [
+        _finding(cell, chances.get(at), scatter[cell.series.check].factor, (rate, terms))
+        for at, cell in enumerate(cells)
+    ]
 
 
 def _with_rests(series: Sequence[Series], terms: Mapping[Check, Terms]) -> list[_Cell]:
@@ -130,7 +133,7 @@ def _why_not(cell: _Cell, terms: Mapping[Check, Terms]) -> str:
 def _finding(
     cell: _Cell,
     chances: tuple[float, float] | None,
-    scatter: Mapping[Check, Dispersion],
+    scatter: float,
     limits: tuple[float, Mapping[Check, Terms]],
 ) -> Finding:
     one = cell.series
@@ -146,7 +149,7 @@ def _finding(
         known,
         rest_share=rest_share,
         excess=excess,
-        dispersion=scatter.get(one.check, INDEPENDENT).factor,
+        dispersion=scatter,
         p_value=p_value,
         q_value=q_value,
         found=q_value <= rate and excess >= matters,
