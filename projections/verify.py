@@ -7,6 +7,7 @@ The tables are read through any client of `clickhouse_connect`: in process, on a
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -45,12 +46,12 @@ SELECT toString(reason), sum(refused), sum(unmoved) FROM answers_{generation:d} 
 """
 _REPORTS = """
 SELECT count() AS reports, sum(kinds) AS kinds, sum(served) AS served, sum(served_micros) AS served_micros
-FROM serve_reports_{generation:d}
+FROM serve_reports_{generation:d} WHERE position <= {through:d}
 """
 _SEQUENCES = """
 SELECT toString(surface), sdk, sum(numbers) AS numbers, sum(missing) AS missing, sum(filled) AS filled,
     sum(repeats) AS repeats, sum(restarts) AS restarts
-FROM sequences_{generation:d} GROUP BY surface, sdk
+FROM sequences_{generation:d} WHERE position <= {through:d} GROUP BY surface, sdk
 """
 _WITHOUT_VIEWS = frozenset({"pacing_minute", "served_minute"})
 _WHOLE = frozenset({"answers", "serve_reports", "sequences"})
@@ -95,7 +96,9 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 async def verify(store: EventStore, client: Client, generation: int, through: int) -> Verification:
     """
-    Compare the tables of *generation* with the ledger up to position *through*, which they have reached and not passed.
+    Compare the tables of *generation* with the ledger up to position *through*, which they have reached.
+
+    Nothing but what gates count by themselves may have come after it.
 
     Raises:
         LedgerUnavailable: the ledger did not answer.
@@ -115,7 +118,7 @@ async def verify(store: EventStore, client: Client, generation: int, through: in
         ("sequences", ("",)),
     ):
         ledger = _of_ledger(folded, table)
-        found = await asyncio.to_thread(_READERS[table], client, table, metrics, generation)
+        found = await asyncio.to_thread(_READERS[table], client, table, metrics, _At(generation, through))
         for difference in _differences(table, metrics, ledger, found):
             different += 1
             if len(listed) < LISTED_MAX:
@@ -167,22 +170,27 @@ def _is_compared(name: str, table: str, metrics: Sequence[str]) -> bool:
     return table in _WHOLE or name in metrics or (name.startswith("net ") and table not in _WITHOUT_VIEWS)
 
 
-def _sums(client: Client, table: str, metrics: Sequence[str], generation: int) -> Totals:
+class _At(NamedTuple):
+    generation: int
+    through: int
+
+
+def _sums(client: Client, table: str, metrics: Sequence[str], of: _At) -> Totals:
     at = "hour" if table == "report_hour" else "minute" if table in _WITHOUT_VIEWS else "event_at"
     views = "''" if table in _WITHOUT_VIEWS else "viewability"
     sums = ", ".join(f"sum({name})" for name in metrics)
     totals: Totals = {}
-    _add(totals, client, _SUMS.format(at=at, views=views, sums=sums, source=f"{table}_{generation:d}"), metrics)
+    _add(totals, client, _SUMS.format(at=at, views=views, sums=sums, source=f"{table}_{of.generation:d}"), metrics)
     return totals
 
 
-def _standings(client: Client, _: str, metrics: Sequence[str], generation: int) -> Totals:
+def _standings(client: Client, _: str, metrics: Sequence[str], of: _At) -> Totals:
     """The view is read by spans of time, so that its groups fit into the memory of one query."""
     sums = ", ".join(f"sum({name})" for name in metrics)
-    found = client.query(_MINUTES.format(generation=generation)).result_rows
+    found = client.query(_MINUTES.format(generation=of.generation)).result_rows
     totals: Totals = {}
     for since, until in _spans([(int(minute), int(rows)) for minute, rows in found]):
-        source = f"({_STANDINGS.format(generation=generation, since=since, until=until)})"
+        source = f"({_STANDINGS.format(generation=of.generation, since=since, until=until)})"
         _add(totals, client, _SUMS.format(at="event_at", views="viewability", sums=sums, source=source), metrics)
     return totals
 
@@ -210,28 +218,28 @@ def _add(totals: Totals, client: Client, sql: str, metrics: Sequence[str]) -> No
                     total[f"net{views}"] += int(value)
 
 
-def _answers(client: Client, _: str, __: Sequence[str], generation: int) -> Totals:
+def _answers(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
     found: Counter[str] = Counter()
-    for reason, refused, unmoved in client.query(_ANSWERS.format(generation=generation)).result_rows:
+    for reason, refused, unmoved in client.query(_ANSWERS.format(generation=of.generation)).result_rows:
         found[str(reason) or "unmoved"] += int(refused) + int(unmoved)
     return {_NOWHERE: found}
 
 
-def _reports(client: Client, _: str, __: Sequence[str], generation: int) -> Totals:
-    [sums] = client.query(_REPORTS.format(generation=generation)).named_results()
+def _reports(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
+    [sums] = client.query(_REPORTS.format(**of._asdict())).named_results()
     return {_NOWHERE: Counter({str(name): int(number) for name, number in sums.items()})}
 
 
-def _sequences(client: Client, _: str, __: Sequence[str], generation: int) -> Totals:
+def _sequences(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
     found: Counter[str] = Counter()
-    result = client.query(_SEQUENCES.format(generation=generation))
+    result = client.query(_SEQUENCES.format(**of._asdict()))
     for surface, sdk, *sums in result.result_rows:
         for name, number in zip(result.column_names[2:], sums, strict=True):
             found[f"{surface} {sdk} {name}"] = int(number)
     return {_NOWHERE: found}
 
 
-_READERS: Mapping[str, Callable[[Client, str, Sequence[str], int], Totals]] = {
+_READERS: Mapping[str, Callable[[Client, str, Sequence[str], _At], Totals]] = {
     "facts": _sums,
     "report_hour": _sums,
     "pacing_minute": _sums,

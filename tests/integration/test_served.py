@@ -378,10 +378,21 @@ async def traffic(world, faults=None, *, minutes=(30, 31, 32), served=400):
         for minute in minutes:
             await world.serve(served, minute, sdk=sdk)
             rows(world, sdk, minute, served, shares)
+    missing = (faults or usual).get("missing", 0.01)
+    await count_numbers(
+        world,
+        [
+            (sdk, minute, share)
+            for minute in minutes
+            for sdk, share in (("ios/12.1", 0.01), ("ios/12.2", missing), ("ios/12.3", 0.01))
+        ],
+    )
+
+
+async def count_numbers(world, cells):
     counts = tuple(
         SequenceCount(world.ago(minute), Surface.FEED, sdk, 400, int(400 * share), 0, 0, 0)
-        for minute in minutes
-        for sdk, share in (("ios/12.1", 0.01), ("ios/12.2", (faults or usual).get("missing", 0.01)), ("ios/12.3", 0.01))
+        for sdk, minute, share in cells
     )
     event = SequencesCounted(cause=world.clients.uuid(), digest="", counted_at=world.clock(), counts=counts)
     world.sequence += 1
@@ -450,6 +461,19 @@ def test_an_alarm_ends_when_its_reason_is_out_of_sight(run):
         assert answer["alarms"] == []
         assert [line["event"] for line in logs if "alarm" in line["event"]] == ["alarm ended"]
         assert "impledger_monitor_alarm{" not in generate_latest(world.registry).decode()
+
+    run(test)
+
+
+def test_what_gates_count_by_themselves_does_not_disturb_a_comparison(run):
+    async def test(world):
+        await world.serve(3)
+        await world.project()
+        through = await world.store.head()
+        await count_numbers(world, [("ios/12.1", 30, 0.1)])
+        await looks(world, 1)
+        assert (await world.store.head()) > through
+        assert (await verify(world.store, world.client, 1, through)).good
 
     run(test)
 
