@@ -22,7 +22,6 @@ AGE_MAX_MS = 6 * 86_400_000
 EVERY_S = 2.0
 _SECOND_MS, _MINUTE_MS = 1_000, 60_000
 _ANSWER_MAX_S = 5.0
-_RETRY_S = 0.2
 _TRIES_MAX = 40
 _OK = 200
 _TRY_AGAIN = frozenset({500, 502, 503, 504})
@@ -112,12 +111,13 @@ class ServeTally(Struct):
 
 
 class AdServer:
-    """Reports to the gate at *url*, with the key *bearer*, what *log* says."""
+    """Reports to the gate at *url*, with the key *bearer*, what *log* says; what fails again after *retry_s*."""
 
-    def __init__(self, url: str, bearer: str, log: ServeLog) -> None:
+    def __init__(self, url: str, bearer: str, log: ServeLog, *, retry_s: float = 0.2) -> None:
         self._connections = Connections(Origin.of(url), size=1, timeout_s=_ANSWER_MAX_S)
         self._headers = {"authorization": f"Bearer {bearer}", "content-type": "application/json"}
         self._log = log
+        self._retry_s = retry_s
         self.tally = ServeTally()
 
     async def run(self, stop: asyncio.Event) -> ServeTally:
@@ -148,7 +148,7 @@ class AdServer:
             if response is not None and response.status not in _TRY_AGAIN:
                 self._note(response.status, response.body, len(reports))
                 return
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(self._retry_s)
         self.tally.lost += len(reports)
 
     def _note(self, status: int, body: bytes, reports: int) -> None:
