@@ -150,8 +150,11 @@ def a_commit(chance: random.Random, position: int) -> Commit:
         ad=f"ad-{creative}",
         price_micros=chance.randrange(1_000, 9_000),
         viewability_pack="mrc",
+        flight_start=START - 86_400_000,
+        flight_end=START + 86_400_000,
         served_at=at - 500,
         received_at=at + 50,
+        event_at=at,
         client_at=at,
         sent_at=at + 20,
         on_screen_at=at,
@@ -167,7 +170,6 @@ def a_commit(chance: random.Random, position: int) -> Commit:
     )
     against = chance.choices([(), (Reason.AGENT_DECLARED_BOT,), (Reason.RISK_GREY,), (Reason.STACKED,)], [94, 3, 2, 1])
     scored = ImpressionScored(
-        **origin,
         reasons=against[0],
         versions=Versions(pack="base-1", lists="2026-10-01", model="gb-20261001", calibration="iso-3", features="f-1"),
         risk=chance.random(),

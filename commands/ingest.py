@@ -5,64 +5,78 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 "no stream", not this process's memory, is the final word.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
+import msgspec
 from msgspec import Struct
 
-from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot, Status
+from commands.activity import Activity, Conduct
+from commands.answers import decided, not_taken, quarantined, refused, reused
+from commands.floods import Floods, Lot
+from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
+from commands.judge import render_of, view_of
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
-from domain.aggregates import AnswersCounted
-from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide
+from domain.aggregates import AnswersCounted, Repeats
+from domain.decide import AdmitRender, CommandRefused, CountRepeats, RecordView, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionReconciled,
+    ImpressionRendered,
     ImpressionScored,
-    Versions,
 )
-from domain.ids import CauseId, ImpressionId
+from domain.ids import ImpressionId
 from domain.impression import Decided, Impression, Unseen, conflicts, fold
-from domain.pack import Measures, Pack
+from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
-from domain.screen import claimed, cut_of, in_order
 from domain.standing import in_gross
-from domain.vocabulary import Rung
-from ledger.codec import decode
+from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
-RUNG = Rung.MODEL_FALLBACK
-"""No model is trained yet, so rules alone decide; every decision says so."""
+_FLOODS_AT_ONCE = 64
+_PLAIN = Conduct()
 
 
-class _Group(Struct):
-    """The renders of one impression in one batch, and what came of them."""
+class _Group(Struct, gc=False):
+    """The renders of one impression in one batch, and what came of them; `shown` are those that put it in gross."""
 
+    impression: ImpressionId
     members: list[tuple[int, Ready]]
-    must_read: bool = False
+    must_read: bool
     version: int = 0
     state: Impression = Unseen()
     events: tuple[ImpressionEvent, ...] = ()
-    made: list[tuple[Ready, ImpressionEvent]] = []
+    first: FirstAnswer | None = None
+    shown: tuple[Ready, ...] = ()
+    rendered: tuple[ImpressionRendered, ...] = ()
     unmoved: int = 0
-    repeats: int = 0
+    repeats: list[tuple[Reason, int]] = []
 
 
 class _Batch(Struct):
-    """One batch on its way: answers by place, what is still open, what is to be counted or kept aside."""
+    """
+    One batch on its way: answers by place, what is still open by impression, what is to be counted or kept aside.
 
-    answers: dict[int, Answer] = {}
-    open: dict[ImpressionId, _Group] = {}
+    `now` (epoch ms) is when it is decided.
+    """
+
+    now: int
+    answers: list[Answer | None]
+    open: dict[int, _Group] = {}
     refused: dict[Reason, int] = {}
     unmoved: int = 0
-    repeats: int = 0
+    repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
+    conduct: dict[int, Conduct] = {}
 
     @property
     def uncounted(self) -> bool:
@@ -77,20 +91,22 @@ class Ingest:
         *,
         store: EventStore,
         pack: Pack,
-        lists_version: str,
         holding: Holding,
+        activity: Activity,
         recent_max: int,
         name: str,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._pack = pack
-        self._versions = Versions(pack=pack.name, lists=lists_version)
+        self._activity = activity
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
+        self._floods = Floods(pack.repeats_idle_ms)
+        self._turn = asyncio.Lock()
         self._clock = clock
 
     async def decide_batch(self, items: Sequence[Item]) -> list[Answer]:
@@ -100,17 +116,57 @@ class Ingest:
         Raises:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
-        batch = _Batch()
-        self._slots.begin_batch()
-        for at, item in enumerate(items):
-            self._sort_in(batch, at, item)
-        await self._settle(batch)
-        if batch.early:
-            await self._park(batch)
+        batch = _Batch(self._clock(), [None] * len(items))
+        async with self._turn:
+            self._slots.begin_batch()
+            for at, item in enumerate(items):
+                self._sort_in(batch, at, item)
             await self._settle(batch)
-        if batch.quarantine:
-            await self._holding.quarantine(batch.quarantine)
-        return [batch.answers[at] for at in range(len(items))]
+            if batch.early:
+                await self._park(batch)
+                await self._settle(batch)
+            if batch.quarantine:
+                await self._holding.quarantine(batch.quarantine)
+        return [answer for answer in batch.answers if answer is not None]
+
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """Remember one commit of the ledger as if it had just been decided here."""
+        match events:
+            case (ImpressionRendered() as rendered, ImpressionScored(), ImpressionDeduped() as decision, *_):
+                if decision.before is None:
+                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason)
+                    self._recent.remember(impression, first)
+                person = rendered.user or rendered.device
+                if person and in_gross(decision.after):
+                    slot = (rendered.placement, person, rendered.creative)
+                    self._slots.recall(slot, (impression.int, rendered.event_at))
+
+    async def write_floods(self) -> int:
+        """
+        Write down repeats that were only counted, one event for many; return how many events. Called every second.
+
+        Raises:
+            LedgerUnavailable: the rest is written next time.
+        """
+        async with self._turn:
+            now = self._clock()
+            lots = list(self._floods.due(now, _FLOODS_AT_ONCE))
+            if not lots:
+                return 0
+            for lot in lots:
+                await self._write_lot(lot, now)
+            return len(lots)
+
+    async def _write_lot(self, lot: Lot, now: int) -> None:
+        commits = (await self._store.read_streams([lot.impression], READ_MAX))[lot.impression]
+        command = CountRepeats(lot.cause, lot.reason, lot.renders, now)
+        events = decide(fold(_events(commits)), command)
+        if events:
+            version = commits[-1].version + commits[-1].count
+            [outcome] = await self._store.append([_append(lot.impression, version, events)], now)
+            if isinstance(outcome, Conflict):
+                return
+        self._floods.written(lot)
 
     async def _settle(self, batch: _Batch) -> None:
         for _ in range(ROUNDS_MAX):
@@ -123,65 +179,77 @@ class Ingest:
         """Keep views until their render arrives; an id that is parked with another content is refused."""
         reused = await self._holding.park([item for _, item in batch.early])
         for at, item in batch.early:
-            if item.seen.render.event_id in reused:
+            if item.claim.cause in reused:
                 batch.answers[at] = self._refuse(batch, item)
 
     def _sort_in(self, batch: _Batch, at: int, item: Item) -> None:
         match item:
             case Ready():
-                impression = item.seen.token.impression
-                known = self._recent.get(impression)
+                known = self._recent.get(item.impression)
                 if known is not None and _is_retry(item, known):
-                    batch.answers[at] = _decided(item, known.verdict, known.reason)
+                    batch.answers[at] = decided(item, known.verdict, known.reason)
                     return
-                group = batch.open.get(impression)
+                group = batch.open.get(item.impression.int)
                 if group is None:
-                    group = batch.open[impression] = _Group([], must_read=known is not None)
+                    group = batch.open[item.impression.int] = _Group(item.impression, [], known is not None)
                 group.members.append((at, item))
-                group.must_read |= item.seen.render.kind is Kind.VIEW
+                group.must_read |= item.kind is Kind.VIEW
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
-                batch.answers[at] = _refused(item.event_id, item.impression_id, item.reason)
+                batch.answers[at] = refused(item.event_id, item.impression_id, item.reason)
             case Malformed():
                 batch.quarantine.append(item)
-                batch.answers[at] = _quarantined(item)
+                batch.answers[at] = quarantined(item)
 
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
-        await self._read([(key, group) for key, group in batch.open.items() if group.must_read])
+        await self._read([group for group in batch.open.values() if group.must_read])
+        self._observe(batch)
+        groups: list[_Group] = []
         appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
-        for impression, group in list(batch.open.items()):
-            if self._waits(group, fresh):
+        for group in list(batch.open.values()):
+            if fresh and self._waits(group, fresh):
                 continue
-            self._decide(group, batch.answers)
+            self._decide(group, batch)
             if not group.events:
-                self._close(batch, impression)
+                self._close(batch, group)
                 continue
-            self._note(group, fresh)
-            first = group.events[0]
-            appends.append(
-                Append(
-                    stream=impression,
-                    expected=group.version,
-                    cause=first.cause,
-                    digest=first.digest,
-                    events=group.events,
-                )
-            )
+            for item in group.shown:
+                for slot in item.slots:
+                    fresh.setdefault(slot, []).append(shown(item))
+            groups.append(group)
+            appends.append(_append(group.impression, group.version, group.events))
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
-        outcomes = await self._store.append(appends, self._clock()) if appends else []
-        for append, outcome in zip(appends, outcomes, strict=True):
-            self._absorb(batch, append, outcome)
+        outcomes = await self._store.append(appends, batch.now) if appends else []
+        counted_now: list[ImpressionRendered] = []
+        for group, outcome in zip(groups, outcomes, strict=False):
+            if isinstance(outcome, Appended):
+                counted_now += group.rendered
+                self._remember(group)
+                self._close(batch, group)
+            else:
+                group.must_read = True
+        self._activity.count(counted_now)
+        if counted is not None:
+            self._counted(batch, counted, outcomes[-1])
 
-    async def _read(self, groups: Sequence[tuple[ImpressionId, _Group]]) -> None:
+    def _observe(self, batch: _Batch) -> None:
+        """Ask what stands out about the renders that are still open, each counted after those before it."""
+        renders = [
+            (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
+        ]
+        found = self._activity.look([item.claim for _, item in renders])
+        batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
+
+    async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
             return
-        streams = await self._store.read_streams([impression for impression, _ in groups], READ_MAX)
-        for impression, group in groups:
-            commits = streams.get(impression, [])
+        streams = await self._store.read_streams([group.impression for group in groups], READ_MAX)
+        for group in groups:
+            commits = streams.get(group.impression, [])
             group.state = fold(_events(commits))
             group.version = commits[-1].version + commits[-1].count if commits else 0
             group.must_read = False
@@ -189,80 +257,67 @@ class Ingest:
     def _waits(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
         for _, item in group.members:
-            if item.slot in fresh and self._slots.near(item, fresh[item.slot]) is not None:
-                return True
+            for slot in item.slots:
+                if slot in fresh and self._slots.near(item, fresh[slot]) is not None:
+                    return True
         return False
 
-    def _note(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> None:
-        for item, event in group.made:
-            if item.slot is not None and _puts_in_gross(event):
-                fresh.setdefault(item.slot, []).append(shown(item))
-
-    def _decide(self, group: _Group, answers: dict[int, Answer]) -> None:
+    def _decide(self, group: _Group, batch: _Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
-        events: tuple[ImpressionEvent, ...] = ()
-        group.unmoved, group.repeats, group.made = 0, 0, []
+        group.events, group.shown, group.rendered, group.first = (), (), (), None
+        group.unmoved, group.repeats = 0, []
         for at, item in group.members:
             try:
-                new = decide(state, self._command(item))
-            except CommandRefused as refused:
-                answers[at] = _not_taken(item, refused)
+                new = decide(state, self._command(at, item, batch))
+            except CommandRefused as error:
+                batch.answers[at] = not_taken(item, error)
                 continue
             if not new:
-                answers[at] = self._known(group, item, state)
+                batch.answers[at] = self._known(group, item, state)
                 continue
-            events += new
-            group.made.append((item, new[-1]))
-            answers[at] = _answer(item, new[-1])
+            batch.answers[at] = self._made(group, item, new)
             if len(group.members) > 1:
                 state = fold(new, state)
-        group.events = events
 
-    def _command(self, item: Ready) -> AdmitRender | RecordView:
-        seen, now = item.seen, self._clock()
-        render = seen.render
-        if render.kind is Kind.VIEW:
-            return RecordView(
-                cause=render.event_id,
-                digest=seen.digest,
-                measures=Measures(
-                    format=seen.token.format,
-                    area_px=seen.area_px,
-                    visible_ratio=render.visible_ratio,
-                    visible_ms=render.visible_ms,
-                    duration_ms=render.duration_ms,
-                    clicked=render.clicked,
-                ),
-                viewed_at=seen.event_at,
-                received_at=seen.received_at,
-                pack=self._pack,
-                decided_at=now,
-            )
-        original = self._slots.original_of(item)
-        reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
-        scored = ImpressionScored(
-            cause=render.event_id,
-            digest=seen.digest,
-            reasons=reasons,
-            versions=self._versions,
-            rung=RUNG,
-            spent_ms=max(0, now - seen.received_at),
-        )
-        return AdmitRender(claimed(seen), scored, cut_of(seen), self._pack, now, original)
+    def _made(self, group: _Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
+        """Note what came of *item*; the answer follows from the last event."""
+        group.events += new
+        if isinstance(first := new[0], ImpressionRendered):
+            group.rendered += (first,)
+        match last := new[-1]:
+            case ImpressionDeduped():
+                if last.before is None:
+                    group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
+                if in_gross(last.after):
+                    group.shown += (item,)
+                return decided(item, last.verdict, last.reason)
+            case ImpressionReconciled():
+                if in_gross(last.after):
+                    group.shown += (item,)
+                return decided(item, last.after.verdict, last.after.reason)
+            case _:
+                return decided(item, None, None)
+
+    def _command(self, at: int, item: Ready, batch: _Batch) -> AdmitRender | RecordView:
+        if item.kind is Kind.VIEW:
+            return view_of(item, self._pack, batch.now)
+        conduct = batch.conduct.get(at, _PLAIN)
+        return render_of(item, self._pack, self._slots, conduct, now=batch.now)
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
         assert isinstance(state, Decided)
-        first = state.absorbed.get(item.seen.render.event_id)
-        if item.seen.render.kind is Kind.VIEW:
+        first = state.absorbed.get(item.claim.cause)
+        if item.kind is Kind.VIEW:
             group.unmoved += first is None
-            return _decided(item, None, None)
+            return decided(item, None, None)
         if first is not None:
-            return _decided(item, first.verdict, first.reason)
-        group.repeats += 1
-        differs = conflicts(state.cut, claimed(item.seen))
-        return _decided(item, Verdict.DUPLICATE, Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER)
+            return decided(item, first.verdict, first.reason)
+        differs = conflicts(state.cut, item.claim)
+        reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
+        group.repeats.append((reason, state.repeats))
+        return decided(item, Verdict.DUPLICATE, reason)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""
@@ -273,10 +328,11 @@ class Ingest:
             digest="",
             refused=batch.refused,
             unmoved=batch.unmoved,
-            repeats=batch.repeats,
-            counted_at=self._clock(),
+            repeats=tuple([Repeats(*key, renders) for key, renders in batch.repeats.items()]),
+            counted_at=batch.now,
         )
-        batch.refused, batch.unmoved, batch.repeats = {}, 0, 0
+        batch.refused, batch.unmoved = {}, 0
+        batch.repeats.clear()
         return Append(
             stream=self._counts_stream,
             expected=self._counts_version,
@@ -284,15 +340,6 @@ class Ingest:
             digest=event.digest,
             events=(event,),
         )
-
-    def _absorb(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
-        if isinstance(append.stream, str):
-            self._counted(batch, append, outcome)
-        elif isinstance(outcome, Appended):
-            self._remember(batch.open[append.stream])
-            self._close(batch, append.stream)
-        else:
-            batch.open[append.stream].must_read = True
 
     def _counted(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
         if not isinstance(outcome, Conflict):
@@ -302,90 +349,47 @@ class Ingest:
         for event in append.events:
             assert isinstance(event, AnswersCounted)
             batch.unmoved += event.unmoved
-            batch.repeats += event.repeats
+            for repeats in event.repeats:
+                batch.repeats[repeats.impression, repeats.reason] += repeats.renders
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
-    def _close(self, batch: _Batch, impression: ImpressionId) -> None:
-        group = batch.open.pop(impression)
+    def _close(self, batch: _Batch, group: _Group) -> None:
+        del batch.open[group.impression.int]
         batch.unmoved += group.unmoved
-        batch.repeats += group.repeats
+        for reason, stored in group.repeats:
+            batch.repeats[group.impression, reason] += 1
+            self._floods.note(group.impression, reason, stored, batch.now)
         for at, item in group.members:
-            if batch.answers[at].reason is Reason.EVENT_ID_REUSED:
+            answer = batch.answers[at]
+            assert answer is not None
+            if answer.reason is Reason.EVENT_ID_REUSED:
                 batch.answers[at] = self._refuse(batch, item)
-            elif batch.answers[at].status is Status.PARKED:
+            elif answer.status is Status.PARKED:
                 batch.early.append((at, item))
 
     def _refuse(self, batch: _Batch, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
-        batch.quarantine.append(_reused(item))
-        return _refused(item.seen.render.event_id, item.seen.token.impression, Reason.EVENT_ID_REUSED)
+        batch.quarantine.append(reused(item))
+        return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
-        for item, event in group.made:
-            if isinstance(event, ImpressionDeduped) and event.before is None:
-                first = FirstAnswer(event.cause, event.digest, event.verdict, event.reason)
-                self._recent.remember(item.seen.token.impression, first)
-            if _puts_in_gross(event):
-                self._slots.remember(item)
+        if group.first is not None:
+            self._recent.remember(group.impression, group.first)
+        for item in group.shown:
+            self._slots.remember(item)
 
 
-def _puts_in_gross(event: ImpressionEvent) -> bool:
-    return isinstance(event, ImpressionDeduped | ImpressionReconciled) and in_gross(event.after)
+def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEvent, ...]) -> Append:
+    first = events[0]
+    assert not isinstance(first, ImpressionScored), "a score follows on its render"
+    return Append(stream=impression, expected=version, cause=first.cause, digest=first.digest, events=events)
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
-    for commit in commits:
-        for event in decode(commit.data):
-            assert isinstance(event, ImpressionEvent), "an impression's stream has impression events only"
-            yield event
+    return (event for commit in commits for event in decode_impression(commit.data))
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
-    return item.seen.render.event_id == known.event_id and item.seen.digest == known.digest
-
-
-def _answer(item: Ready, event: ImpressionEvent) -> Answer:
-    match event:
-        case ImpressionDeduped():
-            return _decided(item, event.verdict, event.reason)
-        case ImpressionReconciled():
-            return _decided(item, event.after.verdict, event.after.reason)
-        case _:
-            return _decided(item, None, None)
-
-
-def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
-    return Answer(
-        event_id=item.seen.render.event_id,
-        impression_id=item.seen.token.impression,
-        status=Status.DECIDED if item.seen.render.kind is Kind.RENDER else Status.RECORDED,
-        verdict=verdict,
-        reason=reason,
-        provisional=verdict is Verdict.UNCERTAIN,
-        rung=RUNG,
-    )
-
-
-def _refused(event_id: CauseId, impression: ImpressionId | None, reason: Reason) -> Answer:
-    return Answer(event_id=event_id, impression_id=impression, status=Status.REFUSED, reason=reason)
-
-
-def _not_taken(item: Ready, refused: CommandRefused) -> Answer:
-    seen = item.seen
-    if refused.refusal is Refusal.EVENT_ID_REUSED:
-        return _refused(seen.render.event_id, seen.token.impression, Reason.EVENT_ID_REUSED)
-    return Answer(event_id=seen.render.event_id, impression_id=seen.token.impression, status=Status.PARKED)
-
-
-def _quarantined(item: Malformed) -> Answer:
-    fault = item.fault
-    return Answer(
-        event_id=item.event_id, status=Status.QUARANTINED, errors=(f"{fault.code} at {fault.path}: {fault.detail}",)
-    )
-
-
-def _reused(item: Ready) -> Malformed:
-    fault = Fault(code="event_id_reused", detail="the event id came before with another content", path="$.event_id")
-    return Malformed(item.raw, fault, item.seen.received_at, item.seen.render.event_id)
+    return item.claim.digest == known.digest and item.claim.cause == known.event_id

@@ -2,23 +2,28 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from sys import intern
 from typing import Protocol
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
+from commands.clocks import DeviceClocks
 from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
+from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.render import Render, content, millis
-from domain.screen import REQUEST_REASONS, observe, screen
+from domain.screen import REQUEST_REASONS, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass
 from ledger.store import EventStore
 
+_OVERLAP_MS = 3_600_000
 _RENDER = msgspec.json.Decoder(Render)
 _REPLAY = "replay"
 _INGEST = "ingest"
@@ -54,6 +59,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     token_keys: Mapping[str, TokenKey]
     keyring: Keyring
     lists: Lists
+    clocks: DeviceClocks
     store: EventStore
     clock: Callable[[], int]
 
@@ -66,7 +72,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         """
         now = self.clock() if caller.received_at is None else caller.received_at
         parsed = [self._parse(raw, caller, now) for raw in raws]
-        days = {minted_at(one.token.impression) // DAY_MS for one in parsed if isinstance(one, _Parsed)}
+        days = {day for one in parsed if isinstance(one, _Parsed) for day in _days(one.token)}
         if not self.keyring.has(days):
             await self.keyring.ensure(sorted(days), now, secrets.token_bytes(KEY_BYTES))
         if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
@@ -102,27 +108,63 @@ class Intake(Struct, frozen=True, kw_only=True):
         stated = _INGEST in caller.scopes
         agent = render.agent if stated and render.agent is not None else caller.agent
         network = render.network if stated and render.network is not None else caller.network
-        seen = observe(
+        person = _pseudonyms(keys, render, network)
+        claimed = claim(
             render,
             token,
             self.pack,
             digest=keys.digest(content(render)),
             received_at=one.received_at,
-            person=_pseudonyms(keys, render, network),
+            person=person,
+            clock_offset_ms=self._clock_offset(render, person[1], one.received_at),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
-            data_set=one.data_set,
         )
-        reasons = screen(seen, self.pack)
+        reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        return Ready(seen, reasons, _slot(render, token), one.raw)
+        return Ready(
+            impression=token.impression,
+            kind=render.kind,
+            claim=claimed,
+            reasons=reasons,
+            slots=self._slots(render, token, person),
+            versions=_versions(self.pack.id, self.lists.version),
+            data_set=one.data_set,
+            raw=one.raw,
+        )
+
+    def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
+        """Return how far the client's clock is behind ours, by this event or else by its device's others."""
+        if render.sent_at is None:
+            return self.clocks.offset_ms(device)
+        sent_at = millis(render.sent_at)
+        self.clocks.learn(device, sent_at, received_at)
+        return received_at - sent_at
+
+    def _slots(self, render: Render, token: Token, person: tuple[str, str, str, str]) -> tuple[Slot, ...]:
+        name = person[0] or person[1]
+        if not name:
+            return ()
+        placement, creative = intern(token.placement), intern(token.creative)
+        days = _days(token)
+        before = self.keyring.of(days[-1]) if len(days) > 1 else None
+        if before is None:
+            return ((placement, name, creative),)
+        alias = before.pseudonym(render.user, b"user") or before.pseudonym(render.device, b"device")
+        return (placement, name, creative), (placement, alias, creative)
 
 
-def _slot(render: Render, token: Token) -> Slot | None:
-    """Where it was shown, None where nothing names the person."""
-    person = render.user or render.device
-    return (token.placement, person, token.creative) if person else None
+@lru_cache(maxsize=8)
+def _versions(pack: str, lists: str) -> Versions:
+    """One object for all renders screened under the same."""
+    return Versions(pack=pack, lists=lists)
+
+
+def _days(token: Token) -> tuple[int, ...]:
+    """Return the day that an ad was served on; in its first hour also the day before, whose names are still about."""
+    day, into_it_ms = divmod(minted_at(token.impression), DAY_MS)
+    return (day,) if into_it_ms >= _OVERLAP_MS else (day, day - 1)
 
 
 def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:

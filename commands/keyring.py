@@ -18,6 +18,7 @@ LIFE_DAYS = 8
 KEY_BYTES = 32
 _DIGEST_BYTES = 12
 _NONCE_BYTES = 12
+PERSON_KINDS = (b"user", b"device", b"network", b"session")
 
 
 class DayKeyStore(Protocol):
@@ -36,19 +37,24 @@ class DayKeys:
     __slots__ = ("_box", "_digest", "_person")
 
     def __init__(self, key: bytes) -> None:
-        self._person = _derive(key, b"person")
-        self._digest = _derive(key, b"digest")
+        person = _derive(key, b"person")
+        self._person = {kind: blake2b(key=person, digest_size=_DIGEST_BYTES, person=kind) for kind in PERSON_KINDS}
+        self._digest = blake2b(key=_derive(key, b"digest"), digest_size=_DIGEST_BYTES)
         self._box = _derive(key, b"box")
 
     def pseudonym(self, value: str | None, kind: bytes) -> str:
-        """Return the pseudonym of *value*, empty for none; *kind* keeps users and devices apart."""
+        """Return the pseudonym of *value*, empty for none; *kind*, of `PERSON_KINDS`, keeps users and devices apart."""
         if not value:
             return ""
-        return blake2b(value.encode(), key=self._person, digest_size=_DIGEST_BYTES, person=kind).hexdigest()
+        keyed = self._person[kind].copy()
+        keyed.update(value.encode())
+        return keyed.hexdigest()
 
     def digest(self, content: bytes) -> str:
         """Return the digest by which a retry of *content* is recognised."""
-        return blake2b(content, key=self._digest, digest_size=_DIGEST_BYTES).hexdigest()
+        keyed = self._digest.copy()
+        keyed.update(content)
+        return keyed.hexdigest()
 
     def seal(self, body: bytes, nonce: bytes, name: str) -> bytes:
         """Return *body* encrypted (AES-256-GCM), bound to *name*; *nonce* is random, 12 bytes, and used once."""

@@ -123,15 +123,14 @@ class Holding:
         )
 
     def _parked(self, item: Ready) -> ParkedView:
-        seen = item.seen
-        keys = self._keyring.of(_day(seen.token.impression))
+        keys = self._keyring.of(_day(item.impression))
         assert keys is not None, "the render was screened with them"
-        event_id = seen.render.event_id
+        event_id = item.claim.cause
         return ParkedView(
             event_id=event_id,
-            impression=seen.token.impression,
-            digest=seen.digest,
-            received_at=seen.received_at,
+            impression=item.impression,
+            digest=item.claim.digest,
+            received_at=item.claim.received_at,
             sealed=keys.seal(bytes(item.raw), secrets.token_bytes(_NONCE_BYTES), str(event_id)),
         )
 

@@ -1,12 +1,11 @@
 """
 What the gate remembers between batches: it may route and recognise, the ledger has the final word.
 
-Ordered dicts, because finding the oldest entry of a plain one walks over all that were deleted before it.
+Hundreds of thousands of entries are larger than any cache, so each keeps as little alive as it can.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeAlias, TypeVar
 
 from msgspec import Struct
 
@@ -14,10 +13,43 @@ from commands.items import Ready, Slot
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
 
-Shown: TypeAlias = tuple[ImpressionId, int]
-"""An impression and when it happened, epoch ms."""
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+Shown: TypeAlias = tuple[int, int]
+"""The number of an impression's id and when it happened, epoch ms."""
 PER_SLOT_MAX = 8
 """Impressions remembered per slot: events of one slot may arrive out of order."""
+_FORGOTTEN_AT_ONCE = 2
+
+
+class Recent(Generic[K, V]):
+    """
+    The last entries put in, between half of *limit* and *limit* of them.
+
+    Two dicts take turns, and the one that is over is taken apart a little at every turn: finding the oldest entry of
+    one dict walks over all that were deleted before it, and dropping a whole one would stop the world.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._half = limit // 2
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+        self._over: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """Return what was last put in under *key*, if it is remembered."""
+        value = self._young.get(key)
+        return self._old.get(key) if value is None else value
+
+    def put(self, key: K, value: V) -> None:
+        if not self._half:
+            return
+        if len(self._young) >= self._half:
+            self._over, self._old, self._young = self._old, self._young, {}
+        self._young[key] = value
+        for _ in range(min(_FORGOTTEN_AT_ONCE, len(self._over))):
+            self._over.popitem()
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
@@ -30,19 +62,16 @@ class FirstAnswer(Struct, frozen=True, gc=False):
 
 
 class RecentAnswers:
-    """First answers of the last *limit* impressions, the oldest forgotten first. Forgetting costs one read."""
+    """First answers of recent impressions. Forgetting costs one read."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._answers: OrderedDict[ImpressionId, FirstAnswer] = OrderedDict()
+        self._answers = Recent[int, FirstAnswer](limit)
 
     def get(self, impression: ImpressionId) -> FirstAnswer | None:
-        return self._answers.get(impression)
+        return self._answers.get(impression.int)
 
     def remember(self, impression: ImpressionId, answer: FirstAnswer) -> None:
-        self._answers[impression] = answer
-        if len(self._answers) > self._limit:
-            self._answers.popitem(last=False)
+        self._answers.put(impression.int, answer)
 
 
 class RecentSlots:
@@ -53,9 +82,8 @@ class RecentSlots:
     """
 
     def __init__(self, limit: int, window_ms: int) -> None:
-        self._limit = limit
         self._window_ms = window_ms
-        self._shown: OrderedDict[Slot, tuple[Shown, ...]] = OrderedDict()
+        self._shown = Recent[Slot, tuple[Shown, ...]](limit)
         self._batch: dict[Slot, list[Shown]] = {}
 
     def begin_batch(self) -> None:
@@ -64,28 +92,30 @@ class RecentSlots:
 
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
-        if item.slot is None:
-            return None
-        here = self.near(item, self._batch.get(item.slot, ()))
-        return here or self.near(item, self._shown.get(item.slot, ()))
+        for slot in item.slots:
+            here = self.near(item, self._batch.get(slot, ())) or self.near(item, self._shown.get(slot) or ())
+            if here is not None:
+                return here
+        return None
 
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
         """Return the other impression among *shown* that is within the window of *item*, if there is one."""
         for impression, event_at in shown:
-            if abs(item.seen.event_at - event_at) <= self._window_ms and impression != item.seen.token.impression:
-                return impression
+            if abs(item.claim.event_at - event_at) <= self._window_ms and impression != item.impression.int:
+                return ImpressionId(int=impression)
         return None
 
     def remember(self, item: Ready) -> None:
-        if item.slot is None:
-            return
-        self._batch.setdefault(item.slot, []).append(shown(item))
-        before = self._shown.get(item.slot, ())
-        self._shown[item.slot] = (*before[1 - PER_SLOT_MAX :], shown(item))
-        self._shown.move_to_end(item.slot)
-        if len(self._shown) > self._limit:
-            self._shown.popitem(last=False)
+        this = shown(item)
+        for slot in item.slots:
+            self._batch.setdefault(slot, []).append(this)
+            self.recall(slot, this)
+
+    def recall(self, slot: Slot, this: Shown) -> None:
+        """Remember what the ledger has."""
+        before = self._shown.get(slot) or ()
+        self._shown.put(slot, (*before[1 - PER_SLOT_MAX :], this))
 
 
 def shown(item: Ready) -> Shown:
-    return item.seen.token.impression, item.seen.event_at
+    return item.impression.int, item.claim.event_at

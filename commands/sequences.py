@@ -13,7 +13,7 @@ from uuid import uuid4
 from zlib import crc32
 
 from commands.items import Item, Ready
-from domain.sequences import OTHER_SDKS, SequenceCount, SequencesCounted
+from domain.sequences import OTHER_SDKS, STREAM_PREFIX, SequenceCount, SequencesCounted
 from domain.vocabulary import Surface
 from ledger.store import Append, Conflict, EventStore
 
@@ -274,7 +274,7 @@ class SequenceCounter:
     def __init__(self, tracker: SequenceTracker, store: EventStore, name: str, clock: Callable[[], int]) -> None:
         self.tracker = tracker
         self._store = store
-        self._stream = f"sequences-{name}"
+        self._stream = f"{STREAM_PREFIX}{name}"
         self._version = 0
         self._clock = clock
         self._unanswered: SequencesCounted | None = None
@@ -314,19 +314,9 @@ def _numbered(items: Iterable[Item]) -> list[tuple[str, int, Surface, str, int, 
     found = []
     for item in items:
         if type(item) is Ready:
-            seen = item.seen
-            render = seen.render
-            if render.sdk_seq is not None and seen.session:
-                found.append(
-                    (
-                        seen.session,
-                        render.sdk_seq,
-                        seen.token.surface,
-                        render.sdk or "",
-                        render.event_id.int,
-                        seen.event_at,
-                    )
-                )
+            claim = item.claim
+            if claim.sdk_seq is not None and claim.session:
+                found.append((claim.session, claim.sdk_seq, claim.surface, claim.sdk, claim.cause.int, claim.event_at))
     return found
 
 

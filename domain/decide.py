@@ -81,6 +81,15 @@ class RecordView(Struct, frozen=True, kw_only=True, gc=False):
     decided_at: int
 
 
+class CountRepeats(Struct, frozen=True):
+    """So many renders were answered as repeats (`reason` says of which kind) beyond those that the stream keeps."""
+
+    cause: CauseId
+    reason: Reason
+    renders: int
+    decided_at: int
+
+
 class Reconcile(Struct, frozen=True, kw_only=True):
     """A correction. `asked` is the reason asked for (None: valid); `asked_price_micros` belongs to a reprice."""
 
@@ -108,7 +117,7 @@ class AttachLabel(Struct, frozen=True, kw_only=True):
     received_at: int
 
 
-Command: TypeAlias = AdmitRender | RecordView | Reconcile | AttachLabel
+Command: TypeAlias = AdmitRender | RecordView | CountRepeats | Reconcile | AttachLabel
 
 
 def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
@@ -126,6 +135,8 @@ def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
             return _admit(state, command)
         case RecordView():
             return _view(state, command)
+        case CountRepeats():
+            return _count_repeats(state, command)
         case Reconcile():
             return _reconcile(state, command)
         case AttachLabel():
@@ -176,6 +187,27 @@ def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent
             cut=known.cut,
             before=known.standing,
             after=after,
+            decided_at=command.decided_at,
+        ),
+    )
+
+
+def _count_repeats(state: Unseen | Decided, command: CountRepeats) -> tuple[ImpressionEvent, ...]:
+    known = _rendered(state)
+    if _is_known(known, command.cause, ""):
+        return ()
+    return (
+        ImpressionDeduped(
+            cause=command.cause,
+            digest="",
+            uniqueness=Uniqueness.DUPLICATE,
+            verdict=Verdict.DUPLICATE,
+            reason=command.reason,
+            renders=command.renders,
+            counted=True,
+            cut=known.cut,
+            before=known.standing,
+            after=known.standing,
             decided_at=command.decided_at,
         ),
     )
@@ -234,7 +266,12 @@ def _seen(command: AdmitRender) -> Viewabilities:
     rendered = command.rendered
     if rendered.visible_ratio is None and not rendered.clicked:
         return {}
-    measures = Measures(
+    return judge_view(measures_of(rendered), command.pack)
+
+
+def measures_of(rendered: ImpressionRendered) -> Measures:
+    """Return what a client says that it measured."""
+    return Measures(
         format=rendered.format,
         area_px=rendered.area_px,
         visible_ratio=rendered.visible_ratio,
@@ -242,7 +279,6 @@ def _seen(command: AdmitRender) -> Viewabilities:
         duration_ms=rendered.duration_ms,
         clicked=rendered.clicked,
     )
-    return judge_view(measures, command.pack)
 
 
 def _stands(command: AdmitRender, viewability: Viewabilities, known: Decided | None) -> Standing:

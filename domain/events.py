@@ -1,17 +1,18 @@
 """
 The six events of an impression's stream: facts, never edited.
 
-Every event names its cause and a keyed digest of it, so that a retry is recognised from the stream alone. The
+Every cause and a keyed digest of it stand in an event, so that a retry is recognised from the stream alone. The
 impression's id is the name of the stream and not repeated. Times are epoch ms, money integer micros of `cut.currency`.
 """
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from msgspec import Struct
 
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.signals import Signal
 from domain.standing import Standing, Viewabilities
 from domain.vocabulary import (
     AgentClass,
@@ -69,9 +70,11 @@ class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t
 
 class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRendered"):
     """
-    What a client claimed. Person, device, network and session stand as pseudonyms under the day's key.
+    What a client claimed, as far as any rule reads it: a stored render can be screened again.
 
-    `begun`: it brings the evidence of begin that its count point asks for.
+    Person, device, network and session stand as pseudonyms under the day's key. `event_at` is the client's time,
+    corrected and within [served, received]; `skew_ms` is how far it was outside. `begun`: it brings the evidence of
+    begin that its count point asks for.
     """
 
     ad: str
@@ -87,8 +90,12 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     price_micros: int
     billing_event: BillingEvent
     viewability_pack: str
+    flight_start: int
+    flight_end: int
     served_at: int
     received_at: int
+    event_at: int
+    skew_ms: int = 0
     client_at: int | None = None
     sent_at: int | None = None
     on_screen_at: int | None = None
@@ -96,13 +103,16 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     begun: bool = True
     prefetched: bool = False
     background: bool = False
+    auto_refresh: bool = False
     area_px: int | None = None
+    stack_depth: int | None = None
     visible_ratio: float | None = None
     visible_ms: int | None = None
     duration_ms: int | None = None
     clicked: bool = False
     sdk: str = ""
     sdk_seq: int | None = None
+    country: str = ""
     session: str = ""
     user: str = ""
     device: str = ""
@@ -112,12 +122,21 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     missing: tuple[str, ...] = ()
 
 
-class ImpressionScored(_Event, frozen=True, kw_only=True, tag="ImpressionScored"):
-    """What was thought of it. `risk` is a calibrated probability; `features` has a status letter per feature."""
+class ImpressionScored(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="ImpressionScored", gc=False
+):
+    """
+    What was thought of the render right before it in the stream, whose cause it has.
+
+    `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
+    `risk` is a calibrated probability; `features` has a status letter per feature.
+    """
 
     reasons: tuple[Reason, ...] = ()
     versions: Versions
     rung: Rung = Rung.FULL
+    signals: tuple[Signal, ...] = ()
+    pair: tuple[str, ...] = ()
     risk: float | None = None
     band: str = ""
     features: tuple[float | None, ...] = ()
@@ -135,7 +154,8 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     The real-time answer to one render, and what it did to the impression.
 
     `verdict` and `reason` answer the render; `before` and `after` say where the impression stood and stands. They are
-    equal where the render is only evidence of a repeat; `renders` then says how many repeats the event stands for.
+    equal where the render is only evidence of a repeat. `counted`: it stands for as many `renders` as were answered as
+    repeats before it and counted, because the stream already has as many as the pack keeps.
     """
 
     uniqueness: Uniqueness
@@ -143,6 +163,7 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     reason: Reason | None = None
     duplicate_of: ImpressionId | None = None
     renders: int = 1
+    counted: bool = False
     cut: Cut
     before: Standing | None = None
     after: Standing
@@ -207,6 +228,11 @@ class ImpressionLabelled(_Event, frozen=True, kw_only=True, tag="ImpressionLabel
     received_at: int
 
 
+CausedEvent: TypeAlias = (
+    ImpressionRendered | ImpressionDeduped | ImpressionViewed | ImpressionReconciled | ImpressionLabelled
+)
+"""An event that names its own cause."""
+
 ImpressionEvent: TypeAlias = (
     ImpressionRendered
     | ImpressionScored
@@ -215,3 +241,5 @@ ImpressionEvent: TypeAlias = (
     | ImpressionReconciled
     | ImpressionLabelled
 )
+
+IMPRESSION_EVENTS: tuple[type, ...] = get_args(ImpressionEvent)

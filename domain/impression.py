@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domain.corrections import REPEATS, PriceInForce, Ruling, VerdictInForce, flaw_of
 from domain.events import (
+    CausedEvent,
     CorrectionKind,
     Cut,
     ImpressionDeduped,
@@ -24,7 +25,6 @@ from domain.events import (
 from domain.ids import CauseId
 from domain.pack import merge_views
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
-from domain.screen import read_clocks
 from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, standing_for
 
 
@@ -84,8 +84,8 @@ Impression: TypeAlias = Unseen | Claimed | Judged | Decided
 
 _content = operator.attrgetter("creative", "placement", "publisher", "surface", "format")
 _dimensions = operator.attrgetter(
-    *("campaign", "advertiser", "creative", "placement", "publisher", "surface", "format"),
-    *("region", "currency", "billing_event", "sdk"),
+    *("event_at", "campaign", "advertiser", "creative", "placement", "publisher", "surface", "format"),
+    *("region", "currency", "billing_event", "sdk", "country", "auto_refresh"),
 )
 
 UNPROVEN = frozenset({Reason.OMID_UNPROVEN, Reason.EVIDENCE_INCOMPLETE})
@@ -200,7 +200,7 @@ def _claimed(state: Impression, event: ImpressionRendered) -> Claimed:
 
 
 def _judged(state: Impression, event: ImpressionScored) -> Judged:
-    if not isinstance(state, Claimed) or not _same_cause(event, state.rendered):
+    if not isinstance(state, Claimed):
         raise ImpossibleTransition(state, event, "it judges no render")
     return Judged(state.prior, state.rendered, event)
 
@@ -216,7 +216,8 @@ def _decided(state: Judged, event: ImpressionDeduped) -> Decided:
     if event.before != (prior.standing if isinstance(prior, Decided) else None):
         raise ImpossibleTransition(state, event, "it does not start where the impression stands")
     is_double = isinstance(event.after, Duplicate)
-    if event.uniqueness is not (Uniqueness.DUPLICATE if is_double else Uniqueness.UNIQUE) or event.renders != 1:
+    is_one = event.renders == 1 and not event.counted
+    if event.uniqueness is not (Uniqueness.DUPLICATE if is_double else Uniqueness.UNIQUE) or not is_one:
         raise ImpossibleTransition(state, event, "it does not say how unique the impression is")
     if event.verdict is not event.after.verdict or (event.duplicate_of is not None and not is_double):
         raise ImpossibleTransition(state, event, "its answer is not where the impression stands")
@@ -267,6 +268,8 @@ def _repeated(state: Impression, event: ImpressionDeduped) -> Decided:
     known = _known(state, event)
     if event.uniqueness is not Uniqueness.DUPLICATE or event.verdict is not Verdict.DUPLICATE or event.renders < 1:
         raise ImpossibleTransition(state, event, "it is no repeat")
+    if event.renders > 1 and not event.counted:
+        raise ImpossibleTransition(state, event, "one render stands for one")
     if event.reason not in REPEATS or event.duplicate_of is not None:
         raise ImpossibleTransition(state, event, "it repeats another impression")
     if not event.before == event.after == known.standing:
@@ -314,17 +317,17 @@ def _begun_at(cut: Cut, rendered: ImpressionRendered, known: Decided | None) -> 
         return cut.event_at
     if not counts_again(known):
         return known.begun_at
-    return read_clocks(rendered, rendered.served_at, rendered.received_at).event_at
+    return rendered.event_at
 
 
-def _same_cause(event: ImpressionEvent, rendered: ImpressionRendered) -> bool:
+def _same_cause(event: CausedEvent, rendered: ImpressionRendered) -> bool:
     return event.cause == rendered.cause and event.digest == rendered.digest
 
 
-def _is_news(state: Decided, event: ImpressionEvent) -> None:
+def _is_news(state: Decided, event: CausedEvent) -> None:
     if event.cause in state.absorbed:
         raise ImpossibleTransition(state, event, f"its cause {event.cause} is absorbed already")
 
 
-def _absorb(absorbed: dict[CauseId, Answer], event: ImpressionEvent, standing: Standing) -> dict[CauseId, Answer]:
+def _absorb(absorbed: dict[CauseId, Answer], event: CausedEvent, standing: Standing) -> dict[CauseId, Answer]:
     return {**absorbed, event.cause: Answer(event.digest, standing.verdict, standing.reason)}

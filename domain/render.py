@@ -1,12 +1,12 @@
 """What a client sends: one render or one view, as it stands on the wire."""
 
-import operator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import astuple
 
 from domain.ids import CauseId
 from domain.vocabulary import OmidType
@@ -35,8 +35,9 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     """
     One event from a client. Lengths are CSS px or dp, durations ms, ratios in [0, 1].
 
-    `visible_ms` is the longest continuous time during which at least `visible_ratio` of the area was on screen.
-    `sent_at` and `attempt` belong to the transport: a retry may change them and stays the same event.
+    `stack_depth` counts the ads in its place at the time, itself among them. `visible_ms` is the longest continuous
+    time during which at least `visible_ratio` of the area was on screen. `sent_at` and `attempt` stand last and belong
+    to the transport: a retry may change them and stays the same event.
     """
 
     event_id: CauseId
@@ -51,6 +52,7 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     clicked: bool = False
     width: Pixels | None = None
     height: Pixels | None = None
+    stack_depth: Annotated[int, Meta(ge=0, le=1_000)] | None = None
     visible_ratio: Ratio | None = None
     visible_ms: Duration | None = None
     duration_ms: Duration | None = None
@@ -78,14 +80,13 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
 
 
 _TIMES = ("client_at", "on_screen_at", "received_at", "sent_at")
-_TRANSPORT = {"sent_at", "attempt"}
-_content = operator.attrgetter(*(name for name in Render.__struct_fields__ if name not in _TRANSPORT))
+_TRANSPORT_FIELDS = 2
 _ENCODER = msgspec.json.Encoder()
 
 
 def content(render: Render) -> bytes:
     """Return the bytes that identify what *render* says, whatever its spelling and whichever attempt it is."""
-    return _ENCODER.encode(_content(render))
+    return _ENCODER.encode(astuple(render)[:-_TRANSPORT_FIELDS])
 
 
 def millis(at: int | datetime) -> int:

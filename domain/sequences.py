@@ -5,6 +5,8 @@ from msgspec import Struct
 from domain.ids import CauseId
 from domain.vocabulary import Surface
 
+STREAM_PREFIX = "sequences-"
+"""Streams of counts, one per gate process; they grow by themselves for a while after the last event came."""
 OTHER_SDKS = "~"
 """Stands for the SDK versions beyond the limit of one event."""
 

@@ -18,6 +18,7 @@ from domain.ids import CauseId
 from domain.render import Millis, millis
 from domain.vocabulary import Format, Surface
 
+STREAM_PREFIX = "serves-"
 MINUTE_MS = 60_000
 COUNTS_MAX = 1_000
 SEQUENCE_MAX = 599
@@ -158,7 +159,7 @@ class ReportedMinute(Struct, frozen=True):
 
 
 def stream_of(report: ServesReport) -> str:
-    return f"serves-{report.source}-{millis(report.minute) // MINUTE_MS}"
+    return f"{STREAM_PREFIX}{report.source}-{millis(report.minute) // MINUTE_MS}"
 
 
 def id_of(report: ServesReport) -> CauseId:

@@ -41,7 +41,7 @@ class MinuteInFlight(Struct, frozen=True, kw_only=True):
     surface: str
     served: int
     rendered: int
-    in_flight: int
+    in_flight_ads: int
     in_flight_micros: int
 
 
@@ -83,6 +83,6 @@ def _minute(row: Sequence[Any]) -> MinuteInFlight:
         surface=surface,
         served=served,
         rendered=rendered,
-        in_flight=left,
+        in_flight_ads=left,
         in_flight_micros=max(0, served_micros - rendered_micros) if left else 0,
     )

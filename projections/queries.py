@@ -1,6 +1,5 @@
 """What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -11,14 +10,30 @@ from domain.serves import ServeTtl
 from domain.vocabulary import DataSet
 from projections.checkpoints import Checkpoints, Known
 from projections.engine import Client, Clients
-from projections.errors import QueryRefused
+from projections.errors import QueryRefused, QuestionTooLarge, TablesUnavailable
 from projections.in_flight import MinuteInFlight, Span, in_flight
-from projections.reports import FILTER_LENGTH_MAX, HOUR_MS, Report, check, sql_of
+from projections.metrics import DEFINITIONS
+from projections.pace import CurrencyPace, paces_of
+from projections.reports import (
+    FILTER_LENGTH_MAX,
+    HOUR_MS,
+    PACKS_MAX,
+    Report,
+    check,
+    packs_sql,
+    shows_views,
+    sql_of,
+)
+from projections.vocabulary import Dimension, Metric
+
+_Rows: TypeAlias = list[tuple[Any, ...]]
 
 MINUTE_MS = 60_000
 PACING_SPAN_MAX_MS = 400 * 24 * HOUR_MS
 MINUTES_MAX = 1_440
 _CURRENCIES_MAX = 100
+_TOO_LARGE = frozenset({158, 159, 160, 241})
+"""ClickHouse's codes for too many rows, too much time (spent or foreseen), too much memory."""
 
 _PACING = """
 SELECT currency, sum(gross), sum(net), sum(undecided), sum(billable_micros), sum(reserved_micros), sum(uncertain_micros)
@@ -52,39 +67,22 @@ class Fresh(Struct, frozen=True, kw_only=True):
 
 
 class ReportAnswer(Fresh, frozen=True, kw_only=True):
-    """`rows` are values in the order of `columns`; `truncated`: there are more than the question allowed."""
+    """
+    `rows` are values in the order of `columns`; `truncated`: there are more than the question allowed.
 
+    `definitions` are those of the metrics asked for, `packs` the viewability packs shown, `split_by` the dimensions
+    that nobody asked for but without which things would be mixed that must not be.
+    """
+
+    generation: int
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     truncated: bool
+    definitions: dict[Metric, str]
+    packs: tuple[str, ...] = ()
+    split_by: tuple[Dimension, ...] = ()
     position: int | None = None
     """The position up to which facts count; None: all that are known."""
-
-
-class CurrencyPace(Struct, frozen=True, kw_only=True):
-    """
-    What a campaign spent in one currency, in micros: delivery throttles on spent + reserved.
-
-    reserved = in flight (served, neither rendered nor too late to render) + uncertain (waits for a decision) + awaiting
-    view. What it will have spent of all that is served by now is between `spend_low_micros` and `spend_high_micros`.
-    `overshoot_bound_micros` = in flight + uncertain + leased: what may still be added without another serve, or by
-    gates that hold `leased_micros` of the budget and have not said what became of it.
-    """
-
-    currency: str
-    gross: int
-    net: int
-    undecided: int
-    spent_micros: int
-    reserved_micros: int
-    in_flight: int
-    in_flight_micros: int
-    uncertain_micros: int
-    awaiting_view_micros: int
-    spend_low_micros: int
-    spend_high_micros: int
-    leased_micros: int
-    overshoot_bound_micros: int
 
 
 class MinutePace(Struct, frozen=True, kw_only=True):
@@ -158,6 +156,7 @@ class Queries:
 
         Raises:
             QueryRefused: the question cannot be asked so.
+            QuestionTooLarge: the answer takes more than one question may.
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         asked = check(report)
@@ -166,15 +165,18 @@ class Queries:
             asked = replace(asked, position=await self._checkpoints.position_at(as_of))
         elif asked.position is not None and not 0 <= asked.position <= known.position:
             raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
-        sql = sql_of(asked, known.generation)
-        rows = await self._clients.run(lambda client: _rows(client, sql.text, sql.parameters))
+        columns, rows, packs = await self._asked(asked, known.generation)
         fresh = self._fresh(known)
         return ReportAnswer(
             known_through=fresh.known_through,
             lag_s=fresh.lag_s,
-            columns=sql.columns,
+            generation=known.generation,
+            columns=columns,
             rows=rows[: asked.rows_max],
             truncated=len(rows) > asked.rows_max,
+            definitions={metric: DEFINITIONS[metric] for metric in asked.metrics},
+            packs=packs,
+            split_by=asked.dimensions[len(report.dimensions) :],
             position=asked.position,
         )
 
@@ -204,7 +206,7 @@ class Queries:
             campaign=pacing.campaign,
             since=pacing.since,
             until=pacing.until,
-            currencies=_paces(rows, under_way, leased),
+            currencies=paces_of(rows, under_way, leased),
             minutes=[MinutePace(**dict(zip(MinutePace.__struct_fields__, row, strict=True))) for row in minute_rows],
             in_flight=under_way,
         )
@@ -212,6 +214,15 @@ class Queries:
     async def fresh(self) -> Fresh:
         """Return how fresh answers are now."""
         return self._fresh(await self._checkpoints.known())
+
+    async def _asked(self, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:
+        """Columns, rows and viewability packs of a checked *report*."""
+        try:
+            return await self._clients.run(lambda client: _report(client, report, generation))
+        except TablesUnavailable as error:
+            if error.code not in _TOO_LARGE:
+                raise
+            raise QuestionTooLarge("ask for a shorter time, fewer dimensions, or whole hours") from error
 
     def _fresh(self, known: Known) -> Fresh:
         return fresh_at(known, self._now())
@@ -223,6 +234,22 @@ def fresh_at(known: Known, now: int) -> Fresh:
     return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
 
 
+def _report(client: Client, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:
+    if shows_views(report) and not report.packs:
+        report = replace(report, packs=_packs(client, report, generation))
+    sql = sql_of(report, generation)
+    rows = _rows(client, sql.text, sql.parameters) if sql.columns else []
+    return sql.columns, rows, report.packs if shows_views(report) else ()
+
+
+def _packs(client: Client, report: Report, generation: int) -> tuple[str, ...]:
+    sql = packs_sql(report, generation)
+    packs = tuple(str(pack) for (pack,) in _rows(client, sql.text, sql.parameters))
+    if len(packs) > PACKS_MAX:
+        raise QueryRefused("pack", f"there are more than {PACKS_MAX} in this time; name those to show")
+    return packs
+
+
 def _check_pacing(pacing: Pacing) -> None:
     if not 0 < len(pacing.campaign) <= FILTER_LENGTH_MAX:
         raise QueryRefused("campaign", f"must be 1 to {FILTER_LENGTH_MAX} characters")
@@ -232,9 +259,7 @@ def _check_pacing(pacing: Pacing) -> None:
         raise QueryRefused("minutes", f"must be 0 to {MINUTES_MAX}")
 
 
-def _pacing_rows(
-    client: Client, pacing: Pacing, generation: int
-) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def _pacing_rows(client: Client, pacing: Pacing, generation: int) -> tuple[_Rows, _Rows]:
     bound = {
         "campaign": pacing.campaign,
         "data_set": pacing.data_set.value,
@@ -249,41 +274,5 @@ def _pacing_rows(
     return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
 
 
-def _paces(
-    rows: list[tuple[Any, ...]], under_way: list[MinuteInFlight], leased: Mapping[str, int]
-) -> list[CurrencyPace]:
-    """Put together what is known per currency; one may have serves and no render yet, or a lease and neither."""
-    ads, micros = Counter[str](), Counter[str]()
-    for minute in under_way:
-        ads[minute.currency] += minute.in_flight
-        micros[minute.currency] += minute.in_flight_micros
-    known = {row[0]: row[1:] for row in rows}
-    return [
-        _pace(currency, known.get(currency, (0,) * 6), (ads[currency], micros[currency]), leased.get(currency, 0))
-        for currency in sorted({*known, *(name for name, number in ads.items() if number), *leased})
-    ]
-
-
-def _pace(currency: str, sums: tuple[int, ...], under_way: tuple[int, int], leased_micros: int) -> CurrencyPace:
-    gross, net, undecided, spent, waiting, uncertain = sums
-    ads, in_flight_micros = under_way
-    return CurrencyPace(
-        currency=currency,
-        gross=gross,
-        net=net,
-        undecided=undecided,
-        spent_micros=spent,
-        reserved_micros=in_flight_micros + waiting,
-        in_flight=ads,
-        in_flight_micros=in_flight_micros,
-        uncertain_micros=uncertain,
-        awaiting_view_micros=waiting - uncertain,
-        spend_low_micros=spent,
-        spend_high_micros=spent + waiting + in_flight_micros,
-        leased_micros=leased_micros,
-        overshoot_bound_micros=in_flight_micros + uncertain + leased_micros,
-    )
-
-
-def _rows(client: Client, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _rows(client: Client, text: str, parameters: dict[str, Any]) -> _Rows:
     return [tuple(row) for row in client.query(text, parameters=parameters).result_rows]

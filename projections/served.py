@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from domain import sequences, serves
 from domain.sequences import SequencesCounted
 from domain.serves import AdsServed
 from domain.vocabulary import DataSet
@@ -10,7 +11,7 @@ from ledger.codec import decode
 from ledger.store import Commit
 
 _SECOND_MS = 1_000
-_STREAMS = ("serves-", "sequences-")
+_STREAMS = (serves.STREAM_PREFIX, sequences.STREAM_PREFIX)
 
 
 class ServedRow(NamedTuple):

@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from projections.errors import ProjectionError
+from service import cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
+
+app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -170,27 +173,47 @@ def bench(
 def report(
     by: Annotated[list[str], typer.Option(help="Dimension to cut by; may be given several times.")] = [],  # noqa: B006
     metric: Annotated[list[str], typer.Option(help="Metric to show; may be given several times.")] = [],  # noqa: B006
+    pack: Annotated[list[str], typer.Option(help="Viewability pack to show; all by default.")] = [],  # noqa: B006
+    full: Annotated[bool, typer.Option("--full", help="Every metric; display, video and currencies apart.")] = False,
+    granularity: Annotated[str, typer.Option(help="none, minute, hour or day.")] = "none",
     since: Annotated[str, typer.Option(help="From this time on, RFC 3339.")] = "",
     until: Annotated[str, typer.Option(help="To before this time, RFC 3339.")] = "",
     as_of: Annotated[str, typer.Option(help="As known at this time, RFC 3339.")] = "",
     data_set: Annotated[str, typer.Option(help="live or replay.")] = "live",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the running desk for a report."""
-    from service.asking import ask, table_of  # noqa: PLC0415
+    """Ask the running desk for a report; exits 1 if gross is not the sum of its parts."""
+    from service.asking import ask, ask_csv  # noqa: PLC0415
+    from service.report_screen import FULL, identity_of, screen_of  # noqa: PLC0415
 
-    asked = {"dimensions": by, "metrics": metric, "since": since, "until": until, "as_of": as_of, "data_set": data_set}
+    asked = {
+        "dimensions": by,
+        "metrics": metric or (FULL if full else []),
+        "pack": pack,
+        "granularity": granularity,
+        "since": since,
+        "until": until,
+        "as_of": as_of,
+        "data_set": data_set,
+    }
+    if as_csv and not as_json:
+        print(ask_csv(_settings(), "/v1/reports", asked), end="")
+        return
     answer = ask(_settings(), "/v1/reports", asked)
-    _print(answer, as_json, "" if as_json else table_of(answer))
+    _print(answer, as_json, "" if as_json else screen_of(answer))
+    identity = identity_of(answer)
+    raise typer.Exit(0 if identity is None or identity.holds else 1)
 
 
 @app.command()
 def pacing(campaign: str, as_json: AsJson = False) -> None:
     """Ask the running desk what a campaign has spent and reserved."""
     from service.asking import ask  # noqa: PLC0415
+    from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
     answer = ask(_settings(), f"/v1/campaigns/{quote(campaign)}/pacing", {})
-    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+    _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
 
 
 @app.command()
@@ -201,7 +224,8 @@ def completeness(
     as_json: AsJson = False,
 ) -> None:
     """Ask the running desk how much of what was served has rendered, and how much is lost."""
-    from service.asking import ask, completeness_table  # noqa: PLC0415
+    from service.asking import ask  # noqa: PLC0415
+    from service.served_screen import completeness_table  # noqa: PLC0415
 
     answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
     _print(answer, as_json, "" if as_json else completeness_table(answer))
@@ -210,7 +234,8 @@ def completeness(
 @app.command()
 def monitors(as_json: AsJson = False) -> None:
     """Ask the running desk which SDK versions lose events or fire twice."""
-    from service.asking import ask, monitors_table  # noqa: PLC0415
+    from service.asking import ask  # noqa: PLC0415
+    from service.served_screen import monitors_table  # noqa: PLC0415
 
     answer = ask(_settings(), "/v1/monitors", {})
     _print(answer, as_json, "" if as_json else monitors_table(answer))
@@ -273,9 +298,11 @@ def _settings() -> Settings:
 
 
 def _process(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its logs and caches."""
+    """Read the settings of a long-lived process and set up its memory, logs and caches."""
+    from service.allocator import keep_memory  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
+    keep_memory()
     settings = _settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "numba"))

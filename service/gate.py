@@ -14,13 +14,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from commands.activity import NoActivity
 from commands.batcher import Batcher
+from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.ingest import Ingest
 from commands.intake import Intake, Lists
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
+from commands.recall import recall
 from commands.sequences import SequenceCounter, SequenceTracker
 from commands.serves import Serves
 from domain.ids import day_of
@@ -43,6 +46,7 @@ UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
 _COUNT_EVERY_S = 5.0
+_FLOODS_EVERY_S = 1.0
 _HOUR_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -61,12 +65,14 @@ class Gate:
         self._holding_store = PostgresHolding(self._database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
         self._pack = pack
+        self._clocks = DeviceClocks(settings.recent_max)
         self._intake = Intake(
             pack=pack,
             region=settings.region,
             token_keys=keys.token_keys(),
             keyring=self._keyring,
             lists=lists,
+            clocks=self._clocks,
             store=store,
             clock=now_ms,
         )
@@ -74,7 +80,7 @@ class Gate:
         self._ingest = Ingest(
             store=store,
             pack=pack,
-            lists_version=lists.version,
+            activity=NoActivity(),
             holding=self._holding,
             recent_max=settings.recent_max,
             name=name,
@@ -85,7 +91,7 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
-        self._ready = False
+        self._ready = self._recalled = False
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -107,10 +113,11 @@ class Gate:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             background = [
-                asyncio.create_task(batcher.run()),
+                asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
+                asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -128,7 +135,8 @@ class Gate:
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            return PlainTextResponse("ready\n" if self._ready else "starting\n", 200 if self._ready else 503)
+            ready = self._ready and self._recalled
+            return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
             return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
@@ -147,6 +155,21 @@ class Gate:
             Route("/v1/serves", serves),
         ]
         return Starlette(routes=routes, exception_handlers={404: nothing})
+
+    async def _decide(self, batcher: Batcher) -> None:
+        """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
+        began = time.perf_counter()
+        memories = (self._ingest.recall, self._clocks.recall)
+        while True:
+            try:
+                commits = await recall(self._store, self._settings.recall_max, memories)
+                break
+            except LedgerUnavailable as error:
+                log.warning("ledger unavailable", work="recall", error=str(error))
+                await asyncio.sleep(1.0)
+        log.info("recalled", commits=commits, seconds=round(time.perf_counter() - began, 3))
+        self._recalled = True
+        await batcher.run()
 
     async def _tidy(self) -> None:
         """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
@@ -179,7 +202,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _every(seconds: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
     """Do *work* now and then every *seconds*, whatever happens to it."""
     while True:
         try:

@@ -5,14 +5,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
-from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from ml.monitors.alarms import Alarm, Alarms
 from ml.monitors.checks import FALSE_DISCOVERY_RATE, Check, Finding, Series, judge
 from projections.cells import CellQueries, Cells, NumbersMinute, ServedMinute
 from projections.errors import ProjectionError
-from projections.queries import KnownThrough
+from projections.queries import Fresh
 
 CELLS_MAX = 200
 """Of each check, the SDK versions with most to look at; clients may name as many as they like."""
@@ -24,12 +23,10 @@ _CELL = ("check", "surface", "sdk")
 log = structlog.get_logger(__name__)
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class Look(Fresh, frozen=True, kw_only=True):
     """One look at the last `window_s` seconds, taken `at` (epoch ms)."""
 
     at: int
-    known_through: KnownThrough
-    lag_s: float | None
     window_s: int
     false_discovery_rate: float
     findings: list[Finding]

@@ -12,7 +12,13 @@ from domain.reasons import Reason
 from domain.serves import ServeRefusal
 from ledger.codec import UnreadableCommit
 from ledger.store import LedgerUnavailable
-from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, TablesUnavailable
+from projections.errors import (
+    CheckpointsUnavailable,
+    ProjectionError,
+    QueryRefused,
+    QuestionTooLarge,
+    TablesUnavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -81,6 +87,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     Overloaded: Problem(503, "Too busy; send the same events again"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
+    QuestionTooLarge: Problem(422, "The answer takes more than one question may"),
     TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
     CheckpointsUnavailable: Problem(503, "The checkpoints do not answer; ask again"),
     ProjectionError: Problem(503, "The read side cannot answer now; ask again"),

@@ -11,10 +11,11 @@ from domain.serves import MINUTE_MS
 from projections.completeness import Completeness, CompletenessQueries, ServedDimension
 from projections.reports import HOUR_MS, ROWS_DEFAULT
 from projections.vocabulary import Granularity
-from service.desk_http import Extra, fresh_facts
+from service.desk_http import Extra
 from service.desk_parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.monitoring import Watch
 from service.problems import Reply
+from service.report_replies import fresh_of
 
 _DAY_MS = 24 * HOUR_MS
 _COMPLETENESS = frozenset({"dimensions", "granularity", "since", "until", "limit"})
@@ -29,7 +30,7 @@ def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], 
         at = answer.columns[:1] == ("time",)
         rows = [(rfc3339(row[0]), *row[1:]) for row in answer.rows] if at else answer.rows
         body = {
-            **fresh_facts(answer),
+            **fresh_of(answer),
             "columns": answer.columns,
             "rows": [dict(zip(answer.columns, row, strict=True)) for row in rows],
             "truncated": answer.truncated,
@@ -72,7 +73,7 @@ def _told(watch: Watch) -> dict[str, Any]:
     look = watch.last
     if look is None:
         return {"looked_at": None, "alarms": [], "findings": []}
-    known: dict[str, Any] = fresh_facts(look)
+    known: dict[str, Any] = fresh_of(look)
     return {
         **known,
         "looked_at": rfc3339(look.at),

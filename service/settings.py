@@ -39,7 +39,10 @@ class Settings:
         default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
     )
     broker_url: str = field(default=EMBEDDED, metadata={"doc": "Message broker: `embedded` (Valkey) or `redis://`."})
-    rule_pack: str = field(default="base-1", metadata={"doc": "Name and version of the rule pack that decides."})
+    rule_pack: str = field(
+        default="base-1",
+        metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
@@ -47,6 +50,9 @@ class Settings:
         default=20, metadata={"doc": "The gate answers 503 while its oldest render waits longer than this."}
     )
     recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
+    recall_max: int = field(
+        default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
+    )
     quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
     serve_ttl_s: str = field(
         default="600",
@@ -99,6 +105,7 @@ class Settings:
             ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
+            ("recall_max", self.recall_max >= 0, "must not be negative"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),

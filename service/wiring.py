@@ -1,14 +1,13 @@
 """Where the parts meet: builds what a process needs from its settings."""
 
-from importlib.resources import files
-
-from domain.pack import Pack, PackError, parse_pack
+from domain.pack import Pack
 from domain.vocabulary import AgentClass, NetworkClass
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.store import EventStore
 from ml.lists.agents import AgentLists
 from ml.lists.networks import NetworkLists
+from service import packs
 from service.embedded_postgres import PostgresServer
 from service.settings import EMBEDDED, Settings
 
@@ -47,15 +46,9 @@ def open_store(settings: Settings) -> EventStore:
 
 def load_pack(name: str) -> Pack:
     """
-    Return the rule pack *name* of those that ship with the program.
+    Return the rule pack *name*: an id that ships with the program, or a path to a TOML file.
 
     Raises:
         PackError: there is none, or it has an error.
     """
-    source = files("domain") / "packs" / f"{name}.toml"
-    if not source.is_file():
-        raise PackError(f"no rule pack {name!r} in domain/packs")
-    pack = parse_pack(source.read_text(), source.name)
-    if pack.name != name:
-        raise PackError(f"{source.name}: name: it says {pack.name!r}")
-    return pack
+    return packs.load(name)

@@ -21,17 +21,17 @@ from domain.impression import Decided, Impression, Unseen, fold
 from domain.pack import Measures, parse_pack
 from domain.reasons import Reason, Verdict
 from domain.render import Render, content
-from domain.screen import claimed, cut_of, in_order, observe, screen
+from domain.screen import claim, cut_of, in_order, screen
 from domain.standing import Standing, Viewability
 from domain.token import Token, TokenKey
-from domain.vocabulary import Authority, BillingEvent, Format, Label, LabelSource, OmidType, Surface
+from domain.vocabulary import Authority, BillingEvent, DataSet, Format, Label, LabelSource, OmidType, Surface
 
 MINTED = 1_790_000_000_000
 SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 PRICE = 2_000
 PACK_TEXT = (files("domain") / "packs" / "base-1.toml").read_text()
 PACK = parse_pack(PACK_TEXT, "base-1.toml")
-VERSIONS = Versions(pack=PACK.name, lists="lists-1")
+VERSIONS = Versions(pack=PACK.id, lists="lists-1")
 KEY = TokenKey(signing=b"s" * 32, price=b"p" * 32)
 IMPRESSION, ORIGINAL = mint(MINTED, 7, 1), mint(MINTED, 7, 2)
 NETWORK_AD = {"surface": Surface.AUDIENCE_NETWORK}
@@ -92,28 +92,25 @@ def an_omid_render(omid_type=OmidType.BEGIN_TO_RENDER, **changes) -> Render:
     return a_render(on_screen_at=None, omid_type=omid_type, **changes)
 
 
-def an_observation(render=None, token=None, received_at=MINTED + SECOND, **changes):
+def a_claim(render=None, token=None, received_at=MINTED + SECOND, **changes):
     render = a_render() if render is None else render
     token = a_token() if token is None else token
-    return observe(render, token, PACK, digest=digest(content(render)), received_at=received_at, **changes)
+    if render.sent_at is not None:
+        changes = {"clock_offset_ms": received_at - render.sent_at, **changes}
+    return claim(render, token, PACK, digest=digest(content(render)), received_at=received_at, **changes)
 
 
 def reasons_against(render=None, token=None, received_at=MINTED + SECOND, **changes):
-    return screen(an_observation(render, token, received_at, **changes), PACK)
+    return screen(a_claim(render, token, received_at, **changes), PACK)
 
 
-def admit(observation=None, *, also=(), duplicate_of=None, **changes) -> AdmitRender:
-    """A screened render; *also* holds against it what later stages found. *changes* are those of its observation."""
-    seen = an_observation(**changes) if observation is None else observation
-    scored = ImpressionScored(
-        cause=seen.render.event_id,
-        digest=seen.digest,
-        reasons=in_order({*screen(seen, PACK), *also}),
-        versions=VERSIONS,
-    )
+def admit(rendered=None, *, also=(), duplicate_of=None, data_set=DataSet.LIVE, **changes) -> AdmitRender:
+    """A screened render; *also* holds against it what later stages found. *changes* are those of its claim."""
+    rendered = a_claim(**changes) if rendered is None else rendered
+    scored = ImpressionScored(reasons=in_order({*screen(rendered, PACK), *also}), versions=VERSIONS)
     if Reason.DOUBLE_FIRE in also and duplicate_of is None:
         duplicate_of = ORIGINAL
-    return AdmitRender(claimed(seen), scored, cut_of(seen), PACK, seen.received_at, duplicate_of)
+    return AdmitRender(rendered, scored, cut_of(rendered, PACK, data_set), PACK, rendered.received_at, duplicate_of)
 
 
 def admit_omid(omid_type=OmidType.BEGIN_TO_RENDER, **changes) -> AdmitRender:

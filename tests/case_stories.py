@@ -10,6 +10,7 @@ from builders import (
     SECOND,
     Given,
     Turn,
+    a_claim,
     a_correction,
     a_label,
     a_render,
@@ -18,7 +19,6 @@ from builders import (
     a_view,
     admit,
     an_expiry,
-    an_observation,
     event_names,
 )
 from case_language import NONE, SUMS, CaseError, Step, read_story
@@ -141,17 +141,17 @@ class Story:
 
     def _render(self, step: Step, render: Render) -> Told:
         words = step.words
-        seen = an_observation(
+        rendered = a_claim(
             render,
             replace(self._token, **{name: words[name] for name in _CLAIMS if name in words}),
             MINTED + self._now,
             agent_class=words.get("agent", AgentClass.BROWSER),
             network_class=words.get("network", NetworkClass.EYEBALL),
         )
-        reasons = screen(seen, PACK)
+        reasons = screen(rendered, PACK)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Told(Turn(self._state, (), self._state), f"refused {reasons[0]}", "no")
-        turn = Given(self._state).when(admit(seen, also=words.get("also", ())))
+        turn = Given(self._state).when(admit(rendered, also=words.get("also", ())))
         if turn.refusal is not None:
             return Told(turn, f"refused {turn.refusal}", "no")
         answer = turn.after.absorbed[render.event_id]
@@ -226,6 +226,7 @@ def _command(step: Step, cause: UUID, now: int, fmt: Format) -> Command:
                 area_px=width * height,
                 visible_ratio=words.get("ratio"),
                 visible_ms=words.get("visible"),
+                duration_ms=words.get("duration"),
                 clicked="clicked" in words,
             )
         case "correct":

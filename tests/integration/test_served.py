@@ -29,10 +29,10 @@ from projections.schema import migrate
 from projections.tables import Tables
 from projections.verify import verify
 from service.access import Access
-from service.asking import completeness_table, monitors_table
 from service.desk_http import Desk, desk_app
 from service.monitoring import Watch
 from service.served_http import served_routes
+from service.served_screen import completeness_table, monitors_table
 
 pytestmark = pytest.mark.slow
 
@@ -153,11 +153,11 @@ def test_what_is_served_is_in_flight_until_it_renders(run):
         await world.serve(10)
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.in_flight_micros, euros.spent_micros) == (10, 10 * PRICE, 0)
+        assert (euros.in_flight_ads, euros.in_flight_micros, euros.spent_micros) == (10, 10 * PRICE, 0)
         await world.render(4)
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.in_flight_micros, euros.spent_micros) == (6, 6 * PRICE, 4 * PRICE)
+        assert (euros.in_flight_ads, euros.in_flight_micros, euros.spent_micros) == (6, 6 * PRICE, 4 * PRICE)
         assert euros.reserved_micros == 6 * PRICE
 
     run(test)
@@ -170,7 +170,7 @@ def test_it_leaves_after_its_surfaces_time_at_the_end_of_the_minute(run, surface
         world.clock.at = world.minute + MINUTE_MS + minutes * MINUTE_MS - 1
         await world.project()
         [euros] = (await world.pace(until=world.clock.at)).currencies
-        assert euros.in_flight == 10
+        assert euros.in_flight_ads == 10
         world.clock.pass_by(1)
         assert (await world.pace(until=world.clock.at)).currencies == []
 
@@ -188,8 +188,8 @@ def test_minutes_stand_by_themselves(run):
         await world.project()
         answer = await world.pace()
         [euros] = answer.currencies
-        assert (euros.in_flight, euros.in_flight_micros) == (9, 9 * PRICE)
-        assert [(minute.at, minute.served, minute.rendered, minute.in_flight) for minute in answer.in_flight] == [
+        assert (euros.in_flight_ads, euros.in_flight_micros) == (9, 9 * PRICE)
+        assert [(minute.at, minute.served, minute.rendered, minute.in_flight_ads) for minute in answer.in_flight] == [
             (world.ago(3), 10, 1, 9),
             (world.ago(2), 2, 5, 0),
         ]
@@ -205,7 +205,7 @@ def test_prices_leave_with_the_very_ads_that_had_them(run):
         await world.render(1, token={"price_micros": 1_000}, agent="bot")
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.in_flight_micros, euros.spent_micros) == (1, 1_000, 9_000)
+        assert (euros.in_flight_ads, euros.in_flight_micros, euros.spent_micros) == (1, 1_000, 9_000)
 
     run(test)
 
@@ -239,11 +239,11 @@ def test_an_ad_that_is_prefetched_stays_in_flight_until_it_is_shown(run):
         await world.gate.send(world.clients.render(token, prefetched=True, on_screen_at=None))
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.gross) == (1, 0)
+        assert (euros.in_flight_ads, euros.gross) == (1, 0)
         await world.gate.send(world.clients.render(token))
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.gross) == (0, 1)
+        assert (euros.in_flight_ads, euros.gross) == (0, 1)
 
     run(test)
 
@@ -254,9 +254,9 @@ def test_other_campaigns_and_replayed_data_have_nothing_in_flight_here(run):
         await world.render(1)
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert euros.in_flight == 0
+        assert euros.in_flight_ads == 0
         [euros] = (await world.pace("campaign-2")).currencies
-        assert (euros.in_flight, euros.gross) == (10, 0)
+        assert (euros.in_flight_ads, euros.gross) == (10, 0)
         assert (await world.pace("campaign-2", data_set=DataSet.REPLAY)).in_flight == []
 
     run(test)
@@ -534,6 +534,6 @@ def test_omid_types_that_begin_leave_the_flight(run):
         await world.render(1, token=token, on_screen_at=None, omid_type=OmidType.BEGIN_TO_RENDER.value)
         await world.project()
         [euros] = (await world.pace()).currencies
-        assert (euros.in_flight, euros.gross) == (1, 1)
+        assert (euros.in_flight_ads, euros.gross) == (1, 1)
 
     run(test)

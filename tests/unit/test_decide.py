@@ -59,8 +59,8 @@ def test_a_first_render_says_what_was_claimed_thought_and_decided():
     command = admit(render=a_render(event_id=cause(1)))
     rendered, scored, deduped = given().when(command).events
     assert (rendered, scored) == (command.rendered, command.scored)
-    assert {event.cause for event in (rendered, scored, deduped)} == {cause(1)}
-    assert {event.digest for event in (rendered, scored, deduped)} == {command.rendered.digest}
+    assert rendered.cause == deduped.cause == cause(1)
+    assert rendered.digest == deduped.digest == command.rendered.digest
     assert (deduped.uniqueness, deduped.verdict, deduped.reason) == (Uniqueness.UNIQUE, Verdict.VALID, None)
     assert (deduped.before, deduped.cut, deduped.decided_at) == (None, command.cut, command.decided_at)
 
@@ -205,7 +205,7 @@ def test_a_view_says_what_was_measured_and_where_it_leads():
     assert (event.viewed_at, event.received_at, event.said) == (
         MINTED + HOUR,
         MINTED + HOUR,
-        {"mrc": Viewability.VIEWABLE},
+        {"mrc": Viewability.VIEWABLE, "mrc_half": Viewability.VIEWABLE, "groupm": Viewability.NOT_VIEWABLE},
     )
     assert (event.before.reserved_micros, event.after.billable_micros) == (PRICE, PRICE)
     assert event.cut == turn.before.cut

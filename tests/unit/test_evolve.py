@@ -159,7 +159,7 @@ def test_nothing_comes_between_the_events_of_an_append(stream, name):
 
 
 @pytest.mark.parametrize("stream", RENDERS)
-@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("at", [0, 2])
 @pytest.mark.parametrize("changes", [{"cause": cause(77)}, {"digest": "another"}])
 def test_the_events_of_a_render_have_one_cause(stream, at, changes):
     refuses_changed(stream, at, **changes)
@@ -271,7 +271,8 @@ def test_a_part_that_does_not_fit_the_others_is_not_accepted(stream, changes):
 @pytest.mark.parametrize("stream", [COUNTED, REPEATED, VIEWED, CORRECTED, EXPIRED, LABELLED])
 def test_after_a_decision_no_first_decision_is_accepted(stream):
     state = fold(stream[1], stream[0])
-    later = [replace(event, cause=cause(88)) for event in COUNTED[1]]
+    rendered, scored, deduped = COUNTED[1]
+    later = [replace(rendered, cause=cause(88)), scored, replace(deduped, cause=cause(88))]
     refuses(state, later)
     refuses(state, [*later[:2], replace(later[2], before=state.standing, cut=state.cut)])
 
@@ -297,7 +298,7 @@ def test_viewability_does_not_move_back_when_a_render_counts():
         a_view(),
         admit(),
     )
-    assert events[2].after.viewability == {"mrc": Viewability.VIEWABLE}
+    assert events[2].after.viewability["mrc"] is Viewability.VIEWABLE
     for lower in ({}, {"mrc": Viewability.NOT_VIEWABLE}):
         refuses(state, [*events[:2], replace(events[2], after=replace(events[2].after, viewability=lower))])
 
@@ -359,8 +360,8 @@ def test_a_changed_event_is_not_accepted_or_leads_where_it_says_itself(history, 
     if not moments:
         return
     state, events = data.draw(st.sampled_from(moments))
-    at = data.draw(st.integers(0, len(events) - 1))
-    field = data.draw(st.sampled_from([name for name in events[at].__struct_fields__ if name in MUTATIONS]))
+    places = [(at, name) for at, event in enumerate(events) for name in event.__struct_fields__ if name in MUTATIONS]
+    at, field = data.draw(st.sampled_from(places))
     changed = list(events)
     changed[at] = replace(events[at], **{field: data.draw(MUTATIONS[field])})
     try:

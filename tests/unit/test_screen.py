@@ -7,11 +7,12 @@ from builders import (
     PACK,
     PRICE,
     SECOND,
+    a_claim,
     a_render,
     a_token,
-    an_observation,
     an_omid_render,
     cause,
+    digest,
     reasons_against,
     unhurried,
 )
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 
 from domain.events import Cut
 from domain.reasons import CLASS_OF, PRECEDENCE, Reason, ReasonClass
-from domain.screen import REQUEST_REASONS, SCREEN, claimed, cut_of, in_order, read_clocks, screen
+from domain.render import content
+from domain.screen import REQUEST_REASONS, SCREEN, cut_of, in_order, read_clocks, screen
 from domain.vocabulary import (
     AgentClass,
     BillingEvent,
@@ -126,16 +128,16 @@ def test_a_reason_holds_from_its_boundary_on(reason, just_not, just):
 
 def test_every_rule_of_the_screen_holds_for_some_render():
     worst = [
-        an_observation(received_at=MINTED - HOUR),
-        an_observation(received_at=MINTED + 8 * DAY),
-        an_observation(
+        a_claim(received_at=MINTED - HOUR),
+        a_claim(received_at=MINTED + 8 * DAY),
+        a_claim(
             an_omid_render(OmidType.OTHER, prefetched=True, background=True, width=1, height=1, client_at=MINTED - DAY),
             a_token(flight_end=MINTED - 1, **NETWORK_AD),
             agent_class=AgentClass.DECLARED_BOT,
             network_class=NetworkClass.DATA_CENTRE,
         ),
-        an_observation(an_omid_render(OmidType.LOADED), NETWORK, agent_class=AgentClass.NOT_A_BROWSER),
-        an_observation(agent_class=AgentClass.ABSENT),
+        a_claim(an_omid_render(OmidType.LOADED), NETWORK, agent_class=AgentClass.NOT_A_BROWSER),
+        a_claim(agent_class=AgentClass.ABSENT),
     ]
     assert {reason for seen in worst for reason in screen(seen, PACK)} == {rule.reason for rule in SCREEN}
 
@@ -179,7 +181,7 @@ def test_a_prefetched_ad_counts_only_when_shown(omid):
 
 
 def test_all_reasons_that_hold_are_recorded_the_deciding_one_first():
-    seen = an_observation(
+    seen = a_claim(
         an_omid_render(OmidType.LOADED, prefetched=True, width=1, height=1),
         a_token(flight_end=MINTED, **NETWORK_AD),
         MINTED + 2 * DAY,
@@ -204,7 +206,7 @@ def test_reasons_are_put_in_order_of_precedence(reasons):
 
 
 def clocks(client_at=None, sent_at=None, received_at=MINTED + HOUR):
-    return read_clocks(a_render(client_at=client_at, sent_at=sent_at), MINTED, received_at)
+    return read_clocks(client_at, None if sent_at is None else received_at - sent_at, MINTED, received_at)
 
 
 def test_without_a_client_time_it_happened_when_it_was_received():
@@ -257,9 +259,8 @@ def test_what_was_claimed_is_the_render_and_its_token_without_names_of_persons()
         network="192.0.2.7",
         sdk="ios/12",
     )
-    seen = an_observation(render, received_at=MINTED + 3 * SECOND, person=("u1", "d1", "n1", "s1"))
-    event = claimed(seen)
-    assert (event.cause, event.digest) == (cause(5), seen.digest)
+    event = a_claim(render, received_at=MINTED + 3 * SECOND, person=("u1", "d1", "n1", "s1"))
+    assert (event.cause, event.digest) == (cause(5), digest(content(render)))
     assert (event.served_at, event.received_at) == (MINTED, MINTED + 3 * SECOND)
     assert (event.client_at, event.sent_at, event.on_screen_at) == (
         MINTED + SECOND,
@@ -273,15 +274,15 @@ def test_what_was_claimed_is_the_render_and_its_token_without_names_of_persons()
 
 def test_what_is_missing_is_named():
     bare = a_render(width=None, height=None, agent=None)
-    assert claimed(an_observation(bare)).missing == ("client_at", "width", "height", "sdk", "user", "device", "agent")
+    assert a_claim(bare).missing == ("client_at", "width", "height", "sdk", "user", "device", "agent")
     full = a_render(client_at=MINTED, sdk="s", user="u", device="d")
-    assert claimed(an_observation(full)).missing == ()
+    assert a_claim(full).missing == ()
 
 
 def test_the_cut_has_every_dimension_of_the_first_render():
     token = a_token(billing_event=BillingEvent.VIEWABLE, format=Format.VIDEO)
     render = a_render(client_at=MINTED + 7, sdk="ios/12", country="DE", auto_refresh=True)
-    assert cut_of(an_observation(render, token, data_set=DataSet.REPLAY)) == Cut(
+    assert cut_of(a_claim(render, token), PACK, DataSet.REPLAY) == Cut(
         event_at=MINTED + 7,
         campaign="campaign-1",
         advertiser="advertiser-1",
@@ -303,6 +304,6 @@ def test_the_cut_has_every_dimension_of_the_first_render():
 
 
 def test_the_cut_names_no_evidence_where_there_is_none():
-    assert cut_of(an_observation(a_render(on_screen_at=None))).evidence is Evidence.NONE
-    assert cut_of(an_observation(an_omid_render(OmidType.LOADED), NETWORK)).evidence is Evidence.NONE
-    assert cut_of(an_observation(an_omid_render(), NETWORK)).evidence is Evidence.OMID
+    assert cut_of(a_claim(a_render(on_screen_at=None)), PACK).evidence is Evidence.NONE
+    assert cut_of(a_claim(an_omid_render(OmidType.LOADED), NETWORK), PACK).evidence is Evidence.NONE
+    assert cut_of(a_claim(an_omid_render(), NETWORK), PACK).evidence is Evidence.OMID
