@@ -8,6 +8,8 @@ from domain.campaign_events import CampaignEvent
 from domain.events import ImpressionEvent
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason
+from domain.sequences import SequencesCounted
+from domain.serves import AdsServed
 
 
 class Repeats(Struct, frozen=True, gc=False):
@@ -34,4 +36,4 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     counted_at: int
 
 
-LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent | AdsServed | SequencesCounted

@@ -19,6 +19,7 @@ from domain.reasons import ReasonClass
 from domain.standing import Uncertain, Viewabilities, in_gross
 from ledger.codec import decode
 from ledger.store import READ_MAX, Commit, EventStore
+from projections.fold_serves import ServedTotals, add_counts, add_renders
 from projections.rows import spell
 
 Key: TypeAlias = tuple[str, str, int]
@@ -45,6 +46,7 @@ class Folded(Struct, kw_only=True):
     totals: Totals
     answers: Counter[str]
     broken: list[Broken]
+    served: ServedTotals
 
 
 async def fold_ledger(store: EventStore, through: int) -> Folded:
@@ -55,12 +57,14 @@ async def fold_ledger(store: EventStore, through: int) -> Folded:
         LedgerUnavailable: the ledger did not answer.
         ImpossibleTransition: a stream was not written by the rules.
     """
-    folded = Folded(impressions=0, totals={}, answers=Counter(), broken=[])
+    served = ServedTotals(served={}, reports=Counter(), sequences=Counter())
+    folded = Folded(impressions=0, totals={}, answers=Counter(), broken=[], served=served)
     async for commits in _pages(store, through):
         begun: list[ImpressionId] = []
         for commit in commits:
             if isinstance(commit.stream, str):
                 _add_answers(folded.answers, commit)
+                add_counts(folded.served, commit)
             elif commit.version == 0:
                 begun.append(commit.stream)
         streams = await store.read_streams(begun, READ_MAX) if begun else {}
@@ -87,8 +91,9 @@ def _add_answers(answers: Counter[str], commit: Commit) -> None:
 
 
 def _add_impression(folded: Folded, impression: ImpressionId, commits: Sequence[Commit]) -> None:
-    events = [event for commit in commits for event in decode(commit.data)]
-    state = fold(cast("list[ImpressionEvent]", events))
+    events = cast("list[ImpressionEvent]", [event for commit in commits for event in decode(commit.data)])
+    state = fold(events)
+    add_renders(folded.served, impression, events)
     if not isinstance(state, Decided):
         raise TypeError(f"the stream of {impression} ends half-way, in {type(state).__name__}")
     folded.impressions += 1

@@ -26,6 +26,7 @@ _ARRAYS = {
     "UInt64": "Q",
     "Int64": "q",
     "DateTime64(3, 'UTC')": "q",
+    "DateTime('UTC')": "I",
 }
 _ENUM = re.compile(r"Enum8\((.*)\)", re.DOTALL)
 _MEMBER = re.compile(r"'([^']*)' = (-?\d+)")

@@ -1,16 +1,19 @@
 """What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from domain.serves import ServeTtl
 from domain.vocabulary import DataSet
 from projections.checkpoints import Checkpoints, Known
 from projections.engine import Client, Clients
 from projections.errors import QueryRefused, QuestionTooLarge, TablesUnavailable
+from projections.in_flight import MinuteInFlight, Span, in_flight
 from projections.metrics import DEFINITIONS
+from projections.pace import CurrencyPace, paces_of
 from projections.reports import (
     FILTER_LENGTH_MAX,
     HOUR_MS,
@@ -82,24 +85,8 @@ class ReportAnswer(Fresh, frozen=True, kw_only=True):
     """The position up to which facts count; None: all that are known."""
 
 
-class CurrencyPace(Struct, frozen=True, kw_only=True):
-    """
-    What a campaign spent in one currency, in micros: delivery throttles on spent + reserved.
-
-    `uncertain_micros` is the part of reserved that waits for a decision; the rest waits for a view.
-    """
-
-    currency: str
-    gross: int
-    net: int
-    undecided: int
-    spent_micros: int
-    reserved_micros: int
-    uncertain_micros: int
-
-
 class MinutePace(Struct, frozen=True, kw_only=True):
-    """What impressions of the minute that begins `at` (epoch ms) cost, in micros."""
+    """What impressions of the minute that begins `at` (epoch ms) cost, in micros; nothing is in flight of these."""
 
     at: int
     currency: str
@@ -109,13 +96,18 @@ class MinutePace(Struct, frozen=True, kw_only=True):
 
 
 class PacingAnswer(Fresh, frozen=True, kw_only=True):
-    """`currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix."""
+    """
+    `currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix.
+
+    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight.
+    """
 
     campaign: str
     since: int
     until: int
     currencies: list[CurrencyPace]
     minutes: list[MinutePace]
+    in_flight: list[MinuteInFlight]
 
 
 class Pacing(Struct, frozen=True, kw_only=True):
@@ -128,13 +120,35 @@ class Pacing(Struct, frozen=True, kw_only=True):
     data_set: DataSet = DataSet.LIVE
 
 
-class Queries:
-    """Answers questions from the active tables. *clients* read; *now* tells the time in epoch ms."""
+Leased: TypeAlias = Callable[[str], Awaitable[Mapping[str, int]]]
+"""Tells what gates hold of a campaign's budget: currency -> micros."""
 
-    def __init__(self, checkpoints: Checkpoints, clients: Clients, now: Callable[[], int]) -> None:
+
+async def nothing_leased(_: str) -> Mapping[str, int]:
+    return {}
+
+
+class Queries:
+    """
+    Answers questions from the active tables. *clients* read; *now* tells the time in epoch ms.
+
+    *ttl* is how long serves are in flight; *leased* tells what gates hold of a budget.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        clients: Clients,
+        now: Callable[[], int],
+        *,
+        ttl: ServeTtl | None = None,
+        leased: Leased = nothing_leased,
+    ) -> None:
         self._checkpoints = checkpoints
         self._clients = clients
         self._now = now
+        self._ttl = ttl or ServeTtl()
+        self._leased = leased
 
     async def report(self, report: Report, as_of: int | None = None) -> ReportAnswer:
         """
@@ -176,7 +190,15 @@ class Queries:
         """
         _check_pacing(pacing)
         known = await self._checkpoints.known()
-        rows, minute_rows = await self._clients.run(lambda client: _pacing_rows(client, pacing, known.generation))
+        span = Span(pacing.since, pacing.until, self._now())
+
+        def ask(client: Client) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[MinuteInFlight]]:
+            served = pacing.data_set is DataSet.LIVE
+            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if served else []
+            return *_pacing_rows(client, pacing, known.generation), minutes
+
+        rows, minute_rows, under_way = await self._clients.run(ask)
+        leased = await self._leased(pacing.campaign)
         fresh = self._fresh(known)
         return PacingAnswer(
             known_through=fresh.known_through,
@@ -184,8 +206,9 @@ class Queries:
             campaign=pacing.campaign,
             since=pacing.since,
             until=pacing.until,
-            currencies=[CurrencyPace(**dict(zip(CurrencyPace.__struct_fields__, row, strict=True))) for row in rows],
+            currencies=paces_of(rows, under_way, leased),
             minutes=[MinutePace(**dict(zip(MinutePace.__struct_fields__, row, strict=True))) for row in minute_rows],
+            in_flight=under_way,
         )
 
     async def fresh(self) -> Fresh:
@@ -202,8 +225,13 @@ class Queries:
             raise QuestionTooLarge("ask for a shorter time, fewer dimensions, or whole hours") from error
 
     def _fresh(self, known: Known) -> Fresh:
-        lag_s = max(0, self._now() - known.known_at) / 1_000 if known.known_at else None
-        return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
+        return fresh_at(known, self._now())
+
+
+def fresh_at(known: Known, now: int) -> Fresh:
+    """Return how fresh an answer given *now* (epoch ms) is."""
+    lag_s = max(0, now - known.known_at) / 1_000 if known.known_at else None
+    return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
 
 
 def _report(client: Client, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:

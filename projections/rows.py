@@ -25,6 +25,7 @@ class Fact(NamedTuple):
 
     `sign` is 1 where the impression comes to stand so, -1 where it stood so, 0 for mere repeats. Empty `reason` and
     `reason_class`: nothing speaks against it. `viewability` has a word per pack that says something, see `spell`.
+    `price_micros` is what the ad instance was sold for, where a render brought it about, else 0.
     """
 
     position: int
@@ -59,6 +60,7 @@ class Fact(NamedTuple):
     billable_micros: int
     reserved_micros: int
     decided_at: int
+    price_micros: int
 
 
 class Answered(NamedTuple):
@@ -131,7 +133,9 @@ class _Reconciled(_Mover, tag_field="type", tag="ImpressionReconciled", gc=False
 
 
 class _Rendered(Struct, tag_field="type", tag="ImpressionRendered", gc=False):
-    """Moves nothing; its body is skipped."""
+    """Moves nothing; of its body only the price is read."""
+
+    price_micros: int = 0
 
 
 class _Scored(Struct, tag_field="type", tag="ImpressionScored", gc=False):
@@ -176,13 +180,16 @@ def rows(commit: Commit) -> list[Fact]:
     except msgspec.DecodeError as error:
         raise UnreadableCommit(f"cannot read the events at position {commit.position}: {error}") from error
     facts: list[Fact] = []
+    price_micros = 0
     for index, event in enumerate(events, -_VERSION_ITEMS):
         if isinstance(event, _Mover):
             head = (commit.position, index, commit.stream, _KINDS[type(event)])
             if event.before is None:
-                facts.append(_fact(head, 1, event, event.after))
+                facts.append(_fact(head, 1, event, event.after, price_micros))
             else:
-                facts += _move(head, event, event.before) or _repeats(head, event)
+                facts += _move(head, event, event.before, price_micros) or _repeats(head, event)
+        elif isinstance(event, _Rendered):
+            price_micros = event.price_micros
     return facts
 
 
@@ -220,18 +227,18 @@ def spell(viewability: dict[str, str]) -> str:
     return f" {' '.join(words)} "
 
 
-def _move(head: _Head, event: _Mover, before: _Standing) -> list[Fact]:
+def _move(head: _Head, event: _Mover, before: _Standing, price_micros: int) -> list[Fact]:
     """Minus where the impression stood, plus where it stands; nothing if that is the same."""
     if _known(before) == _known(event.after):
         return []
-    return [_fact(head, -1, event, before), _fact(head, 1, event, event.after)]
+    return [_fact(head, -1, event, before, price_micros), _fact(head, 1, event, event.after, price_micros)]
 
 
 def _repeats(head: _Head, event: _Mover) -> list[Fact]:
     """A decision that moves nothing is evidence of repeats; a refused correction is nothing."""
     if not isinstance(event, _Deduped):
         return []
-    return [_fact(head, 0, event, event.after)._replace(duplicate_renders=event.renders)]
+    return [_fact(head, 0, event, event.after, 0)._replace(duplicate_renders=event.renders)]
 
 
 def _known(standing: _Standing) -> tuple[Any, ...]:
@@ -239,7 +246,7 @@ def _known(standing: _Standing) -> tuple[Any, ...]:
     return standing.verdict, standing.reason, standing.expired, money, _spell_raw(standing.viewability)
 
 
-def _fact(head: _Head, sign: int, event: _Mover, standing: _Standing) -> Fact:
+def _fact(head: _Head, sign: int, event: _Mover, standing: _Standing, price_micros: int) -> Fact:
     cls = standing.reason_class
     fields = (
         *head,
@@ -255,6 +262,7 @@ def _fact(head: _Head, sign: int, event: _Mover, standing: _Standing) -> Fact:
         sign * standing.billable_micros,
         sign * standing.reserved_micros,
         event.decided_at,
+        price_micros,
     )
     return _new(Fact, fields)
 

@@ -6,14 +6,15 @@ until it is known to be whole: after a crash, a lost answer, or a view that fail
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ledger.store import Commit
 from projections.checkpoints import Range
 from projections.engine import Client, Clients
 from projections.native import Block
-from projections.rows import Answered, Fact, answers, rows
+from projections.rows import Fact, answers, rows
 from projections.schema import columns
+from projections.served import served_rows
 
 
 class Sink(Protocol):
@@ -42,13 +43,19 @@ class Tables:
         for commit in commits:
             facts += rows(commit)
         counts = [count for commit in commits if isinstance(commit.stream, str) for count in answers(commit)]
-        self._insert(client, "facts", (generation, block), facts)
-        self._insert(client, "answers", (generation, block), counts)
-        return len(facts) + len(counts)
+        served, reports, sequences = served_rows(commits)
+        found: dict[str, Sequence[tuple[Any, ...]]] = {
+            "facts": facts,
+            "answers": counts,
+            "served_minute": served,
+            "serve_reports": reports,
+            "sequences": sequences,
+        }
+        for name, added in found.items():
+            self._insert(client, name, (generation, block), added)
+        return sum(map(len, found.values()))
 
-    def _insert(
-        self, client: Client, name: str, at: tuple[int, Range], found: Sequence[Fact] | Sequence[Answered]
-    ) -> None:
+    def _insert(self, client: Client, name: str, at: tuple[int, Range], found: Sequence[tuple[Any, ...]]) -> None:
         if not found:
             return
         generation, block = at

@@ -7,12 +7,14 @@ The tables are read through any client of `clickhouse_connect`: in process, on a
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from ledger.store import EventStore
 from projections.engine import Client
-from projections.fold import BROKEN_MAX, Broken, Key, Totals, fold_ledger
+from projections.fold import BROKEN_MAX, Broken, Folded, Key, Totals, fold_ledger
+from projections.fold_serves import SERVED
 
 LISTED_MAX = 1_000
 MINUTE_MS = 60_000
@@ -42,6 +44,18 @@ FROM {source} GROUP BY data_set, campaign, hour_ms, {views}
 _ANSWERS = """
 SELECT toString(reason), sum(refused), sum(unmoved) FROM answers_{generation:d} GROUP BY reason
 """
+_REPORTS = """
+SELECT count() AS reports, sum(kinds) AS kinds, sum(served) AS served, sum(served_micros) AS served_micros
+FROM serve_reports_{generation:d} WHERE position <= {through:d}
+"""
+_SEQUENCES = """
+SELECT toString(surface), sdk, sum(numbers) AS numbers, sum(missing) AS missing, sum(filled) AS filled,
+    sum(repeats) AS repeats, sum(restarts) AS restarts
+FROM sequences_{generation:d} WHERE position <= {through:d} GROUP BY surface, sdk
+"""
+_WITHOUT_VIEWS = frozenset({"pacing_minute", "served_minute"})
+_WHOLE = frozenset({"answers", "serve_reports", "sequences"})
+"""Tables whose totals have no campaign and no hour."""
 _UNBALANCED = """
 SELECT toString(hour), campaign
 FROM report_hour_{generation:d}
@@ -82,7 +96,9 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 async def verify(store: EventStore, client: Client, generation: int, through: int) -> Verification:
     """
-    Compare the tables of *generation* with the ledger up to position *through*, which they have reached and not passed.
+    Compare the tables of *generation* with the ledger up to position *through*, which they have reached.
+
+    Nothing but what gates count by themselves may have come after it.
 
     Raises:
         LedgerUnavailable: the ledger did not answer.
@@ -97,9 +113,12 @@ async def verify(store: EventStore, client: Client, generation: int, through: in
         ("pacing_minute", _PACED),
         ("impressions", (*_COUNTS, *_MONEY)),
         ("answers", ("",)),
+        ("served_minute", SERVED),
+        ("serve_reports", ("",)),
+        ("sequences", ("",)),
     ):
-        ledger: Totals = {_NOWHERE: folded.answers} if table == "answers" else folded.totals
-        found = await asyncio.to_thread(_READERS[table], client, table, metrics, generation)
+        ledger = _of_ledger(folded, table)
+        found = await asyncio.to_thread(_READERS[table], client, table, metrics, _At(generation, through))
         for difference in _differences(table, metrics, ledger, found):
             different += 1
             if len(listed) < LISTED_MAX:
@@ -113,6 +132,20 @@ async def verify(store: EventStore, client: Client, generation: int, through: in
         differences=listed,
         broken=folded.broken + unbalanced,
     )
+
+
+def _of_ledger(folded: Folded, table: str) -> Totals:
+    match table:
+        case "answers":
+            return {_NOWHERE: folded.answers}
+        case "served_minute":
+            return folded.served.served
+        case "serve_reports":
+            return {_NOWHERE: folded.served.reports}
+        case "sequences":
+            return {_NOWHERE: folded.served.sequences}
+        case _:
+            return folded.totals
 
 
 def _differences(table: str, metrics: Sequence[str], ledger: Totals, found: Totals) -> Iterator[Difference]:
@@ -134,25 +167,30 @@ def _differences(table: str, metrics: Sequence[str], ledger: Totals, found: Tota
 
 
 def _is_compared(name: str, table: str, metrics: Sequence[str]) -> bool:
-    return table == "answers" or name in metrics or (name.startswith("net ") and table != "pacing_minute")
+    return table in _WHOLE or name in metrics or (name.startswith("net ") and table not in _WITHOUT_VIEWS)
 
 
-def _sums(client: Client, table: str, metrics: Sequence[str], generation: int) -> Totals:
-    at = {"report_hour": "hour", "pacing_minute": "minute"}.get(table, "event_at")
-    views = "''" if table == "pacing_minute" else "viewability"
+class _At(NamedTuple):
+    generation: int
+    through: int
+
+
+def _sums(client: Client, table: str, metrics: Sequence[str], of: _At) -> Totals:
+    at = "hour" if table == "report_hour" else "minute" if table in _WITHOUT_VIEWS else "event_at"
+    views = "''" if table in _WITHOUT_VIEWS else "viewability"
     sums = ", ".join(f"sum({name})" for name in metrics)
     totals: Totals = {}
-    _add(totals, client, _SUMS.format(at=at, views=views, sums=sums, source=f"{table}_{generation:d}"), metrics)
+    _add(totals, client, _SUMS.format(at=at, views=views, sums=sums, source=f"{table}_{of.generation:d}"), metrics)
     return totals
 
 
-def _standings(client: Client, _: str, metrics: Sequence[str], generation: int) -> Totals:
+def _standings(client: Client, _: str, metrics: Sequence[str], of: _At) -> Totals:
     """The view is read by spans of time, so that its groups fit into the memory of one query."""
     sums = ", ".join(f"sum({name})" for name in metrics)
-    found = client.query(_MINUTES.format(generation=generation)).result_rows
+    found = client.query(_MINUTES.format(generation=of.generation)).result_rows
     totals: Totals = {}
     for since, until in _spans([(int(minute), int(rows)) for minute, rows in found]):
-        source = f"({_STANDINGS.format(generation=generation, since=since, until=until)})"
+        source = f"({_STANDINGS.format(generation=of.generation, since=since, until=until)})"
         _add(totals, client, _SUMS.format(at="event_at", views="viewability", sums=sums, source=source), metrics)
     return totals
 
@@ -180,19 +218,36 @@ def _add(totals: Totals, client: Client, sql: str, metrics: Sequence[str]) -> No
                     total[f"net{views}"] += int(value)
 
 
-def _answers(client: Client, _: str, __: Sequence[str], generation: int) -> Totals:
+def _answers(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
     found: Counter[str] = Counter()
-    for reason, refused, unmoved in client.query(_ANSWERS.format(generation=generation)).result_rows:
+    for reason, refused, unmoved in client.query(_ANSWERS.format(generation=of.generation)).result_rows:
         found[str(reason) or "unmoved"] += int(refused) + int(unmoved)
     return {_NOWHERE: found}
 
 
-_READERS: Mapping[str, Callable[[Client, str, Sequence[str], int], Totals]] = {
+def _reports(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
+    [sums] = client.query(_REPORTS.format(**of._asdict())).named_results()
+    return {_NOWHERE: Counter({str(name): int(number) for name, number in sums.items()})}
+
+
+def _sequences(client: Client, _: str, __: Sequence[str], of: _At) -> Totals:
+    found: Counter[str] = Counter()
+    result = client.query(_SEQUENCES.format(**of._asdict()))
+    for surface, sdk, *sums in result.result_rows:
+        for name, number in zip(result.column_names[2:], sums, strict=True):
+            found[f"{surface} {sdk} {name}"] = int(number)
+    return {_NOWHERE: found}
+
+
+_READERS: Mapping[str, Callable[[Client, str, Sequence[str], _At], Totals]] = {
     "facts": _sums,
     "report_hour": _sums,
     "pacing_minute": _sums,
     "impressions": _standings,
     "answers": _answers,
+    "served_minute": _sums,
+    "serve_reports": _reports,
+    "sequences": _sequences,
 }
 
 

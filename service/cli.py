@@ -240,6 +240,31 @@ def pacing(campaign: str, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def completeness(
+    by: Annotated[list[str], typer.Option(help="campaign, surface, format or sdk; may be given several times.")] = [],  # noqa: B006
+    since: Annotated[str, typer.Option(help="Served from this time on, RFC 3339.")] = "",
+    until: Annotated[str, typer.Option(help="Served before this time, RFC 3339.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the running desk how much of what was served has rendered, and how much is lost."""
+    from service.asking import ask  # noqa: PLC0415
+    from service.served_screen import completeness_table  # noqa: PLC0415
+
+    answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
+    _print(answer, as_json, "" if as_json else completeness_table(answer))
+
+
+@app.command()
+def monitors(as_json: AsJson = False) -> None:
+    """Ask the running desk which SDK versions lose events or fire twice."""
+    from service.asking import ask  # noqa: PLC0415
+    from service.served_screen import monitors_table  # noqa: PLC0415
+
+    answer = ask(_settings(), "/v1/monitors", {})
+    _print(answer, as_json, "" if as_json else monitors_table(answer))
+
+
+@app.command()
 def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415

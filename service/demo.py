@@ -16,11 +16,13 @@ from msgspec import Struct
 from ml.traffic.client import LoadClient
 from ml.traffic.events import TruthFile
 from ml.traffic.generator import Plan, Traffic
+from ml.traffic.serving import AdServer, ServeLog
 from ml.traffic.shot import Minter
 from ml.traffic.tally import Live, Tally
 from service.books import Books, check_books
 from service.campaigning import Authority
 from service.demo_campaigns import open_campaigns
+from service.demo_serves import Served, in_short_times, served_of
 from service.gate import now_ms
 from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
@@ -61,6 +63,7 @@ class DemoReport(Struct, frozen=True, kw_only=True):
     disagreements: int
     invariants: dict[str, bool]
     problems: list[str]
+    served: Served
     data_dir: str
     machine: dict[str, object]
 
@@ -81,7 +84,7 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
         LauncherError: the machine is not fit for it; the text says why.
     """
     tell("starting PostgreSQL, Valkey, gate and desk")
-    settings = replace(settings, campaigns=Authority.REGISTRY.value)
+    settings = in_short_times(replace(settings, campaigns=Authority.REGISTRY.value))
     with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
 
@@ -97,26 +100,34 @@ async def _demo(
             tally, lags = await drive(settings, keys, plan, desk, show)
             tell("waiting until the desk has shown everything, then checking the books")
             books = await check_books(settings, tally)
+            tell("asking what of all that was served has rendered")
+            served = await served_of(settings)
     finally:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-    return _report(settings, tally, books, lags)
+    return _report(settings, tally, books, lags, served)
 
 
 async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Show) -> tuple[Tally, list[float]]:
     """Send the traffic of *plan*; return the tally and samples of the desk's lag in seconds."""
-    minter = Minter(keys.mint_with, keys.token_keys()[keys.mint_with], keys.shard, settings.region)
+    log = ServeLog(f"demo-{now_ms()}", settings.region)
+    minter = Minter(keys.mint_with, keys.token_keys()[keys.mint_with], keys.shard, settings.region, served=log)
+    gate = f"http://{settings.host}:{settings.gate_port}"
     with TruthFile(settings.data_dir / "truth.jsonl") as truth:
         traffic = Traffic(plan, minter, truth)
         if settings.campaigns == Authority.REGISTRY:
             await open_campaigns(settings, keys, plan, traffic.market.all, now_ms())
-        client = LoadClient(f"http://{settings.host}:{settings.gate_port}", keys.operator, seed=plan.seed)
+        client = LoadClient(gate, keys.operator, seed=plan.seed)
         lags: list[float] = []
         sampling = asyncio.create_task(_sample(desk, client, lags, show))
         events = plan.rate * plan.seconds
         sendings = traffic.planned(now_ms) if events <= PLANNED_MAX else traffic.sendings(now_ms() + LEAD_MS)
+        over = asyncio.Event()
+        serving = asyncio.create_task(AdServer(gate, keys.operator, log).run(over))
         tally = await client.run(sendings)
+        over.set()
+        await serving
         sampling.cancel()
         with suppress(asyncio.CancelledError):
             await sampling
@@ -136,7 +147,7 @@ async def _sample(desk: Desk, client: LoadClient, lags: list[float], show: Show)
         await asyncio.sleep(SAMPLE_S)
 
 
-def _report(settings: Settings, tally: Tally, books: Books, lags: list[float]) -> DemoReport:
+def _report(settings: Settings, tally: Tally, books: Books, lags: list[float], served: Served) -> DemoReport:
     lags.sort()
     decided = sum(row.events for row in tally.rows if row.answer.status == "decided")
     return DemoReport(
@@ -163,6 +174,7 @@ def _report(settings: Settings, tally: Tally, books: Books, lags: list[float]) -
         disagreements=tally.disagreements,
         invariants=books.invariants,
         problems=books.problems,
+        served=served,
         data_dir=str(Path(settings.data_dir)),
         machine=machine(),
     )

@@ -9,9 +9,12 @@ from uuid import uuid4
 import structlog
 from prometheus_client import CollectorRegistry
 
+from domain.serves import parse_ttl
 from ledger.store import EventStore
+from projections.cells import CellQueries
 from projections.checkpoints import Checkpoints
 from projections.checkpoints_postgres import PostgresCheckpoints
+from projections.completeness import CompletenessQueries
 from projections.engine import READING, WRITING, Clients, Engine
 from projections.errors import ProjectionError
 from projections.projector import Metrics, Ports, Projector
@@ -20,7 +23,9 @@ from projections.schema import migrate
 from projections.tables import Tables
 from service.access import Access
 from service.clickhouse_http import READ_ONLY, ClickHouseHttp
-from service.desk_http import Desk, desk_app
+from service.desk_http import Desk, Extra, desk_app
+from service.monitoring import Watch
+from service.served_http import served_routes
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import EMBEDDED, Settings
 
@@ -40,6 +45,8 @@ class _Built:
     readers: Clients
     guests: Clients
     registry: CollectorRegistry
+    watch: Watch
+    extras: tuple[Extra, ...]
 
 
 async def run_desk(store: EventStore, database_url: str, settings: Settings, access: Access) -> None:
@@ -63,12 +70,14 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
             unready=lambda: _unready(built),
             registry=built.registry,
             now=now_ms,
+            extras=built.extras,
         )
         servers = [server_for(desk_app(desk), settings.host, settings.desk_port)]
         if engine.embedded:
             servers.append(server_for(ClickHouseHttp(built.guests), _LOOPBACK, settings.clickhouse_port))
         stop = asyncio.Event()
         projecting = asyncio.create_task(built.projector.run(stop))
+        watching = asyncio.create_task(built.watch.run(stop))
 
         def halt(_: object) -> None:
             for server in servers:
@@ -80,7 +89,7 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
             await serve_until_stopped(*servers)
         finally:
             stop.set()
-            await projecting
+            await asyncio.gather(projecting, watching)
 
 
 def clickhouse_dsn(settings: Settings) -> str:
@@ -107,12 +116,22 @@ async def _build(
     log.info("tables are there", generation=generation, applied=applied)
     registry = CollectorRegistry()
     ports = Ports(store=store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
+    ttl = parse_ttl(settings.serve_ttl_s)
+    watch = Watch(
+        CellQueries(checkpoints, readers, now_ms, ttl),
+        registry,
+        now_ms,
+        every_s=settings.monitor_every_s,
+        window_s=settings.monitor_window_s,
+    )
     return _Built(
         projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
-        queries=Queries(checkpoints, readers, now_ms),
+        queries=Queries(checkpoints, readers, now_ms, ttl=ttl),
         readers=readers,
         guests=guests,
         registry=registry,
+        watch=watch,
+        extras=served_routes(CompletenessQueries(checkpoints, readers, now_ms, ttl), watch, now_ms),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 import msgspec
@@ -39,6 +39,14 @@ _ENCODER = msgspec.json.Encoder()
 Answer = Callable[[Request], Awaitable[Reply]]
 
 
+class Extra(NamedTuple):
+    """What is served besides: a path, the scope that it needs, and its answer."""
+
+    path: str
+    scope: str
+    answer: Answer
+
+
 @dataclass(frozen=True)
 class Desk:
     """
@@ -53,6 +61,7 @@ class Desk:
     unready: Callable[[], Awaitable[str | None]]
     registry: CollectorRegistry
     now: Callable[[], int]
+    extras: tuple[Extra, ...] = ()
 
 
 def desk_app(desk: Desk) -> Starlette:
@@ -74,6 +83,7 @@ def desk_app(desk: Desk) -> Starlette:
             "until": rfc3339(answer.until),
             "currencies": answer.currencies,
             "minutes": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.minutes],
+            "in_flight": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.in_flight],
         }
         return Reply(200, _ENCODER.encode(body), "application/json")
 
@@ -99,6 +109,7 @@ def desk_app(desk: Desk) -> Starlette:
             Route("/v1/reports", _guarded(desk, "report", report)),
             Route("/v1/campaigns/{campaign:path}/pacing", _guarded(desk, "report", pacing)),
             Route("/v1/impressions/{impression}", _guarded(desk, "audit", impression)),
+            *(Route(extra.path, _guarded(desk, extra.scope, extra.answer)) for extra in desk.extras),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),

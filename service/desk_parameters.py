@@ -43,7 +43,7 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
     Raises:
         BadParameter: naming the one that is wrong.
     """
-    _only_known(parameters, _REPORT | set(Dimension))
+    only_known(parameters, _REPORT | set(Dimension))
     values = {dimension: parameters.getlist(dimension.value) for dimension in Dimension if dimension in parameters}
     if Dimension.FORMAT in values:
         values[Dimension.FORMAT] = [value for value in values[Dimension.FORMAT] if value not in _OUTPUTS]
@@ -74,7 +74,7 @@ def pacing_of(campaign: str, parameters: QueryParams, now: int) -> Pacing:
     Raises:
         BadParameter: naming the one that is wrong.
     """
-    _only_known(parameters, _PACING)
+    only_known(parameters, _PACING)
     until = time_of(parameters, "until")
     until = now - now % MINUTE_MS + MINUTE_MS if until is None else until
     since = time_of(parameters, "since")
@@ -134,7 +134,8 @@ def rfc3339(at: int) -> str:
     return datetime.fromtimestamp(at / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _only_known(parameters: QueryParams, known: Iterable[str]) -> None:
+def only_known(parameters: QueryParams, known: Iterable[str]) -> None:
+    """Raise `BadParameter` for a name that nobody asked for."""
     for name in parameters:
         if name not in set(known):
             raise BadParameter(f"{name[:64]}: is not a parameter")

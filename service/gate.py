@@ -24,6 +24,8 @@ from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
 from commands.recall import recall
+from commands.sequences import SequenceCounter, SequenceTracker
+from commands.serves import Serves
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.vocabulary import DataSet
@@ -38,6 +40,7 @@ from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
 from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import NoSuchThing, reply_for
+from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
 
@@ -46,6 +49,7 @@ DAYS_BACK, DAYS_AHEAD = 8, 2
 UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
+_COUNT_EVERY_S = 5.0
 _FLOODS_EVERY_S = 1.0
 _HOUR_MS = 3_600_000
 
@@ -92,6 +96,7 @@ class Gate:
             authority=Authority(settings.campaigns),
             campaigns_max=settings.campaigns_max,
         )
+        name = f"{settings.region}-{secrets.token_hex(6)}"
         self._ingest = Ingest(
             store=store,
             pack=pack,
@@ -99,9 +104,12 @@ class Gate:
             funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
-            name=f"{settings.region}-{secrets.token_hex(6)}",
+            name=name,
             clock=now_ms,
         )
+        tracker = SequenceTracker(started_at=now_ms(), idle_ms=settings.session_idle_s * 1_000)
+        self._sequences = SequenceCounter(tracker, store, name, now_ms)
+        self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
         self._campaigning.measure(self._metrics.registry)
@@ -123,6 +131,7 @@ class Gate:
             settings=self._settings,
             metrics=self._metrics,
             inner=self._cold_routes(),
+            watch=self._sequences.note,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
@@ -132,6 +141,7 @@ class Gate:
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
@@ -162,8 +172,16 @@ class Gate:
             reply = reply_for(NoSuchThing(request.url.path), "")
             return Response(reply.body, reply.status, media_type=reply.media_type)
 
-        routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-        routes += campaign_routes(self._campaigning, self._access)
+        serves = ServesApp(
+            self._serves, self._access, self._metrics.registry, body_max_bytes=self._settings.body_max_bytes
+        )
+        routes = [
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/v1/serves", serves),
+            *campaign_routes(self._campaigning, self._access),
+        ]
         return Starlette(routes=routes, exception_handlers={404: nothing})
 
     async def _decide(self, batcher: Batcher) -> None:

@@ -1,6 +1,6 @@
 """The write API: `POST /v1/impressions` as bare ASGI in front of Starlette, which serves what is not hot."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from commands.batcher import Batcher
 from commands.intake import Intake
-from commands.items import Answer, Caller, Status
+from commands.items import Answer, Caller, Item, Status
 from service.access import Access
 from service.gate_metrics import GateMetrics
 from service.problems import (
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 class GateApp:
-    """The gate as an ASGI application; everything but the hot path goes to *inner*."""
+    """The gate as an ASGI application; everything but the hot path goes to *inner*. *watch* sees all that comes."""
 
     def __init__(  # noqa: PLR0913 (its collaborators)
         self,
@@ -48,6 +48,7 @@ class GateApp:
         settings: Settings,
         metrics: GateMetrics,
         inner: ASGIApp,
+        watch: Callable[[Sequence[Item]], None] = lambda _: None,
     ) -> None:
         self._intake = intake
         self._batcher = batcher
@@ -55,6 +56,7 @@ class GateApp:
         self._settings = settings
         self._metrics = metrics
         self._inner = inner
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/v1/impressions":
@@ -87,7 +89,9 @@ class GateApp:
             raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
         client = scope.get("client")
         caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
-        answers = await self._batcher.submit(await self._intake.prepare(raws, caller))
+        items = await self._intake.prepare(raws, caller)
+        self._watch(items)
+        answers = await self._batcher.submit(items)
         self._metrics.answered(answers)
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:

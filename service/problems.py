@@ -7,7 +7,9 @@ from msgspec import Struct
 
 from commands.batcher import Overloaded
 from commands.items import Status
+from commands.serves import TooManyCounts
 from domain.reasons import Reason
+from domain.serves import ServeRefusal
 from ledger.codec import UnreadableCommit
 from ledger.store import LedgerUnavailable
 from projections.errors import (
@@ -30,6 +32,10 @@ class BodyTooLarge(RequestError):
 
 
 class TooManyRenders(RequestError):
+    pass
+
+
+class TooManyReports(RequestError):
     pass
 
 
@@ -85,6 +91,8 @@ class Problem(Struct, frozen=True):
 PROBLEMS: Mapping[type[Exception], Problem] = {
     BodyTooLarge: Problem(413, "The body is too large"),
     TooManyRenders: Problem(413, "The request has too many renders"),
+    TooManyReports: Problem(413, "The request has too many reports"),
+    TooManyCounts: Problem(413, "The reports of the request have too many counts"),
     UnsupportedMedia: Problem(415, "The content type is not one of application/json and application/x-ndjson"),
     BadDocument: Problem(400, "The document cannot be read"),
     BadParameter: Problem(400, "A parameter cannot be used"),
@@ -118,6 +126,16 @@ REFUSALS: Mapping[Reason, Problem] = {
 """What a single refused render is answered with; in a batch it is an outcome among others."""
 
 QUARANTINED = Problem(422, "The render cannot be read and is in quarantine")
+
+REPORT_REFUSALS: Mapping[ServeRefusal, Problem] = {
+    ServeRefusal.SEQUENCE_REUSED: Problem(409, "A report of this source, minute and number said otherwise before"),
+    ServeRefusal.REGION_MISDIRECTED: Problem(421, "Another region's cell counts these ads"),
+    ServeRefusal.MINUTE_TOO_OLD: Problem(410, "The minute is too long ago"),
+    ServeRefusal.MINUTE_AHEAD: Problem(422, "The minute has not begun"),
+}
+"""What a single refused report of serves is answered with; in a batch it is an outcome among others."""
+
+REPORT_MALFORMED = Problem(422, "The report cannot be read")
 RETRY_AFTER_S = 1
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ml.traffic.tally import Live
 from service.demo import DemoReport
+from service.demo_serves import Served
 
 _MEANING = {
     "I1": "everything that was answered is kept",
@@ -76,6 +77,12 @@ def _moment(live: Live, lag_s: float) -> Table:
     return table
 
 
+def _served(served: Served) -> str:
+    lost = f"{served.lost:,} lost" + ("" if served.loss_rate is None else f" ({served.loss_rate:.1%} of those in time)")
+    said = f"{served.served:,}: {served.rendered:,} rendered, {served.not_counted:,} not counted, {lost}"
+    return f"{said}, {served.in_flight:,} in flight"
+
+
 def _facts(report: DemoReport) -> list[tuple[str, str]]:
     def spelled(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
@@ -89,6 +96,8 @@ def _facts(report: DemoReport) -> list[tuple[str, str]]:
         ("reasons", spelled(report.reasons)),
         ("gross", f"{books} + {report.undecided:,} undecided"),
         ("billable", money or "nothing"),
+        ("served", _served(report.served)),
+        ("monitors", ", ".join(report.served.alarms) or "no alarm"),
         ("latency", f"p50 {report.p50_ms:g} ms, p99 {report.p99_ms:g} ms; {report.within_50_ms:.2%} within 50 ms"),
         ("desk", f"p99 {report.lag_p99_s:g} s behind"),
     ]

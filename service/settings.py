@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from domain.serves import parse_ttl
+
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
 
@@ -65,6 +67,15 @@ class Settings:
         default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
     )
     quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
+    serve_ttl_s: str = field(
+        default="600",
+        metadata={"doc": "Seconds until an ad without render is lost; surfaces may differ: `600 reels=900`."},
+    )
+    session_idle_s: int = field(
+        default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
+    )
+    monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
+    monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
     @classmethod
@@ -111,6 +122,10 @@ class Settings:
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
+            ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
+            ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
+            ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
+            ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
@@ -127,6 +142,14 @@ class Settings:
 
 def _reader(default: object) -> Callable[[str], object]:
     return int if isinstance(default, int) else Path if isinstance(default, Path) else str
+
+
+def _is_ttl(text: str) -> bool:
+    try:
+        parse_ttl(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_url(value: str, *schemes: str) -> bool:

@@ -33,7 +33,9 @@ from domain.decide import CommandRefused, decide
 from domain.ids import day_of, mint
 from domain.impression import Unseen, fold
 from domain.reasons import Reason
-from domain.vocabulary import Authority, BillingEvent, DataSet, Surface
+from domain.sequences import SequenceCount, SequencesCounted
+from domain.serves import AdsServed, ServedCount
+from domain.vocabulary import Authority, BillingEvent, DataSet, Format, Surface
 from ledger.codec import encode
 from ledger.memory import MemoryStore
 from ledger.store import Append, Commit
@@ -93,7 +95,8 @@ async def fill(store, impressions, seed=1, hours=30):
     """
     Append the stories of that many impressions to *store*, in turns; return how many appends there were.
 
-    They spread over *hours*, four campaigns, all ways to be billed, and everything that may happen to one.
+    They spread over *hours*, four campaigns, all ways to be billed, and everything that may happen to one. Between them
+    stand answers, reports of what was served, and counts of missing numbers.
     """
     chance = random.Random(seed)
     first = day_of(MINTED)
@@ -112,10 +115,14 @@ async def fill(store, impressions, seed=1, hours=30):
             await _append(store, impression, version, events)
             if appends % 7 == 0:
                 await _append(store, f"rejects-eu-{seed}-{appends}", 0, (_answers(chance),))
+            if appends % 6 == 0:
+                await _append(store, f"serves-edge-{seed}-{appends}", 0, (_report(appends, seed, hours),))
+            if appends % 11 == 0:
+                await _append(store, f"sequences-eu-{seed}-{appends}", 0, (_sequences(appends),))
         if commands:
             after = (fold(events, state) if events else state, version + len(events))
             stories.append((impression, (after, commands)))
-    return appends + appends // 7
+    return appends + appends // 7 + appends // 6 + appends // 11
 
 
 def _moments(chance, impressions, hours):
@@ -138,6 +145,35 @@ async def _append(store, stream, version, events):
 def _answers(chance):
     refused = {Reason.TOKEN_INVALID: chance.randrange(1, 9), Reason.EVENT_ID_REUSED: 1}
     return AnswersCounted(cause=cause(), digest="d", refused=refused, unmoved=chance.randrange(3), counted_at=MINTED)
+
+
+def _report(number, seed, hours):
+    """A report of what delivery served of the same campaigns, in one of the minutes."""
+    chance = random.Random(f"{seed} {number}")
+    at = MINTED + chance.randrange(hours * HOUR)
+    counts = tuple(
+        ServedCount(f"campaign-{n}", Surface.FEED, Format.DISPLAY, f"12.{n}", "EUR", number + n, 1_500 * number)
+        for n in range(1 + chance.randrange(4))
+    )
+    return AdsServed(
+        cause=cause(),
+        digest="d",
+        source=f"edge-{seed}",
+        minute=at - at % 60_000,
+        sequence=number % 600,
+        region="eu",
+        received_at=at,
+        counts=counts,
+    )
+
+
+def _sequences(number):
+    at = MINTED - MINTED % 60_000 + number * 60_000
+    counts = (
+        SequenceCount(at, Surface.FEED, "12.0", 3 * number, number % 5, 0, number % 2, 0),
+        SequenceCount(at, Surface.REELS, "12.1", 0, -1, 1, 0, 1),
+    )
+    return SequencesCounted(cause=cause(), digest="", counted_at=at, counts=counts)
 
 
 def _story(chance, at):

@@ -116,11 +116,11 @@ class Traffic:
     def _shoot(self, session: Session, now: int) -> None:
         rng = self._rng
         shot = Shot(rng, self._minter, session, self._slot(session), now)
-        if rng.random() < session.sdk.fires_twice:
-            shot.deed = "double_fire"
+        if rng.random() < shot.slot.campaign.habits.unreached:
+            shot.ad()
         else:
-            shot.deed = shot.slot.campaign.deeds.draw(rng)
-        PLAYS[shot.deed](shot)
+            shot.deed = "double_fire" if rng.random() < session.sdk.fires_twice else shot.slot.campaign.deeds.draw(rng)
+            PLAYS[shot.deed](shot)
         for at, again, event, truth in shot.sent:
             heappush(self._later, (at, next(self._ticket), again, event, truth))
         session.left -= 1

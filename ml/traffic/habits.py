@@ -68,6 +68,8 @@ class Habits(Struct, frozen=True, kw_only=True):
     clicks: float
     lost: float
     """Share of events that a device never sends (closed apps, dead batteries); their sequence numbers are missing."""
+    unreached: float
+    """Share of served ads that nobody scrolls to."""
 
 
 HABITS = {
@@ -80,6 +82,7 @@ HABITS = {
     "look_spread": Span(0.55, 0.95),
     "clicks": Span(0.003, 0.016),
     "lost": Span(0.002, 0.011),
+    "unreached": Span(0.011, 0.043),
 }
 
 

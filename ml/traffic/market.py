@@ -29,11 +29,15 @@ HIDDEN = (Screen(1, 1), Screen(0, 0), Screen(1, 0), Screen(0, 320))
 
 
 class Sdk(Struct, frozen=True):
-    """A version of the client. `fires_twice` is a bug; `tells_sent` is false where it does not send its own clock."""
+    """
+    A version of the client. `fires_twice` and `loses` (events that it never sends) are bugs; `tells_sent` is false
+    where it does not send its own clock.
+    """
 
     name: str
     weight: float
     fires_twice: float = 0.0
+    loses: float = 0.0
     tells_sent: bool = True
 
 
@@ -44,7 +48,7 @@ SDKS: dict[Surface, tuple[Sdk, ...]] = {
         Sdk("fb-487.0", 0.18),
         Sdk("fb-466.1", 0.08, tells_sent=False),
     ),
-    Surface.INSTAGRAM: (Sdk("ig-375.2", 0.52), Sdk("ig-376.0", 0.33), Sdk("ig-350.1", 0.15)),
+    Surface.INSTAGRAM: (Sdk("ig-375.2", 0.52), Sdk("ig-376.0", 0.33), Sdk("ig-350.1", 0.15, loses=0.13)),
     Surface.REELS: (Sdk("reels-375.2", 0.57), Sdk("reels-376.0", 0.28), Sdk("reels-341.0", 0.15, tells_sent=False)),
     Surface.AUDIENCE_NETWORK: (
         Sdk("an-6.17.0", 0.44),

@@ -19,6 +19,7 @@ from ml.traffic.draw import Span, Weighted
 from ml.traffic.events import Claims, Event, Truth, event_of
 from ml.traffic.market import Campaign, Creative, Placement, Sdk
 from ml.traffic.people import Person
+from ml.traffic.serving import Serve
 
 _UUID4_MASK = ~(0xF << 76 | 0x3 << 62)
 _UUID4_BITS = 0x4 << 76 | 0x2 << 62
@@ -34,14 +35,19 @@ _OMID = Weighted(
 )
 
 
+def _nobody_asks(_: Serve) -> None:
+    """Most runs do not want to know what was served."""
+
+
 class Minter(Struct, frozen=True):
-    """What delivery mints ad instances with, in one cell."""
+    """What delivery mints ad instances with, in one cell; `served` is told of each that it mints for its region."""
 
     key_id: str
     key: TokenKey
     shard_key: bytes
     region: str
     epoch: int = 1
+    served: Callable[[Serve], None] = _nobody_asks
 
 
 class Session(Struct, kw_only=True):
@@ -103,7 +109,7 @@ class Shot:
         """When, for which time, what, and the truth about it where it is new."""
         self._minter = minter
         self._first: UUID | None = None
-        self._lost = slot.campaign.habits.lost if session.person.human else 0.0
+        self._lost = session.sdk.loses + (slot.campaign.habits.lost if session.person.human else 0.0)
 
     @property
     def region(self) -> str:
@@ -121,7 +127,21 @@ class Shot:
     def ad(self, served_before_ms: int | None = None, **changes: Any) -> Ad:
         """Mint an ad instance that was served *served_before_ms* ago; *changes* are fields of its token."""
         before_ms = habits.SERVED_BEFORE_MS.whole(self.rng) if served_before_ms is None else served_before_ms
-        impression = mint(self.now - before_ms, self.session.shard, self.rng.getrandbits(62))
+        at = self.now - before_ms
+        impression = mint(at, self.session.shard, self.rng.getrandbits(62))
+        campaign = self.slot.campaign
+        if changes.get("region", self.region) == self.region:
+            self._minter.served(
+                Serve(
+                    at,
+                    campaign.name,
+                    campaign.surface,
+                    self.slot.creative.format,
+                    self.session.sdk.name,
+                    campaign.currency,
+                    campaign.price_micros,
+                )
+            )
         return self.token_for(impression, **changes)
 
     def token_for(self, impression: UUID, **changes: Any) -> Ad:

@@ -7,19 +7,27 @@ import msgspec
 import pytest
 from typer.main import get_command
 
+from commands.sequences import HOLES_MAX, SESSIONS_MAX
+from domain import serves as domain_serves
 from domain.render import Render
+from domain.serves import ServeRefusal, ServesReport
+from ml.monitors.checks import FALSE_DISCOVERY_RATE, TERMS, Check
 from projections import reports
+from projections.completeness import MEASURES, ServedDimension
 from projections.engine import READING
 from projections.metrics import DEFINITIONS
+from projections.pace import CurrencyPace
 from projections.vocabulary import Dimension, Metric
 from service.cli import app
-from service.problems import PROBLEMS, QUARANTINED, REFUSALS
+from service.problems import PROBLEMS, QUARANTINED, REFUSALS, REPORT_MALFORMED, REPORT_REFUSALS
+from service.serves_http import COUNTS_MAX, REPORTS_MAX
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 PLANS = ROOT / "docs" / "requirements.md"
 """Names files that are planned, too."""
 COMMANDS = get_command(app).commands
+_PROBLEMS = (*PROBLEMS.values(), *REFUSALS.values(), *REPORT_REFUSALS.values(), QUARANTINED, REPORT_MALFORMED)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -54,10 +62,26 @@ def test_every_file_of_ours_that_a_page_names_exists(page):
         assert (ROOT / path).exists(), path
 
 
-def test_the_example_event_is_one():
+def test_the_examples_are_what_they_are_said_to_be():
     text = (ROOT / "docs" / "api.md").read_text()
-    [example] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
-    assert msgspec.json.decode(example, type=Render).sdk == "ios/12.3"
+    render, report = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert msgspec.json.decode(render, type=Render).sdk == "ios/12.3"
+    assert msgspec.json.decode(report, type=ServesReport).counts[0].sdk == "ios/12.3"
+
+
+def test_what_is_said_of_serves_and_monitors_is_so():
+    api, monitors = ((ROOT / "docs" / page).read_text() for page in ("api.md", "monitors.md"))
+    for word in (*ServedDimension, *ServeRefusal, *MEASURES, *Check, *CurrencyPace.__struct_fields__):
+        assert f"`{word}" in api or f"{word}`" in api or f" {word} " in api, word
+    for limit in (f"up to {REPORTS_MAX}", f"{COUNTS_MAX:,} counts", f"({domain_serves.COUNTS_MAX:,} in"):
+        assert limit in api, limit
+    for number in (SESSIONS_MAX, HOLES_MAX):
+        assert f"{number:,}" in monitors
+    for check, terms in TERMS.items():
+        row = next(line for line in monitors.splitlines() if line.startswith(f"| `{check.value}`"))
+        assert f"| {terms.excess_min * 100:g} p" in row
+        assert f"fewer than {terms.trials_min} trials" in monitors
+    assert f"at {FALSE_DISCOVERY_RATE * 100:g} % a look" in monitors
 
 
 def test_the_read_apis_words_are_all_there():
@@ -91,5 +115,5 @@ def test_the_limits_of_a_report_are_those_that_the_page_names():
 def test_every_status_of_the_write_api_is_documented():
     text = (ROOT / "docs" / "api.md").read_text()
     documented = set(map(int, re.findall(r"\b[1-5]\d\d\b", text.partition("## Read")[0])))
-    statuses = {problem.status for problem in (*PROBLEMS.values(), *REFUSALS.values(), QUARANTINED)}
+    statuses = {problem.status for problem in _PROBLEMS}
     assert statuses - {404} <= documented | {405}

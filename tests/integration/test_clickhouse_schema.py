@@ -16,6 +16,8 @@ from projections.schema import columns, drop, migrate
 
 pytestmark = pytest.mark.slow
 
+FILES = ["0001_facts.sql", "0002_impressions.sql", "0003_serves.sql"]
+
 
 @pytest.fixture
 def client():
@@ -28,15 +30,18 @@ def client():
 def test_every_type_of_column_comes_back_as_it_went_in(client):
     client.command(
         "CREATE TABLE every (a UInt8, b Bool, c Int8, d UInt16, e UInt32, f Int32, g UInt64, h Int64, "
-        "i DateTime64(3, 'UTC'), j String, k UUID, l Enum8('' = 0, 'x' = 1, 'y' = -7)) ENGINE = Memory"
+        "i DateTime64(3, 'UTC'), j String, k UUID, l Enum8('' = 0, 'x' = 1, 'y' = -7), m DateTime('UTC')) "
+        "ENGINE = Memory"
     )
     rows = [
-        (0, False, -128, 0, 0, -(2**31), 0, -(2**63), MINTED, "", UUID(int=0), ""),
-        (255, True, 127, 65_535, 2**32 - 1, 2**31 - 1, 2**64 - 1, 2**63 - 1, 1, "é" * 300, an_id(5), "y"),
+        (0, False, -128, 0, 0, -(2**31), 0, -(2**63), MINTED, "", UUID(int=0), "", 0),
+        (255, True, 127, 65_535, 2**32 - 1, 2**31 - 1, 2**64 - 1, 2**63 - 1, 1, "é" * 300, an_id(5), "y", 2**32 - 1),
     ]
     block = Block(columns(client, "every"))
     client.raw_insert("every", block.names, block.encode(rows), fmt="Native")
-    found = client.query("SELECT * REPLACE (toUnixTimestamp64Milli(i) AS i) FROM every ORDER BY a").result_rows
+    found = client.query(
+        "SELECT * REPLACE (toUnixTimestamp64Milli(i) AS i, toUnixTimestamp(m) AS m) FROM every ORDER BY a"
+    ).result_rows
     assert [tuple(row) for row in found] == rows
 
 
@@ -46,9 +51,9 @@ def test_a_type_that_is_not_covered_is_refused():
 
 
 def test_tables_are_made_once(client):
-    assert migrate(client, 1) == ["0001_facts.sql", "0002_impressions.sql"]
+    assert migrate(client, 1) == FILES
     assert migrate(client, 1) == []
-    assert migrate(client, 2) == ["0001_facts.sql", "0002_impressions.sql"]
+    assert migrate(client, 2) == FILES
 
 
 def test_a_file_that_was_half_applied_is_applied_again(client):

@@ -232,14 +232,24 @@ def test_pacing_is_what_the_campaign_spent_and_what_it_may_still_spend(world):
     answer = get(world.app(), "/v1/campaigns/campaign-1/pacing", {**SPAN, "minutes": 0}).json()
     expected = [total for key, total in ledger_totals(world).items() if key[1] == "campaign-1"]
     [euros] = answer["currencies"]
+    spent, reserved, uncertain = (
+        sum(total[f"{name}_micros"] for total in expected) for name in ("billable", "reserved", "uncertain")
+    )
     assert euros == {
         "currency": "EUR",
         "gross": sum(total["gross"] for total in expected),
         "net": sum(total["net"] for total in expected),
         "undecided": sum(total["undecided"] for total in expected),
-        "spent_micros": sum(total["billable_micros"] for total in expected),
-        "reserved_micros": sum(total["reserved_micros"] for total in expected),
-        "uncertain_micros": sum(total["uncertain_micros"] for total in expected),
+        "spent_micros": spent,
+        "reserved_micros": reserved,
+        "in_flight_ads": 0,
+        "in_flight_micros": 0,
+        "uncertain_micros": uncertain,
+        "awaiting_view_micros": reserved - uncertain,
+        "spend_low_micros": spent,
+        "spend_high_micros": spent + reserved,
+        "leased_micros": 0,
+        "overshoot_bound_micros": uncertain,
     }
     assert 0 < euros["uncertain_micros"] < euros["reserved_micros"]
     assert answer["minutes"] == []

@@ -17,6 +17,7 @@ from projections.errors import CheckpointsUnavailable, LeaseLost, TablesUnavaila
 from projections.memory import MemoryTables
 from projections.projector import LostCommits, Metrics, Pace, Ports, Projector
 from projections.rows import answers, rows
+from projections.served import served_rows
 
 IMPRESSIONS = 12
 BLOCK = 5
@@ -79,10 +80,15 @@ class World:
         return (
             Counter(fact for commit in commits for fact in rows(commit)),
             Counter(count for commit in commits for count in answers(commit)),
+            Counter(row for found in served_rows(commits) for row in found),
         )
 
     def found(self, generation=1):
-        return Counter(self.tables.facts.get(generation, [])), Counter(self.tables.answers.get(generation, []))
+        return (
+            Counter(self.tables.facts.get(generation, [])),
+            Counter(self.tables.answers.get(generation, [])),
+            Counter(row for block in self.tables.served.get(generation, []) for found in block for row in found),
+        )
 
 
 @pytest.fixture
@@ -232,7 +238,7 @@ def test_tables_of_another_ledger_are_not_written(world):
         await world.checkpoints.begin(lease, 1, Range(0, 10_000))
         with pytest.raises(LostCommits):
             await world.projector().step()
-        assert world.found() == (Counter(), Counter())
+        assert world.found() == (Counter(), Counter(), Counter())
 
     asyncio.run(main())
 

@@ -32,12 +32,14 @@ from msgspec.structs import replace
 from domain.aggregates import AnswersCounted, LedgerEvent
 from domain.campaign_events import CampaignEvent
 from domain.reasons import Reason
+from domain.sequences import SequencesCounted
+from domain.serves import AdsServed
 from domain.vocabulary import AgentClass, Authority, BillingEvent, LabelSource, NetworkClass, OmidType, Rung, Surface
 from ledger.codec import SCHEMA_VERSION, UPCASTERS, UnreadableCommit, decode, encode, split
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events-v1.json"
-ELSEWHERE = frozenset(typing.get_args(CampaignEvent))
-"""Events with a golden file of their own."""
+ELSEWHERE = frozenset({*typing.get_args(CampaignEvent), AdsServed, SequencesCounted})
+"""Events with golden files of their own."""
 EVENTS = tuple(event for event in typing.get_args(LedgerEvent) if event not in ELSEWHERE)
 PACK_THEN = replace(PACK, view_rule=tuple(rule for rule in PACK.view_rule if rule.name == "mrc"))
 """Viewability packs may join the shipped pack; the golden bytes have the one that there was."""
@@ -141,7 +143,7 @@ def test_equal_events_are_written_alike(events):
 
 
 def test_there_is_a_golden_example_of_every_event():
-    assert tuple(type(event) for event in examples()) == EVENTS
+    assert tuple(type(event) for event in examples()) == tuple(event for event in EVENTS if event not in ELSEWHERE)
 
 
 def test_events_are_written_as_they_were_when_the_schema_was_made():
@@ -160,7 +162,7 @@ def test_golden_events_are_written_again_as_they_were_read():
 def test_the_schema_version_stands_first():
     version, raw_events = split(encode(examples()))
     assert version == SCHEMA_VERSION
-    assert len(raw_events) == len(EVENTS)
+    assert len(raw_events) == len(examples())
 
 
 def test_there_is_an_upcaster_from_every_version_before():

@@ -25,7 +25,7 @@ SERVER = {"authorization": "Bearer server"}
 API = {sha256(b"server").hexdigest(): sorted(EVERYTHING)}
 
 
-def run(test, wait_max_s=5.0, **settings):
+def run(test, wait_max_s=5.0, watch=lambda _: None, **settings):
     async def main():
         gate = KitGate()
         await gate.open(date(2026, 9, 20), date(2026, 9, 22))
@@ -37,6 +37,7 @@ def run(test, wait_max_s=5.0, **settings):
             settings=Settings(**settings),
             metrics=GateMetrics(),
             inner=Starlette(),
+            watch=watch,
         )
         running = asyncio.create_task(batcher.run())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gate") as http:
@@ -90,6 +91,16 @@ def test_a_batch_larger_than_the_micro_batch_is_answered_in_order():
         assert [answer["event_id"] for answer in answers] == [event["event_id"] for event in events]
 
     run(test)
+
+
+def test_everything_that_comes_is_shown_to_whoever_watches():
+    seen = []
+
+    async def test(_, clients, http):
+        await post(http, [clients.render(), {"broken": True}, clients.render()])
+        assert [type(item).__name__ for item in seen] == ["Ready", "Malformed", "Ready"]
+
+    run(test, watch=seen.extend)
 
 
 def test_lines_are_answered_with_lines():

@@ -96,6 +96,7 @@ def test_a_first_decision_adds_one_impression_with_its_whole_cut():
         billable_micros=PRICE,
         reserved_micros=0,
         decided_at=MINTED + SECOND,
+        price_micros=PRICE,
     )
 
 

@@ -1,0 +1,84 @@
+"""Read API of what was served: completeness, and what the monitors say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from domain.serves import MINUTE_MS
+from projections.completeness import Completeness, CompletenessQueries, ServedDimension
+from projections.reports import HOUR_MS, ROWS_DEFAULT
+from projections.vocabulary import Granularity
+from service.desk_http import Extra
+from service.desk_parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
+from service.monitoring import Watch
+from service.problems import Reply
+from service.report_replies import fresh_of
+
+_DAY_MS = 24 * HOUR_MS
+_COMPLETENESS = frozenset({"dimensions", "granularity", "since", "until", "limit"})
+_ENCODER = msgspec.json.Encoder()
+
+
+def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], int]) -> tuple[Extra, ...]:
+    """Return what the desk serves besides its own."""
+
+    async def completeness(request: Request) -> Reply:
+        answer = await queries.completeness(completeness_of(request.query_params, now()))
+        at = answer.columns[:1] == ("time",)
+        rows = [(rfc3339(row[0]), *row[1:]) for row in answer.rows] if at else answer.rows
+        body = {
+            **fresh_of(answer),
+            "columns": answer.columns,
+            "rows": [dict(zip(answer.columns, row, strict=True)) for row in rows],
+            "truncated": answer.truncated,
+            "reports": answer.reports,
+            "sources": answer.sources,
+            "reports_missing": answer.reports_missing,
+        }
+        return Reply(200, _ENCODER.encode(body), "application/json")
+
+    async def monitors(request: Request) -> Reply:
+        only_known(request.query_params, ())
+        return Reply(200, _ENCODER.encode(_told(watch)), "application/json")
+
+    return Extra("/v1/completeness", "report", completeness), Extra("/v1/monitors", "report", monitors)
+
+
+def completeness_of(parameters: QueryParams, now: int) -> Completeness:
+    """
+    Return the question that *parameters* ask, by default of the last 24 hours; filters are named as their dimensions.
+
+    Raises:
+        BadParameter: naming the one that is wrong.
+    """
+    only_known(parameters, _COMPLETENESS | set(ServedDimension))
+    until = time_of(parameters, "until")
+    until = now - now % MINUTE_MS + MINUTE_MS if until is None else until
+    since = time_of(parameters, "since")
+    since = until - _DAY_MS if since is None else since
+    return Completeness(
+        dimensions=members_of(parameters, "dimensions", ServedDimension),
+        granularity=member_of("granularity", parameters.get("granularity", Granularity.NONE.value), Granularity),
+        filters={one: tuple(parameters.getlist(one.value)) for one in ServedDimension if one.value in parameters},
+        since=since - since % MINUTE_MS,
+        until=until + -until % MINUTE_MS,
+        rows_max=number_of(parameters, "limit", ROWS_DEFAULT) or 0,
+    )
+
+
+def _told(watch: Watch) -> dict[str, Any]:
+    look = watch.last
+    if look is None:
+        return {"looked_at": None, "alarms": [], "findings": []}
+    known: dict[str, Any] = fresh_of(look)
+    return {
+        **known,
+        "looked_at": rfc3339(look.at),
+        "window_s": look.window_s,
+        "false_discovery_rate": look.false_discovery_rate,
+        "alarms": [{"since": rfc3339(alarm.since), **msgspec.to_builtins(alarm.finding)} for alarm in look.alarms],
+        "findings": look.findings,
+    }
