@@ -7,9 +7,10 @@ from domain.decide import CommandRefused, Refusal
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
+from domain.vocabulary import Rung
 
 
-def decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
+def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: Rung | None = None) -> Answer:
     return Answer(
         event_id=item.claim.cause,
         impression_id=item.impression,
@@ -17,7 +18,7 @@ def decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answ
         verdict=verdict,
         reason=reason,
         provisional=verdict is Verdict.UNCERTAIN,
-        rung=item.rung,
+        rung=rung or item.rung,
     )
 
 

@@ -303,17 +303,18 @@ class Ingest:
         group.events += new
         if isinstance(first := new[0], ImpressionRendered):
             group.rendered += (first,)
+        rung = next((event.rung for event in new if isinstance(event, ImpressionScored)), None)
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:
                     group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
                 if in_gross(last.after):
                     group.shown += (item,)
-                return decided(item, last.verdict, last.reason)
+                return decided(item, last.verdict, last.reason, rung)
             case ImpressionReconciled():
                 if in_gross(last.after):
                     group.shown += (item,)
-                return decided(item, last.after.verdict, last.after.reason)
+                return decided(item, last.after.verdict, last.after.reason, rung)
             case _:
                 return decided(item, None, None)
 

@@ -1,0 +1,176 @@
+"""The whole gate with registry and budgets: what a render takes, what it is told, and what its events say of it."""
+
+import asyncio
+from collections import Counter
+from datetime import date
+
+import pytest
+from budgetkit import SpendingGate, World, a_change
+from gatekit import NOW, PRICE, KitGate, Minter
+
+from domain.events import ImpressionDeduped
+from domain.reasons import Reason, Verdict
+from domain.vocabulary import Rung
+
+CAMPAIGN = "campaign-1"
+MINUTE = 60_000
+PLENTY = 1_000 * PRICE
+
+
+async def gates(world, number=1):
+    """Gates that share ledger, holding and budgets, each with leases of its own."""
+    made = []
+    for _ in range(number):
+        first = made[0] if made else None
+        spending = SpendingGate(world)
+        await spending.registry.follow()
+        gate = KitGate(
+            world.ledger,
+            None if first is None else first.holding_store,
+            None if first is None else first.day_keys,
+            funds=spending.funds,
+        )
+        gate.budget = spending.budget
+        gate.registry = spending.registry
+        made.append(gate)
+    await made[0].open(date(2026, 9, 10), date(2026, 9, 23))
+    return made
+
+
+def run(test):
+    asyncio.run(test(World(), Minter()))
+
+
+def decision_in(events):
+    [decision] = [event for event in events if isinstance(event, ImpressionDeduped) and event.before is None]
+    return decision
+
+
+def test_a_budget_crossed_inside_one_batch_pays_exactly_what_it_has():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=7 * PRICE)
+        [gate] = await gates(world)
+        answers = await gate.send(*(clients.render() for _ in range(20)))
+        told = Counter((answer.verdict, answer.reason) for answer in answers)
+        assert told == {(Verdict.VALID, None): 7, (Verdict.DROPPED, Reason.BUDGET_EXHAUSTED): 13}
+        assert [answer.verdict for answer in answers[:7]] == [Verdict.VALID] * 7
+
+    run(test)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_budget_crossed_by_many_workers_is_never_overspent(workers):
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=50 * PRICE)
+        all_gates = await gates(world, workers)
+        answers = []
+        for _ in range(6):
+            for gate in all_gates:
+                answers += await gate.send(*(clients.render() for _ in range(40 // workers)))
+                await gate.budget.tick()
+                world.pass_by(1_000)
+        valid = sum(answer.verdict is Verdict.VALID for answer in answers)
+        # What is left lies in purses that cannot pay one render each.
+        assert 50 - workers < valid <= 50
+        assert {answer.reason for answer in answers} == {None, Reason.BUDGET_EXHAUSTED}
+
+    run(test)
+
+
+def test_what_is_over_budget_is_recorded_and_not_billed():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PRICE)
+        [gate] = await gates(world)
+        tokens = [clients.token(), clients.token()]
+        await gate.send(*map(clients.render, tokens))
+        paid, refused = [decision_in(await gate.events(token.impression)) for token in tokens]
+        assert (paid.after.billable_micros, refused.after.billable_micros) == (PRICE, 0)
+        assert paid.funding.lease_left_micros == PRICE
+        assert refused.funding.lease_left_micros == 0
+        assert paid.funding.registry_version == refused.funding.registry_version > 0
+
+    run(test)
+
+
+def test_an_unknown_campaign_is_uncertain_and_known_ones_count():
+    async def test(world, clients):
+        await world.open("another")
+        [gate] = await gates(world)
+        [early] = await gate.send(clients.render())
+        assert (early.verdict, early.reason, early.provisional) == (Verdict.UNCERTAIN, Reason.REGISTRY_BEHIND, True)
+        await world.open(CAMPAIGN, budget_micros=PLENTY)
+        await gate.registry.follow()
+        [known] = await gate.send(clients.render())
+        assert known.verdict is Verdict.VALID
+
+    run(test)
+
+
+def test_a_paused_campaign_is_out_of_flight_within_one_look():
+    async def test(world, clients):
+        opened = await world.open(CAMPAIGN, budget_micros=PLENTY)
+        [gate] = await gates(world)
+        [before] = await gate.send(clients.render())
+        await world.campaigns.handle(CAMPAIGN, a_change(opened.version, paused=True))
+        await gate.registry.follow()
+        [after] = await gate.send(clients.render())
+        assert (before.reason, after.reason) == (None, Reason.OUTSIDE_FLIGHT)
+
+    run(test)
+
+
+def test_a_stale_registry_shows_in_the_rung():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PLENTY)
+        [gate] = await gates(world)
+        await gate.send(clients.render())
+        world.pass_by(2 * MINUTE)
+        [answer] = await gate.send(clients.render())
+        _, scored, _ = await gate.events(answer.impression_id)
+        assert scored.rung is answer.rung
+        assert scored.rung in {Rung.STALE_REGISTRY, Rung.STALE_BUDGET}
+
+    run(test)
+
+
+def test_neither_a_retry_nor_a_repeat_takes_money():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=2 * PRICE)
+        [gate] = await gates(world)
+        token = clients.token()
+        event = clients.render(token)
+        await gate.send(event)
+        for _ in range(3):
+            await gate.send(event, clients.render(token))
+        gate.restart()
+        await gate.send(event, clients.render(token))
+        [answer] = await gate.send(clients.render())
+        assert answer.verdict is Verdict.VALID
+
+    run(test)
+
+
+def test_a_bot_takes_no_money_and_history_neither():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PRICE)
+        [gate] = await gates(world)
+        await gate.send(*(clients.render(agent="some bot") for _ in range(5)))
+        await gate.send(*(clients.render(received_at=NOW - 1) for _ in range(5)))
+        [answer] = await gate.send(clients.render())
+        assert answer.verdict is Verdict.VALID
+
+    run(test)
+
+
+def test_a_prefetched_ad_takes_its_money_when_it_is_shown():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PRICE)
+        [gate] = await gates(world)
+        token = clients.token()
+        await gate.send(clients.render(token, prefetched=True, on_screen_at=None))
+        [other] = await gate.send(clients.render())
+        [shown] = await gate.send(clients.render(token))
+        assert other.verdict is Verdict.VALID
+        assert (shown.verdict, shown.reason) == (Verdict.DROPPED, Reason.BUDGET_EXHAUSTED)
+
+    run(test)
