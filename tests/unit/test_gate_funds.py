@@ -113,8 +113,10 @@ def test_a_paused_campaign_is_out_of_flight_within_one_look():
         [before] = await gate.send(clients.render())
         await world.campaigns.handle(CAMPAIGN, a_change(opened.version, paused=True))
         await gate.registry.follow()
-        [after] = await gate.send(clients.render())
-        assert (before.reason, after.reason) == (None, Reason.OUTSIDE_FLIGHT)
+        gate.now = NOW + MINUTE
+        [earlier] = await gate.send(clients.render())
+        [after] = await gate.send(clients.render(client_at=NOW + 1, on_screen_at=NOW + 1))
+        assert (before.reason, earlier.reason, after.reason) == (None, None, Reason.OUTSIDE_FLIGHT)
 
     run(test)
 
