@@ -19,7 +19,7 @@ from commands.budget_postgres import PostgresBudgets
 from commands.budget_purse import LeaseRules
 from commands.budget_store import BudgetStore, Exchange, Line
 from commands.campaigns import Campaigns
-from commands.funding import Ask, Funds
+from commands.funding import Funds
 from commands.ledger_tails import MemoryTails
 from commands.ledger_tails_postgres import PostgresTails
 from commands.registry import Registry
@@ -124,20 +124,20 @@ async def _per_render() -> dict[str, int]:
     budget = _budget(MemoryBudgets(lambda: NOW), registry, ledger.head)
     funds = Funds(registry, budget)
     dice = random.Random(1)
-    asks = [Ask(a_token(f"c{dice.randrange(CAMPAIGNS):08}", n), NOW, ()) for n in range(BATCH)]
+    asks = [(a_token(f"c{dice.randrange(CAMPAIGNS):08}", n), NOW, ()) for n in range(BATCH)]
     clock, spent = time.thread_time_ns, dict.fromkeys(("ready", "fund", "keep", "settle"), 0)
-    accounts = [("c1", 20_000 + ask.sold.impression.int % 50) for ask in asks]
+    accounts = [("c1", 20_000 + sold.impression.int % 50) for sold, _, _ in asks]
     await budget.ensure(dict.fromkeys(accounts, 1 << 40))
     alone = {"reserve": 0, "settle_alone": 0}
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         began = clock()
         await funds.ready(asks)
         ready = clock()
         funded = [funds.fund(sold, event_at, reasons) for sold, event_at, reasons in asks]
         done = clock()
-        for one, ask in zip(funded, asks, strict=True):
+        for one, (sold, _, _) in zip(funded, asks, strict=True):
             assert one.grant is not None
-            funds.keep(one.grant, ask.sold.price_micros)
+            funds.keep(one.grant, sold.price_micros)
         kept = clock()
         funds.settle([one.grant for one in funded if one.grant is not None], is_appended=True)
         settled = clock()
@@ -148,7 +148,7 @@ async def _per_render() -> dict[str, int]:
             spent[name] += took
         alone["reserve"] += reserved - settled
         alone["settle_alone"] += clock() - reserved
-        if _ % 20 == 0:
+        if turn % 20 == 0:
             await budget.tick()
     return {name: took // (ROUNDS * BATCH) for name, took in {**spent, **alone}.items()}
 

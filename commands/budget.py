@@ -97,6 +97,8 @@ class Budget:
     def keep(self, grant: Grant, micros: int) -> None:
         """Of what was set aside keep *micros*, which is what the decision commits, and put the rest back."""
         back = grant.micros - micros
+        if not back:
+            return
         grant.micros = micros
         if grant.is_leased:
             grant.purse.left += back

@@ -8,7 +8,7 @@ has an unknown outcome, and the ledger is asked for it.
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -28,12 +28,8 @@ from ledger.store import LedgerUnavailable
 _TAKES_NOTHING_ANYHOW = frozenset({ReasonClass.REQUEST, ReasonClass.NOT_COUNTED, ReasonClass.POLICY})
 
 
-class Ask(NamedTuple):
-    """One render: `reasons` of the screen, in order of precedence; `event_at` in epoch ms."""
-
-    sold: Sold
-    event_at: int
-    reasons: tuple[Reason, ...]
+Ask: TypeAlias = tuple[Sold, int, tuple[Reason, ...]]
+"""One render: what was sold, when it happened (epoch ms), and the screen's reasons, in order of precedence."""
 
 
 class Funded(Struct, frozen=True, gc=False):
@@ -63,18 +59,14 @@ class Funds:
         """Load campaigns and lease money for *asks*, a round's renders; never raises for a store that is down."""
         self._budget.doubt(self._open)
         self._open = []
-        missing = self._registry.missing({ask.sold.campaign for ask in asks})
-        if missing:
-            with suppress(LedgerUnavailable):  # what is not at hand is not known: uncertain, and decided again later
-                await self._registry.load(missing)
         self._is_stale = self._registry.is_stale
         needs: dict[Account, int] = {}
-        for ask in asks:
-            sold, event_at, reasons = ask
-            campaign = self._look(sold.campaign)
-            if campaign is not None and _takes(self._flight(sold, event_at, reasons, campaign)):
-                account = campaign.id, self._day(campaign.time_zone, event_at)
-                needs[account] = needs.get(account, 0) + sold.price_micros
+        unknown = self._add_needs(needs, asks)
+        if unknown and (missing := self._registry.missing({sold.campaign for sold, _, _ in unknown})):
+            with suppress(LedgerUnavailable):  # what is not at hand is not known: uncertain, and decided again later
+                await self._registry.load(missing)
+            self._is_stale = self._registry.is_stale
+            self._add_needs(needs, unknown)
         await self._budget.ensure(needs)
 
     def fund(self, sold: Sold, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
@@ -106,6 +98,20 @@ class Funds:
     def settle(self, grants: Iterable[Grant], *, is_appended: bool) -> None:
         """Say of *grants* that their decisions are durable, or that they came to nothing."""
         self._budget.settle(grants, is_appended=is_appended)
+
+    def _add_needs(self, needs: dict[Account, int], asks: Iterable[Ask]) -> list[Ask]:
+        """Add what renders of known campaigns take to *needs*; return the others."""
+        unknown: list[Ask] = []
+        look, flight, day = self._look, self._flight, self._day
+        for ask in asks:
+            sold, event_at, reasons = ask
+            campaign = look(sold.campaign)
+            if campaign is None:
+                unknown.append(ask)
+            elif _takes(flight(sold, event_at, reasons, campaign)):
+                account = campaign.id, day(campaign.time_zone, event_at)
+                needs[account] = needs.get(account, 0) + sold.price_micros
+        return unknown
 
     def _flight(
         self, sold: Sold, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None

@@ -14,7 +14,7 @@ from commands.budget_memory import MemoryBudgets
 from commands.budget_purse import LeaseRules
 from commands.budget_upkeep import Upkeep, check_budgets
 from commands.campaigns import Campaigns, digest_of
-from commands.funding import Ask, Funds
+from commands.funding import Funds
 from commands.ledger_tails import MemoryTails
 from commands.registry import Registry
 from domain.campaign import ChangeCampaign, OpenCampaign
@@ -267,17 +267,17 @@ class SpendingGate:
     async def decide(self, tokens, reasons=(), event_at=NOW):
         """Return the decisions of one batch; raises `LedgerUnavailable` if nobody knows whether they are durable."""
         with_reasons = reasons if reasons and isinstance(reasons[0], tuple) else [reasons] * len(tokens)
-        asks = [Ask(token, event_at, found) for token, found in zip(tokens, with_reasons, strict=True)]
+        asks = [(token, event_at, found) for token, found in zip(tokens, with_reasons, strict=True)]
         await self.funds.ready(asks)
         events, grants = [], []
-        for ask in asks:
-            funded = self.funds.fund(*ask)
-            event = a_decision(ask.sold, funded.reasons, funded.funding, event_at)
+        for sold, _, found in asks:
+            funded = self.funds.fund(sold, event_at, found)
+            event = a_decision(sold, funded.reasons, funded.funding, event_at)
             if funded.grant is not None:
                 self.funds.keep(funded.grant, committed_micros(event.after))
             events.append(event)
             grants.append(funded.grant)
-        appends = [appending(event, ask.sold.impression) for event, ask in zip(events, asks, strict=True)]
+        appends = [appending(event, token.impression) for event, token in zip(events, tokens, strict=True)]
         outcomes = await self.world.ledger.append(appends, NOW)
         for grant, outcome in zip(grants, outcomes, strict=True):
             if grant is not None:

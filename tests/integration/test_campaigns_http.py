@@ -11,7 +11,6 @@ from budgetkit import a_token
 from gatekit import PACK
 from starlette.applications import Starlette
 
-from commands.funding import Ask
 from domain.campaign import CampaignRefusal
 from ledger.codec import decode
 from ledger.postgres import PostgresStore
@@ -241,7 +240,7 @@ def test_a_budget_shows_what_is_leased_and_by_how_much_it_may_be_passed(run):
     async def test(http):
         await http.post("/v1/campaigns", json=a_document(budget_micros=1_000_000))
         funds = http.campaigning.funds
-        await funds.ready([Ask(a_token(price=300), now_ms(), ())])
+        await funds.ready([(a_token(price=300), now_ms(), ())])
         funded = funds.fund(a_token(price=300), now_ms(), ())
         assert funded.reasons == ()
         budget = (await http.get("/v1/campaigns/c-1")).json()["budget"]
@@ -257,7 +256,7 @@ def test_the_gate_that_was_told_knows_it_at_once_and_another_within_a_poll(run, 
         await http.post("/v1/campaigns", json=a_document())
         async with a_gate(postgres_url) as other:
             for one in (http, other):
-                await one.campaigning.funds.ready([Ask(a_token(), now_ms(), ())])
+                await one.campaigning.funds.ready([(a_token(), now_ms(), ())])
             await change(http, 1, paused=True)
             assert registry_of(http).look("c-1").paused_at is not None
             assert registry_of(other).look("c-1").paused_at is None

@@ -6,7 +6,6 @@ import pytest
 from budgetkit import MONTH, PRICE, SpendingGate, World, a_change, a_token, an_opening, reasons_of
 from gatekit import NOW
 
-from commands.funding import Ask
 from domain.campaign import Unopened, decide_campaign, opened_campaign
 from domain.flight import judge_flight
 from domain.funding import Funding
@@ -114,7 +113,7 @@ def test_reasons_stand_in_order_of_precedence():
     async def test(world):
         await world.open("c-1", budget_micros=1)
         gate = SpendingGate(world)
-        await gate.funds.ready([Ask(a_token(), NOW, ())])
+        await gate.funds.ready([(a_token(), NOW, ())])
         funded = gate.funds.fund(a_token(), NOW, (Reason.LATE,))
         assert funded.reasons == (Reason.BUDGET_EXHAUSTED, Reason.LATE)
         assert funded.funding.lease_left_micros == 1
@@ -128,7 +127,7 @@ def test_an_unsettled_round_is_settled_by_the_ledger():
     async def test(world):
         await world.open("c-1", budget_micros=10 * PRICE)
         gate = SpendingGate(world)
-        await gate.funds.ready([Ask(a_token(), NOW, ())])
+        await gate.funds.ready([(a_token(), NOW, ())])
         assert gate.funds.fund(a_token(), NOW, ()).grant.is_open
         await gate.funds.ready([])
         for _ in range(2):
