@@ -15,13 +15,15 @@ from msgspec import Struct
 
 from commands.activity import Activity, Conduct
 from commands.answers import decided, not_taken, quarantined, refused, reused
+from commands.budget_purse import Grant
 from commands.floods import Floods, Lot
+from commands.funding import Ask, Funds
 from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
-from commands.judge import render_of, view_of
+from commands.judge import funded_by, render_of, view_of
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from domain.aggregates import AnswersCounted, Repeats
-from domain.decide import AdmitRender, CommandRefused, CountRepeats, RecordView, decide
+from domain.decide import CommandRefused, CountRepeats, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -29,12 +31,14 @@ from domain.events import (
     ImpressionRendered,
     ImpressionScored,
 )
+from domain.funding import committed_micros
 from domain.ids import ImpressionId
-from domain.impression import Decided, Impression, Unseen, conflicts, fold
+from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
+from domain.vocabulary import DataSet
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
@@ -57,6 +61,7 @@ class _Group(Struct, gc=False):
     first: FirstAnswer | None = None
     shown: tuple[Ready, ...] = ()
     rendered: tuple[ImpressionRendered, ...] = ()
+    grants: tuple[Grant, ...] = ()
     unmoved: int = 0
     repeats: list[tuple[Reason, int]] = []
 
@@ -93,6 +98,7 @@ class Ingest:
         pack: Pack,
         holding: Holding,
         activity: Activity,
+        funds: Funds | None,
         recent_max: int,
         name: str,
         clock: Callable[[], int],
@@ -100,6 +106,7 @@ class Ingest:
         self._store = store
         self._pack = pack
         self._activity = activity
+        self._funds = funds
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
@@ -204,7 +211,7 @@ class Ingest:
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([group for group in batch.open.values() if group.must_read])
-        self._observe(batch)
+        await self._observe(batch)
         groups: list[_Group] = []
         appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
@@ -224,25 +231,36 @@ class Ingest:
         if counted is not None:
             appends.append(counted)
         outcomes = await self._store.append(appends, batch.now) if appends else []
-        counted_now: list[ImpressionRendered] = []
+        self._absorb(batch, groups, outcomes)
+        if counted is not None:
+            self._counted(batch, counted, outcomes[-1])
+
+    def _absorb(self, batch: _Batch, groups: Sequence[_Group], outcomes: Sequence[Outcome]) -> None:
+        """What was appended is done, remembered and counted; the rest is read and decided again."""
+        rendered: list[ImpressionRendered] = []
         for group, outcome in zip(groups, outcomes, strict=False):
-            if isinstance(outcome, Appended):
-                counted_now += group.rendered
+            is_appended = isinstance(outcome, Appended)
+            if self._funds is not None:
+                self._funds.settle(group.grants, is_appended=is_appended)
+            if is_appended:
+                rendered += group.rendered
                 self._remember(group)
                 self._close(batch, group)
             else:
                 group.must_read = True
-        self._activity.count(counted_now)
-        if counted is not None:
-            self._counted(batch, counted, outcomes[-1])
+        self._activity.count(rendered)
 
-    def _observe(self, batch: _Batch) -> None:
-        """Ask what stands out about the renders that are still open, each counted after those before it."""
+    async def _observe(self, batch: _Batch) -> None:
+        """Ask what stands out about the renders that are still open, and see to it that there is money for them."""
         renders = [
             (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
         ]
         found = self._activity.look([item.claim for _, item in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
+        if self._funds is not None:
+            await self._funds.ready(
+                [Ask(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)]
+            )
 
     async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
@@ -265,11 +283,11 @@ class Ingest:
     def _decide(self, group: _Group, batch: _Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
-        group.events, group.shown, group.rendered, group.first = (), (), (), None
+        group.events, group.shown, group.rendered, group.grants, group.first = (), (), (), (), None
         group.unmoved, group.repeats = 0, []
         for at, item in group.members:
             try:
-                new = decide(state, self._command(at, item, batch))
+                new = self._run(group, state, at, item, batch)
             except CommandRefused as error:
                 batch.answers[at] = not_taken(item, error)
                 continue
@@ -299,11 +317,24 @@ class Ingest:
             case _:
                 return decided(item, None, None)
 
-    def _command(self, at: int, item: Ready, batch: _Batch) -> AdmitRender | RecordView:
+    def _run(
+        self, group: _Group, state: Impression, at: int, item: Ready, batch: _Batch
+    ) -> tuple[ImpressionEvent, ...]:
+        """Decide one member; what its decision commits is set aside."""
         if item.kind is Kind.VIEW:
-            return view_of(item, self._pack, batch.now)
+            return decide(state, view_of(item, self._pack, batch.now))
         conduct = batch.conduct.get(at, _PLAIN)
-        return render_of(item, self._pack, self._slots, conduct, now=batch.now)
+        command = render_of(item, self._pack, self._slots, conduct, now=batch.now)
+        if self._funds is None or not _is_paid(item) or not _counts_anew(state):
+            return decide(state, command)
+        funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
+        new = decide(state, funded_by(command, funded))
+        if funded.grant is not None:
+            group.grants += (funded.grant,)
+            last = new[-1] if new else None
+            after = last.after if isinstance(last, ImpressionDeduped) else None
+            self._funds.keep(funded.grant, committed_micros(after))
+        return new
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
@@ -389,6 +420,16 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
     return (event for commit in commits for event in decode_impression(commit.data))
+
+
+def _is_paid(item: Ready) -> bool:
+    """Replayed history takes nobody's money."""
+    return item.data_set is DataSet.LIVE
+
+
+def _counts_anew(state: Impression) -> bool:
+    """Tell whether a render may take money now; an impression that was decided before has what it takes."""
+    return isinstance(state, Unseen) or (isinstance(state, Decided) and counts_again(state))
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:

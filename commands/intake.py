@@ -20,7 +20,7 @@ from domain.reasons import Reason
 from domain.render import Render, content, millis
 from domain.screen import REQUEST_REASONS, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
-from domain.vocabulary import AgentClass, DataSet, NetworkClass
+from domain.vocabulary import AgentClass, DataSet, NetworkClass, Rung
 from ledger.store import EventStore
 
 _OVERLAP_MS = 3_600_000
@@ -37,6 +37,8 @@ class Lists(Protocol):
     def agent(self, agent: str | None) -> AgentClass: ...
 
     def network(self, address: str | None) -> NetworkClass: ...
+
+    def stale(self, now_ms: int) -> bool: ...
 
 
 class _EventIdOnly(Struct):
@@ -79,7 +81,8 @@ class Intake(Struct, frozen=True, kw_only=True):
             for day in days:
                 on = day_of(day * DAY_MS)
                 await self.store.prepare_days(on, on, DataSet.REPLAY)
-        return [self._screen(one, caller) if isinstance(one, _Parsed) else one for one in parsed]
+        rung = Rung.STALE_LISTS if self.lists.stale(now) else Rung.MODEL_FALLBACK
+        return [self._screen(one, caller, rung) if isinstance(one, _Parsed) else one for one in parsed]
 
     def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
         try:
@@ -100,7 +103,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression)
         return _Parsed(render, token, raw, received_at, data_set)
 
-    def _screen(self, one: _Parsed, caller: Caller) -> Item:
+    def _screen(self, one: _Parsed, caller: Caller, rung: Rung) -> Item:
         render, token = one.render, one.token
         keys = self.keyring.of(minted_at(token.impression) // DAY_MS)
         if keys is None:
@@ -130,6 +133,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             reasons=reasons,
             slots=self._slots(render, token, person),
             versions=_versions(self.pack.id, self.lists.version),
+            rung=rung,
             data_set=one.data_set,
             raw=one.raw,
         )

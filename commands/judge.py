@@ -1,6 +1,9 @@
 """From a prepared render to the command that admits it: what speaks against it beyond its own screen."""
 
+from msgspec.structs import replace
+
 from commands.activity import Conduct
+from commands.funding import Funded
 from commands.items import Ready
 from commands.recent import RecentSlots
 from domain.decide import AdmitRender, RecordView, measures_of
@@ -9,8 +12,10 @@ from domain.pack import Pack
 from domain.reasons import Reason
 from domain.screen import cut_of, in_order
 from domain.suspicion import geometry, suspect
+from domain.vocabulary import Rung
 
 _PLAIN = Conduct()
+_RUNGS = list(Rung)
 
 
 def view_of(item: Ready, pack: Pack, now: int) -> RecordView:
@@ -48,3 +53,11 @@ def render_of(item: Ready, pack: Pack, slots: RecentSlots, conduct: Conduct = _P
         spent_ms=max(0, now - claim.received_at),
     )
     return AdmitRender(claim, scored, cut_of(claim, pack, item.data_set), pack, now, original)
+
+
+def funded_by(command: AdmitRender, funded: Funded) -> AdmitRender:
+    """Return *command* with all that registry and budget say of it."""
+    scored = replace(
+        command.scored, reasons=funded.reasons, rung=max(command.scored.rung, funded.funding.rung, key=_RUNGS.index)
+    )
+    return replace(command, scored=scored, funding=funded.funding)

@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from domain.campaign_events import CampaignEvent
 from domain.events import ImpressionEvent
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason
@@ -35,4 +36,4 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     counted_at: int
 
 
-LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | AdsServed | SequencesCounted
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent | AdsServed | SequencesCounted

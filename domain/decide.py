@@ -20,6 +20,7 @@ from domain.events import (
     Uniqueness,
     Versions,
 )
+from domain.funding import Funding
 from domain.ids import CauseId, ImpressionId
 from domain.impression import (
     Decided,
@@ -69,6 +70,7 @@ class AdmitRender(Struct, frozen=True, gc=False):
     pack: Pack
     decided_at: int
     duplicate_of: ImpressionId | None = None
+    funding: Funding | None = None
 
 
 class RecordView(Struct, frozen=True, kw_only=True, gc=False):
@@ -302,6 +304,7 @@ def _deduped(command: AdmitRender, cut: Cut, before: Standing | None, after: Sta
         verdict=after.verdict,
         reason=after.reason,
         duplicate_of=command.duplicate_of if is_double else None,
+        funding=command.funding,
         cut=cut,
         before=before,
         after=after,

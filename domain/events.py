@@ -10,6 +10,7 @@ from typing import TypeAlias, get_args
 
 from msgspec import Struct
 
+from domain.funding import Funding
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
 from domain.signals import Signal
@@ -164,6 +165,7 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     duplicate_of: ImpressionId | None = None
     renders: int = 1
     counted: bool = False
+    funding: Funding | None = None
     cut: Cut
     before: Standing | None = None
     after: Standing

@@ -317,7 +317,7 @@ def _begun_at(cut: Cut, rendered: ImpressionRendered, known: Decided | None) -> 
         return cut.event_at
     if not counts_again(known):
         return known.begun_at
-    return rendered.event_at
+    return max(known.begun_at, rendered.event_at)
 
 
 def _same_cause(event: CausedEvent, rendered: ImpressionRendered) -> bool:

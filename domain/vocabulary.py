@@ -86,6 +86,9 @@ class NetworkClass(StrEnum):
 
     EYEBALL = "eyeball"
     DATA_CENTRE = "data_centre"
+    VPN = "vpn"
+    RELAY = "relay"
+    """A way out that people take on purpose; like a VPN no ground to drop anything."""
     ABSENT = "absent"
 
 

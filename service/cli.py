@@ -15,8 +15,9 @@ from rich.console import Console, RenderableType
 
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
+from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_packs
+from service import cli_campaigns, cli_lists, cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -26,9 +27,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_command=True)
+app.add_typer(bench_app, name="bench")
+app.add_typer(cli_lists.app, name="classify")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
+app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -40,6 +45,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         _fail("\n".join(error.problems), "Change or unset these variables; docs/settings.md lists all.")
+    except ListsRefused as error:
+        _fail(str(error), "Mend that list; docs/lists.md says what each file has to look like.")
     except PackError as error:
         _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
     except LauncherError as error:
@@ -82,7 +89,8 @@ def gate() -> None:
     """Run the write API alone, against the servers that the settings name."""
     from service.gate import Gate  # noqa: PLC0415
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
-    from service.wiring import ScreenLists, database_url, load_pack, open_store  # noqa: PLC0415
+    from service.lists_open import open_lists  # noqa: PLC0415
+    from service.wiring import database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
     settings = _process("gate")
 
@@ -91,8 +99,9 @@ def gate() -> None:
             settings=settings,
             keys=load_or_make_keys(settings.data_dir),
             pack=load_pack(settings.rule_pack),
-            lists=ScreenLists(),
+            lists=open_lists(settings),
             store=open_store(settings),
+            ledger_url=ledger_url(settings),
             database_url=database_url(settings),
         ).serve()
 
@@ -152,14 +161,17 @@ def replay_log(
     raise typer.Exit(0 if report.holds else 1)
 
 
-@app.command()
+@bench_app.callback()
 def bench(
+    context: typer.Context,
     decisions: Annotated[int, typer.Option(min=1_000, help="Decisions at saturation.")] = 100_000,
     batch: Annotated[int, typer.Option(min=1, max=1_000, help="Renders per request.")] = 100,
     seed: Annotated[int, typer.Option()] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure durable decisions per second, and what each costs in every process, on this machine."""
+    if context.invoked_subcommand:
+        return
     from service.bench import bench as run  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
@@ -167,6 +179,17 @@ def bench(
     set_up_logs("bench", settings.log_json, quiet=True)
     measured = run(settings, decisions=decisions, batch=batch, seed=seed)
     _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
+
+
+@bench_app.command(name="lists")
+def bench_lists(
+    seed: Annotated[int, typer.Option(help="Draws the addresses that are looked up.")] = 1, as_json: AsJson = False
+) -> None:
+    """Measure recall and false positives of the lists on agents they were not made of, and what a look-up costs."""
+    from service.bench_lists import bench_lists as run  # noqa: PLC0415
+
+    measured = run(seed=seed)
+    _print(measured, as_json, measured.table())
 
 
 @app.command()

@@ -8,6 +8,7 @@ shown everything, and recomputes I1-I4 from ledger and ClickHouse.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,6 +20,8 @@ from ml.traffic.serving import AdServer, ServeLog
 from ml.traffic.shot import Minter
 from ml.traffic.tally import Live, Tally
 from service.books import Books, check_books
+from service.campaigning import Authority
+from service.demo_campaigns import open_campaigns
 from service.demo_serves import Served, in_short_times, served_of
 from service.gate import now_ms
 from service.keyfiles import Keys, load_or_make_keys
@@ -81,7 +84,8 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
         LauncherError: the machine is not fit for it; the text says why.
     """
     tell("starting PostgreSQL, Valkey, gate and desk")
-    with stage(in_short_times(settings), keep=keep) as (staged, supervisor):
+    settings = replace(in_short_times(settings), campaigns=Authority.REGISTRY.value)
+    with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
 
 
@@ -112,6 +116,8 @@ async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Sh
     gate = f"http://{settings.host}:{settings.gate_port}"
     with TruthFile(settings.data_dir / "truth.jsonl") as truth:
         traffic = Traffic(plan, minter, truth)
+        if settings.campaigns == Authority.REGISTRY:
+            await open_campaigns(settings, keys, plan, traffic.market.all, now_ms())
         client = LoadClient(gate, keys.operator, seed=plan.seed)
         lags: list[float] = []
         sampling = asyncio.create_task(_sample(desk, client, lags, show))

@@ -19,7 +19,7 @@ from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.ingest import Ingest
-from commands.intake import Intake, Lists
+from commands.intake import Intake
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
@@ -31,10 +31,14 @@ from domain.pack import Pack
 from domain.vocabulary import DataSet
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
+from ml.lists.live import LiveLists
 from service.access import Access
+from service.campaigning import Authority, Campaigning
+from service.campaigns_http import campaign_routes
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
+from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import NoSuchThing, reply_for
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
@@ -56,7 +60,15 @@ class Gate:
     """All parts of one gate, built; `serve` runs them."""
 
     def __init__(  # noqa: PLR0913 (its collaborators)
-        self, *, settings: Settings, keys: Keys, pack: Pack, lists: Lists, store: EventStore, database_url: str
+        self,
+        *,
+        settings: Settings,
+        keys: Keys,
+        pack: Pack,
+        lists: LiveLists,
+        store: EventStore,
+        ledger_url: str,
+        database_url: str,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -77,10 +89,19 @@ class Gate:
             clock=now_ms,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
+        self._campaigning = Campaigning(
+            store,
+            ledger_url=ledger_url,
+            database_url=database_url,
+            pack=pack,
+            authority=Authority(settings.campaigns),
+            campaigns_max=settings.campaigns_max,
+        )
         self._ingest = Ingest(
             store=store,
             pack=pack,
             activity=NoActivity(),
+            funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
             name=name,
@@ -91,7 +112,10 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
+        self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
+        self._lists_watch = ListsWatch(lists, settings, now_ms)
+        self._metrics.registry.register(self._lists_watch)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -112,12 +136,15 @@ class Gate:
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._campaigning.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
+                asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -135,7 +162,7 @@ class Gate:
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            ready = self._ready and self._recalled
+            ready = self._ready and self._recalled and self._campaigning.is_ready
             return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
@@ -153,6 +180,7 @@ class Gate:
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route("/v1/serves", serves),
+            *campaign_routes(self._campaigning, self._access),
         ]
         return Starlette(routes=routes, exception_handlers={404: nothing})
 

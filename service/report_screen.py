@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from projections.vocabulary import IDENTITY, REFUSED_METRICS, Metric
@@ -63,7 +64,7 @@ def pacing_screen_of(answer: Mapping[str, Any]) -> RenderableType:
     currencies = answer["currencies"]
     names = list(currencies[0]) if currencies else []
     table = _lying(names, currencies)
-    title = f"{answer['campaign']}, {answer['since']} to {answer['until']}"
+    title = f"{escape(answer['campaign'])}, {answer['since']} to {answer['until']}"
     return Group(title, table if currencies else "nothing in this time", _known_line(answer))
 
 
@@ -121,7 +122,7 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:.2%}"
     if isinstance(value, int):
         return _money(value) if name.endswith("_micros") else f"{value:,}"
-    return str(value)
+    return escape(str(value))
 
 
 def _money(micros: int) -> str:

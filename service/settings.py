@@ -43,6 +43,19 @@ class Settings:
         default="base-1",
         metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
     )
+    lists_dir: str = field(
+        default="", metadata={"doc": "Folder of lists kept up to date (docs/lists.md); empty: those packaged."}
+    )
+    campaigns: str = field(
+        default="token",
+        metadata={
+            "doc": "Who has the word on flight and budget: `token` (whoever minted it) or `registry` (campaigns opened "
+            "here)."
+        },
+    )
+    campaigns_max: int = field(
+        default=1_000_000, metadata={"doc": "Campaigns that a gate remembers; the others are read when they are shown."}
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
@@ -106,6 +119,8 @@ class Settings:
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
             ("recall_max", self.recall_max >= 0, "must not be negative"),
+            ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),

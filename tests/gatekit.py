@@ -34,11 +34,15 @@ class PlainLists:
     """Two words of a list are enough to test what a list's word does."""
 
     version = "plain 1"
+    refreshed_at = None
 
     def agent(self, agent):
         if not agent:
             return AgentClass.ABSENT
         return AgentClass.DECLARED_BOT if "bot" in agent.lower() else AgentClass.BROWSER
+
+    def stale(self, now_ms):
+        return self.refreshed_at is not None and now_ms - self.refreshed_at > 7 * 86_400_000
 
     def network(self, address):
         return NetworkClass.DATA_CENTRE if address == "10.0.0.1" else NetworkClass.EYEBALL
@@ -102,9 +106,11 @@ class Minter:
 class KitGate:
     """Intake and ingest over a store in memory (or one that is handed in)."""
 
-    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, activity=None):
+    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, *, activity=None, funds=None):
         self.now = NOW
+        self.lists = PlainLists()
         self.activity = activity or NoActivity()
+        self.funds = funds
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
@@ -120,7 +126,7 @@ class KitGate:
             region="eu",
             token_keys=KEYS,
             keyring=keyring,
-            lists=PlainLists(),
+            lists=self.lists,
             clocks=self.clocks,
             store=self.store,
             clock=lambda: self.now,
@@ -129,6 +135,7 @@ class KitGate:
             store=self.store,
             pack=PACK,
             activity=self.activity,
+            funds=self.funds,
             holding=holding,
             recent_max=recent_max,
             name=name,

@@ -54,7 +54,9 @@ class Site:
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
         known = {"keyring": keyring, "lists": lists, "clocks": DeviceClocks(9_999)}
         self._intake = Intake(region="eu", token_keys=self.keys.token_keys(), **known, **common)
-        self._ingest = Ingest(activity=NoActivity(), holding=holding, recent_max=9_999, name="eu-test", **common)
+        self._ingest = Ingest(
+            activity=NoActivity(), funds=None, holding=holding, recent_max=9_999, name="eu-test", **common
+        )
 
     @asynccontextmanager
     async def open(self):

@@ -514,3 +514,14 @@ class LosesAnswers(MemoryStore):
         if self.losing:
             raise LedgerUnavailable("the answer was lost")
         return outcomes
+
+
+def test_a_decision_on_lists_that_nobody_refreshed_says_so():
+    async def test(gate, clients):
+        gate.lists.refreshed_at = NOW - 7 * 86_400_000
+        [fresh] = await gate.send(clients.render())
+        gate.lists.refreshed_at -= 1
+        [stale] = await gate.send(clients.render())
+        assert (fresh.rung, stale.rung) == (Rung.MODEL_FALLBACK, Rung.STALE_LISTS)
+
+    run(test)

@@ -138,3 +138,7 @@ def test_json_and_comma_separated_values_tell_the_same_columns_and_origin():
 def test_no_text_becomes_a_formula_in_a_spreadsheet(text):
     body = csv_of(an_answer(("campaign",), [(text,)])).body.decode()
     assert list(csv.reader(io.StringIO(body)))[1] == [f"'{text}"]
+
+
+def test_no_text_of_a_client_is_taken_for_markup():
+    assert "[/nothing]" in shown(screen_of(told(an_answer(("campaign",), [("[/nothing]",)]))))

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from ml.lists.networks import block_of, cloud_cidrs
+from ml.lists.packaged import cloud_cidrs
+from ml.lists.ranges import block_of
 from ml.traffic import addresses, habits, market, people
 from ml.traffic.addresses import CARRIERS, COUNTRIES, HOMES, UTC_OFFSET_H, Addresses
 from ml.traffic.browsers import Screen, load_browsers
