@@ -26,6 +26,7 @@ class Budget:
         self._leases = leases
         self._rules = leases.rules
         self._wake = asyncio.Event()
+        self._low: dict[Account, None] = {}
         self._under_way: asyncio.Task[None] | None = None
         self._now = leases.clock()
         self._is_usable = False
@@ -52,8 +53,7 @@ class Budget:
             leases.roll()
         if not self._is_short(needs):
             return
-        if leases.is_behind:
-            self._wake.set()
+        if leases.is_behind:  # every tick asks again
             return
         task = asyncio.create_task(leases.fetch(needs, still=lambda: self._is_short(needs)))
         done, _ = await asyncio.wait({task}, timeout=self._rules.patience_s)
@@ -120,16 +120,25 @@ class Budget:
                 _spend(grant)
 
     async def run(self) -> None:
-        """Keep leases filled and reported until cancelled."""
+        """Keep leases filled and reported until cancelled: all of them every tick, what runs low in between."""
+        clock, rules = self._leases.clock, self._rules
+        next_tick = clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._rules.tick_s):
+                async with asyncio.timeout(max(0.0, next_tick - clock())):
                     await self._wake.wait()
             self._wake.clear()
-            await self._leases.tick()
+            if clock() >= next_tick:
+                next_tick = clock() + rules.tick_s
+                await self.tick()
+                continue
+            low, self._low = self._low, {}
+            await self._leases.refill(low)
+            await asyncio.sleep(rules.refill_every_s)
 
     async def tick(self) -> None:
         """Report what is settled, fill what runs low, give back what is idle."""
+        self._low = {}
         await self._leases.tick()
 
     async def close(self) -> bool:
@@ -166,7 +175,8 @@ class Budget:
             elif purse.left < micros:
                 purse.wanted = micros if purse.is_dry else 0
                 short |= not purse.is_dry or now - purse.asked_at >= rules.tick_s
-            elif purse.left - micros < purse.slice(rules) / 4 and not purse.is_dry:
+            elif purse.left - micros < purse.pace * rules.slice_s / 4 and not purse.is_dry:
+                self._low[account] = None
                 self._wake.set()
         return short
 

@@ -7,7 +7,7 @@ holder was buried: then it starts over under a new name with empty hands, and th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from commands.budget_purse import LeaseRules, Period, Purse, Report, report_of
@@ -93,6 +93,15 @@ class Leases:
             if still():
                 await self._exchange(needs, is_tick=False)
 
+    async def refill(self, accounts: Iterable[Account]) -> None:
+        """Ask for more for *accounts* before their batches have to."""
+        async with self._turn:
+            low = [
+                account for account in accounts if account in self.purses and self.purses[account].runs_low(self.rules)
+            ]
+            for at in range(0, len(low), LINES_MAX):
+                await self._exchange({}, is_tick=False, refill=low[at : at + LINES_MAX])
+
     async def tick(self) -> None:
         """Report what is settled, fill what runs low, give back what is idle."""
         await self._learn()
@@ -128,12 +137,12 @@ class Leases:
             if not self.period.spent and not self.period.pending:
                 self.period.after = self._position
 
-    async def _exchange(self, needs: Mapping[Account, int], *, is_tick: bool) -> int:
+    async def _exchange(self, needs: Mapping[Account, int], *, is_tick: bool, refill: Sequence[Account] = ()) -> int:
         """Ask the store once; return how many lines that had, 0 if it did not answer."""
         if is_tick and self._report is None:
             self._report = report_of(self._periods, LINES_MAX - PERIOD_ACCOUNTS_MAX)
         report = self._report
-        lines = self._lines(needs, report, is_tick=is_tick)
+        lines = self._lines(needs, report, self.purses if is_tick else refill)
         self._seq += 1
         began = self.clock()
         asked = Exchange(
@@ -160,11 +169,11 @@ class Leases:
         self._agreed(asked, granted, report)
         return len(lines)
 
-    def _lines(self, needs: Mapping[Account, int], report: Report | None, *, is_tick: bool) -> list[Line]:
-        """Name every account that has something to report, to ask or to give back."""
+    def _lines(self, needs: Mapping[Account, int], report: Report | None, others: Iterable[Account]) -> list[Line]:
+        """Name every account that has something to report, to ask, or, among *others*, to wish or to give back."""
         said = {**dict.fromkeys(report.spent if report else ()), **dict.fromkeys(needs), **dict.fromkeys(self._unsure)}
         lines: list[Line] = []
-        for account in {**said, **dict.fromkeys(self.purses)} if is_tick else said:
+        for account in {**said, **dict.fromkeys(others)}:
             purse = self.purse(account)
             line = self._line(purse, needs.get(account), report)
             is_news = line.stale != purse.allowance or line.keep != self._kept.get(account, 0)
@@ -203,8 +212,8 @@ class Leases:
         if purse.is_dry:
             wanted, purse.wanted = purse.wanted, 0
             return max(0, wanted - purse.left), 0
-        runs_low = purse.used_at >= self._ticked_at and purse.left < slice_ / 2
-        return 0, slice_ - purse.left if runs_low else 0
+        is_used = purse.used or purse.used_at >= self._ticked_at
+        return 0, 2 * slice_ - purse.left if is_used and purse.left < 1.5 * slice_ else 0
 
     def _agreed(self, asked: Exchange, granted: Mapping[Account, Granted], report: Report | None) -> None:
         if report is not None:

@@ -21,7 +21,10 @@ class LeaseRules(Struct, frozen=True, kw_only=True):
     ttl_s: float = 10.0
     append_max_s: float = 6.0
     tick_s: float = 1.0
+    refill_every_s: float = 0.1
+    """At most as often leases are filled between two ticks."""
     slice_s: float = 1.0
+    """A purse is filled up to two slices, each what is spent in this time, when it has less than one and a half."""
     patience_s: float = 0.025
     """How long a batch waits for the store; then it goes on without."""
     idle_s: float = 3.0
@@ -78,6 +81,9 @@ class Purse(Struct, gc=False):
 
     def slice(self, rules: LeaseRules) -> int:
         return int(self.pace * rules.slice_s)
+
+    def runs_low(self, rules: LeaseRules) -> bool:
+        return self.left < self.pace * rules.slice_s / 4 and not self.is_dry
 
 
 class Period(Struct):

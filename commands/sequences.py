@@ -241,10 +241,19 @@ class SequenceTracker:
         while (len(self._sessions) > self._sessions_max or self._holes > self._holes_max) and self._level < LEVELS:
             gone = [name for name in self._sessions if _zeros(name) == self._level]
             for name in gone:
+                self._take_back(self._sessions[name])
                 self._drop(name)
             self._since[self._level] = _NEVER
             self._set_level(self._level + 1)
         self._calm_since = now
+
+    def _take_back(self, session: _Session) -> None:
+        """What was missed of a session that is let go may yet come, unseen: nobody knows of these numbers."""
+        for judged_at in session.holes.values():
+            if judged_at:
+                sums = self._of(session, judged_at)
+                sums.missing -= 1
+                sums.numbers -= 1
 
     def _double(self, now: int) -> None:
         """Sessions that begin from now on are followed again, where there was room for them for a while."""

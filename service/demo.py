@@ -84,7 +84,7 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
         LauncherError: the machine is not fit for it; the text says why.
     """
     tell("starting PostgreSQL, Valkey, gate and desk")
-    settings = replace(in_short_times(settings), campaigns=Authority.REGISTRY.value)
+    settings = in_short_times(replace(settings, campaigns=Authority.REGISTRY.value))
     with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
 

@@ -88,7 +88,6 @@ class Gate:
             store=store,
             clock=now_ms,
         )
-        name = f"{settings.region}-{secrets.token_hex(6)}"
         self._campaigning = Campaigning(
             store,
             ledger_url=ledger_url,
@@ -97,6 +96,7 @@ class Gate:
             authority=Authority(settings.campaigns),
             campaigns_max=settings.campaigns_max,
         )
+        name = f"{settings.region}-{secrets.token_hex(6)}"
         self._ingest = Ingest(
             store=store,
             pack=pack,

@@ -39,7 +39,7 @@ from ledger.codec import SCHEMA_VERSION, UPCASTERS, UnreadableCommit, decode, en
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events-v1.json"
 ELSEWHERE = frozenset({*typing.get_args(CampaignEvent), AdsServed, SequencesCounted})
-"""Events with a golden file of their own."""
+"""Events with golden files of their own."""
 EVENTS = tuple(event for event in typing.get_args(LedgerEvent) if event not in ELSEWHERE)
 PACK_THEN = replace(PACK, view_rule=tuple(rule for rule in PACK.view_rule if rule.name == "mrc"))
 """Viewability packs may join the shipped pack; the golden bytes have the one that there was."""
@@ -143,7 +143,7 @@ def test_equal_events_are_written_alike(events):
 
 
 def test_there_is_a_golden_example_of_every_event():
-    assert tuple(type(event) for event in examples()) == EVENTS
+    assert tuple(type(event) for event in examples()) == tuple(event for event in EVENTS if event not in ELSEWHERE)
 
 
 def test_events_are_written_as_they_were_when_the_schema_was_made():
