@@ -24,6 +24,7 @@ from projections.tables import Tables
 from service.access import Access
 from service.clickhouse_http import READ_ONLY, ClickHouseHttp
 from service.desk_http import Desk, Extra, desk_app
+from service.leased import Leased
 from service.monitoring import Watch
 from service.served_http import served_routes
 from service.serving import calm_collector, serve_until_stopped, server_for
@@ -34,6 +35,15 @@ _GUESTS = 2
 _LOOPBACK = "127.0.0.1"
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """What a desk reads besides the tables."""
+
+    store: EventStore
+    checkpoints: Checkpoints
+    leased: Leased
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,9 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
         stack.push_async_callback(checkpoints.close)
         engine = Engine(clickhouse_dsn(settings))
         stack.callback(engine.close)
-        built = await _build(store, checkpoints, engine, settings, stack)
+        leased = Leased(database_url, store, now_ms)
+        stack.push_async_callback(leased.close)
+        built = await _build(_Sources(store, checkpoints, leased), engine, settings, stack)
         desk = Desk(
             queries=built.queries,
             store=store,
@@ -103,9 +115,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _build(
-    store: EventStore, checkpoints: Checkpoints, engine: Engine, settings: Settings, stack: AsyncExitStack
-) -> _Built:
+async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: AsyncExitStack) -> _Built:
+    checkpoints = sources.checkpoints
     writers = Clients(engine, WRITING, 1)
     readers = Clients(engine, READING, _READERS)
     guests = Clients(engine, READ_ONLY, _GUESTS)
@@ -115,7 +126,7 @@ async def _build(
     applied = await writers.run(lambda client: migrate(client, generation))
     log.info("tables are there", generation=generation, applied=applied)
     registry = CollectorRegistry()
-    ports = Ports(store=store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
+    ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
     watch = Watch(
         CellQueries(checkpoints, readers, now_ms, ttl),
@@ -126,7 +137,7 @@ async def _build(
     )
     return _Built(
         projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
-        queries=Queries(checkpoints, readers, now_ms, ttl=ttl),
+        queries=Queries(checkpoints, readers, now_ms, ttl=ttl, leased=sources.leased),
         readers=readers,
         guests=guests,
         registry=registry,

@@ -78,7 +78,9 @@ def _moment(live: Live, lag_s: float) -> Table:
 
 
 def _served(served: Served) -> str:
-    lost = f"{served.lost:,} lost" + ("" if served.loss_rate is None else f" ({served.loss_rate:.1%} of those in time)")
+    lost = f"{served.lost:,} lost" + (
+        "" if served.loss_rate is None else f" ({served.loss_rate:.1%} of those whose time is over)"
+    )
     said = f"{served.served:,}: {served.rendered:,} rendered, {served.not_counted:,} not counted, {lost}"
     return f"{said}, {served.in_flight:,} in flight"
 

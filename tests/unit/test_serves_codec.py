@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from builders import MINTED, cause
+from hypothesis import given as for_all
+from serveskit import reports, wire
 
 from domain.sequences import SequenceCount, SequencesCounted
-from domain.serves import AdsServed, ServedCount
+from domain.serves import AdsServed, ReportedMinute, ServedCount, ServesReport, record
 from domain.vocabulary import Format, Surface
 from ledger.codec import UnreadableCommit, decode, encode
 
@@ -48,6 +51,12 @@ def test_events_are_written_as_they_were_when_the_schema_was_made():
 
 def test_golden_events_are_read_as_they_were_written():
     assert tuple(event for line in GOLDEN.read_bytes().splitlines() for event in decode(line)) == examples()
+
+
+@for_all(report=reports)
+def test_what_is_written_is_read_again(report):
+    event = record(ReportedMinute(), msgspec.json.decode(wire(report), type=ServesReport), "eu", MINTED)
+    assert decode(encode((event,))) == (event,)
 
 
 @pytest.mark.parametrize("cut", [(b'"counts":[[', b'"counts":[[7,'), (b'"feed"', b'"billboard"'), (b"12,24000", b"12")])
