@@ -17,7 +17,7 @@ from commands.activity import Activity, Conduct
 from commands.answers import decided, not_taken, quarantined, refused, reused
 from commands.budget_purse import Grant
 from commands.floods import Floods, Lot
-from commands.funding import Ask, Funds
+from commands.funding import Funds
 from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
 from commands.judge import funded_by, render_of, view_of
 from commands.quarantine import Holding
@@ -259,7 +259,7 @@ class Ingest:
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(
-                [Ask(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)]
+                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)]
             )
 
     async def _read(self, groups: Sequence[_Group]) -> None:
