@@ -98,6 +98,8 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
         nobody = impledger(settings, "show", "014d6156-4000-73cb-8001-2e9c7471007f")
         again = impledger(settings, "up")
         moved = impledger(settings, "migrate", "--json")
+        complete = impledger(settings, "completeness", "--by", "sdk", "--json")
+        watched = [impledger(settings, "monitors", *how) for how in (["--json"], [])]
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
     assert (first["lines"], first["impressions"], first["not_images"], first["malformed"]) == (4, 2, 1, 1)
     assert first["verdicts"] == {"valid": 1, "dropped": 1}
@@ -112,9 +114,12 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert (refused.returncode, "metrics: must be of" in refused.stderr) == (1, True)
     assert nobody.returncode == 1
     assert "There is nothing here" in nobody.stderr
+    assert json.loads(complete.stdout)["rows"] == []
+    assert json.loads(watched[0].stdout)["alarms"] == []
+    assert "no alarm" in watched[1].stdout
     assert again.returncode == 1
     assert "is in use by process" in again.stderr
-    assert json.loads(moved.stdout) == {"postgres": "0003", "clickhouse": None}
+    assert json.loads(moved.stdout) == {"postgres": "0004", "clickhouse": None}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
