@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from commands.budget import Budget
 from commands.budget_leases import Leases
 from commands.budget_memory import MemoryBudgets
@@ -25,11 +27,13 @@ from commands.ledger_tails_postgres import PostgresTails
 from commands.registry import Registry
 from domain.campaign import ChangeCampaign, OpenCampaign
 from domain.ids import mint
+from domain.reasons import Reason
 from domain.token import Token
 from domain.vocabulary import BillingEvent, Format, Surface
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
+from ledger.store import LedgerUnavailable
 from service.embedded_postgres import PostgresServer
 from service.migrate import migrate_postgres
 from service.serving import calm_collector
@@ -53,6 +57,7 @@ def main() -> None:
             try:
                 migrate_postgres(server.url)
                 figures["exchange_us"] = asyncio.run(_exchanges(server.url))
+                figures["overshoot"] = asyncio.run(_overshoot(server.url))
                 figures["followed_after_ms"] = asyncio.run(_followed(server.url))
             finally:
                 server.stop()
@@ -70,8 +75,8 @@ def an_opening(number: int) -> OpenCampaign:
         time_zone="Europe/Berlin",
         billing_event=BillingEvent.IMPRESSION,
         viewability_pack="mrc",
-        flight_start=NOW - MONTH + number,
-        flight_end=NOW + MONTH + number,
+        flight_start=NOW - MONTH + number % MANY,
+        flight_end=NOW + MONTH + number % MANY,
         budget_micros=1 << 50,
     )
 
@@ -105,13 +110,13 @@ async def _opened(store: MemoryStore | PostgresStore, count: int) -> Campaigns:
     return campaigns
 
 
-def _budget(store: BudgetStore, registry: Registry, head: Callable[[], object]) -> Budget:
+def _budget(store: BudgetStore, registry: Registry, head: Callable[[], object], name: str = "bench") -> Budget:
     leases = Leases(
         store,
         LeaseRules(patience_s=5.0),
         campaign=registry.look,
         head=head,  # type: ignore[arg-type]
-        name=lambda: "bench",
+        name=lambda: name,
         clock=time.monotonic,
     )
     return Budget(leases)
@@ -196,6 +201,68 @@ async def _exchanges(url: str) -> dict[str, object]:
         }
     await connection.close()
     return figures
+
+
+class _Line:
+    """One gate's way to the budget store, which can be cut."""
+
+    def __init__(self, store: BudgetStore) -> None:
+        self._store = store
+        self.is_cut = False
+
+    async def exchange(self, asked: Exchange) -> object:
+        if self.is_cut:
+            raise LedgerUnavailable("cut off")
+        return await self._store.exchange(asked)
+
+
+async def _overshoot(url: str) -> dict[str, object]:
+    """Four gates spend one budget at a steady rate; when half a second's worth is left, all lose the store at once."""
+    gates, renders, every_s, price = 4, 20, 0.02, 2_000
+    ledger, connections = PostgresStore(url), [PostgresConnection(url, 5.0) for _ in range(gates + 1)]
+    per_s = gates * renders / every_s * price
+    limit = int(per_s * 4.5)
+    opening = replace(an_opening(1 << 91), budget_micros=limit)
+    await Campaigns(ledger, packs=["mrc"], clock=lambda: NOW).handle("crossed", opening)
+    registry = Registry(ledger, PostgresTails(connections[0]), campaigns_max=100, clock=time.monotonic)
+    await registry.load(["crossed"])
+    lines = [_Line(PostgresBudgets(connection)) for connection in connections[1:]]
+    budgets = [_budget(line, registry, ledger.head, f"gate-{n}") for n, line in enumerate(lines)]  # type: ignore[arg-type]
+    billed = {"leased": 0, "beyond a lease": 0, "uncertain": 0, "exhausted": 0}
+
+    async def spend(budget: Budget, line: _Line) -> None:
+        began = time.monotonic()
+        account = ("crossed", 20_000)
+        for batch in range(int(9 / every_s)):
+            await asyncio.sleep(max(0.0, began + batch * every_s - time.monotonic()))
+            line.is_cut = time.monotonic() - began > 4.0
+            await budget.ensure({account: renders * price})
+            grants = [budget.reserve(account, price, 1) for _ in range(renders)]
+            for grant in grants:
+                kind = "leased" if grant.is_leased else "beyond a lease" if grant.is_over else "uncertain"
+                billed["exhausted" if grant.reason is Reason.BUDGET_EXHAUSTED else kind] += price
+            budget.settle(grants, is_appended=True)
+
+    running = [asyncio.create_task(budget.run()) for budget in budgets]
+    spending = [asyncio.create_task(spend(budget, line)) for budget, line in zip(budgets, lines, strict=True)]
+    await asyncio.sleep(4.1)
+    [bound] = await PostgresBudgets(connections[0]).bounds(["crossed"])
+    await asyncio.gather(*spending)
+    for task in running:
+        task.cancel()
+    for connection in connections:
+        await connection.close()
+    await ledger.close()
+    paid = billed["leased"] + billed["beyond a lease"]
+    return {
+        "gates": gates,
+        "spend_per_s_micros": int(per_s),
+        "limit_micros": limit,
+        "stated_when_cut": {"held_micros": bound.held_micros, "stale_micros": bound.stale_micros}
+        | {"spent_micros": bound.spent_micros, "overshoot_bound_micros": bound.overshoot_micros},
+        "billed_micros": billed,
+        "overshoot_micros": max(0, paid - limit),
+    }
 
 
 async def _followed(url: str) -> dict[str, float]:

@@ -145,17 +145,20 @@ def test_viewability_is_of_net_and_display_and_video_are_apart(world):
 def test_viewability_packs_are_those_that_the_rows_name(world):
     world.hold(some_views())
     answer = world.ask(metrics=(Metric.VIEWABLE,))
-    assert answer.packs == ("mrc", "mrc_cross_media")
-    assert answer.columns == ("format", "viewable.mrc", "viewable.mrc_cross_media")
+    assert answer.packs == ("groupm", "mrc", "mrc_cross_media", "mrc_half")
+    assert answer.columns == ("format", *(f"viewable.{pack}" for pack in answer.packs))
     never = world.ask(metrics=(Metric.MEASURED_RATE,), filters={Dimension.SDK: ("other",)})
-    assert (never.packs, never.rows) == (("mrc", "mrc_cross_media"), [])
+    assert (never.packs, never.rows) == (answer.packs, [])
+
+
+DISPLAY_PACKS = ("groupm", "mrc", "mrc_half")
 
 
 def test_a_pack_that_no_row_names_yet_shows_once_one_does(world):
     before, after = commits_of([admit(), a_view()])
     placed = world.hold([before, after])
     assert world.ask(metrics=(Metric.VIEWABLE,), position=placed[0].position).packs == ()
-    assert world.ask(metrics=(Metric.VIEWABLE,), position=placed[1].position).packs == ("mrc",)
+    assert world.ask(metrics=(Metric.VIEWABLE,), position=placed[1].position).packs == DISPLAY_PACKS
 
 
 def test_without_any_pack_there_are_no_columns_of_viewability(world):
