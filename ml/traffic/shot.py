@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.ids import mint
+from domain.ids import mint, minted_at
 from domain.render import Kind
 from domain.token import Token, TokenKey, mint_token
 from domain.vocabulary import OmidType, Surface
@@ -176,7 +176,8 @@ class Shot:
         if proof:
             claims |= self._proof(at)
             if self.rng.random() < self.slot.campaign.habits.measured:
-                claims |= self._measures(self.look())
+                seen, open_ms = self.look(), self.now - minted_at(ad.impression)
+                claims |= self._measures(seen._replace(ms=min(seen.ms, open_ms)))
         return self._event(ad, claims | changes)
 
     def view(self, ad: Ad, at: int, seen: Look) -> Event:
