@@ -1,0 +1,145 @@
+"""
+Where the counters stand: preallocated arrays, addressed by an open hash index over exact 192-bit keys.
+
+A row of a `CountTable` has rings of buckets, a row of a `SetTable` the members of a set with the bucket in which each
+was last seen. Rows never move; a table that is full evicts by second chance. Times are epoch ms.
+"""
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.uint32]
+Bytes: TypeAlias = NDArray[np.uint8]
+
+TEN_S_MS, MINUTE_MS, HOUR_MS = 10_000, 60_000, 3_600_000
+TENS, MINUTES, HOURS = 6, 60, 24
+"""Buckets per ring: a minute in tens of seconds, an hour in minutes, a day in hours."""
+TIMES_KEPT = 17
+"""Their differences are the last 16 gaps."""
+
+SIZE, HAND, EVICTED, FLOOR, LIMIT = range(5)
+"""
+Places in a table's state: rows in use, where the eviction's hand stands, rows evicted so far, the time from which on
+every render of a key that has no row would be known, the greatest count of a bucket.
+"""
+STATE_LEN = 5
+IDLE, ACTIVE, HELD = range(3)
+"""What `used` says of a row. A held one belongs to the batch at hand and is not evicted."""
+KNOWN = 0
+"""Column of `times`: since when every render of the key is known. The last one is the latest time (-1: none)."""
+LOST = 1
+"""Column of a set's `times`: the latest bucket in which somebody was seen who is no member (-1: nobody)."""
+
+_INDEX_PER_ROW = 2
+
+
+class CountTable(NamedTuple):
+    """
+    Rings of counts by key.
+
+    `index` (power of two) has `tag << 32 | row + 1` or 0; `keys` is (capacity, 3); `times` (capacity, 1 + kept) has
+    `KNOWN`, then the latest times of renders, ascending; `counts` (capacity, buckets) saturates at `state[LIMIT]`.
+    """
+
+    index: Ints
+    keys: Ints
+    used: Bytes
+    state: Ints
+    times: Ints
+    counts: NDArray[Any]
+
+
+class SetTable(NamedTuple):
+    """
+    Sets by key. `times` (capacity, 3) has `KNOWN`, `LOST` and the latest time.
+
+    `members` is (capacity, 4 * bound): three words of a member, then the bucket in which it was last seen, plus one.
+    """
+
+    index: Ints
+    keys: Ints
+    used: Bytes
+    state: Ints
+    times: Ints
+    members: Words
+
+
+class Tables(NamedTuple):
+    """All that is counted. A person is the user where one is known, else the device: what routes to a worker."""
+
+    devices: CountTable
+    people: CountTable
+    networks: CountTable
+    placements: CountTable
+    device_creatives: CountTable
+    device_users: SetTable
+    device_ads: SetTable
+    network_devices: SetTable
+
+
+class Capacities(NamedTuple):
+    """Rows per table, and how many members a set counts exactly. Memory per row: benchmarks/results/counters.json."""
+
+    devices: int = 262_144
+    people: int = 262_144
+    networks: int = 65_536
+    placements: int = 16_384
+    device_creatives: int = 262_144
+    device_users: int = 131_072
+    device_ads: int = 65_536
+    network_devices: int = 16_384
+    users_per_device: int = 8
+    ads_per_device: int = 32
+    devices_per_network: int = 64
+
+
+def allocate(capacities: Capacities, watched_since: int) -> Tables:
+    """Return empty tables that have been watching since *watched_since*; memory is taken as rows are used."""
+    c, since, day = capacities, watched_since, TENS + MINUTES + HOURS
+    return Tables(
+        devices=_counts(c.devices, since, np.uint16, day, TIMES_KEPT),
+        people=_counts(c.people, since, np.uint16, day, TIMES_KEPT),
+        networks=_counts(c.networks, since, np.uint32, day, 1),
+        placements=_counts(c.placements, since, np.uint32, day, 1),
+        device_creatives=_counts(c.device_creatives, since, np.uint8, MINUTES, 1),
+        device_users=_sets(c.device_users, since, c.users_per_device),
+        device_ads=_sets(c.device_ads, since, c.ads_per_device),
+        network_devices=_sets(c.network_devices, since, c.devices_per_network),
+    )
+
+
+def scratch(capacities: Capacities, batch_max: int) -> Tables:
+    """Return room for all rows that one batch may look at: its own keys and those of the other day."""
+    rows = 2 * batch_max
+    return allocate(Capacities(*[rows] * 8, *capacities[8:]), 0)
+
+
+def row_bytes(table: CountTable | SetTable) -> float:
+    """Return the memory per row, its share of the index included."""
+    return sum(array.nbytes for array in table) / len(table.used)
+
+
+def _counts(capacity: int, since: int, dtype: type[np.unsignedinteger[Any]], buckets: int, kept: int) -> CountTable:
+    return CountTable(
+        *_head(capacity, since, int(np.iinfo(dtype).max)),
+        times=np.zeros((capacity, 1 + kept), np.int64),
+        counts=np.zeros((capacity, buckets), dtype),
+    )
+
+
+def _sets(capacity: int, since: int, bound: int) -> SetTable:
+    return SetTable(
+        *_head(capacity, since, bound),
+        times=np.zeros((capacity, 3), np.int64),
+        members=np.zeros((capacity, 4 * bound), np.uint32),
+    )
+
+
+def _head(capacity: int, since: int, limit: int) -> tuple[Ints, Ints, Bytes, Ints]:
+    state = np.zeros(STATE_LEN, np.int64)
+    state[FLOOR], state[LIMIT] = since, limit
+    size = 1 << (_INDEX_PER_ROW * capacity - 1).bit_length()
+    return np.zeros(size, np.int64), np.zeros((capacity, 3), np.int64), np.zeros(capacity, np.uint8), state
