@@ -74,7 +74,8 @@ class Counters:
         if min(capacities) < 1 or batch_max < 1 or not 0 <= watched_since < TIME_MAX:
             raise ValueError("bounds and times are positive")
         self._tables = allocate(capacities, watched_since)
-        self._scratch = scratch(capacities, batch_max)
+        self._rows = Tables(*map(tuple, self._tables))  # type: ignore[arg-type]
+        self._room = Tables(*map(tuple, scratch(capacities, batch_max)))  # type: ignore[arg-type]
         self._batch_max = batch_max
         self.watched_since = watched_since
 
@@ -112,7 +113,7 @@ class Counters:
         return {name: _use(table) for name, table in zip(Tables._fields, self._tables, strict=True)}
 
     def _look(self, b: Batch, values: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
-        t, s, k, when = self._tables, self._scratch, _keys(b), b.times
+        t, s, k, when = self._rows, self._room, _keys(b), b.times
         out = values, status
         look, look_set = kernels.look_counts, kernels.look_sets
         look(t.devices, s.devices, k.device, k.other_device, when, *out, PLACE[Column.DEVICE_10S])
@@ -128,7 +129,7 @@ class Counters:
             look_set(table, room, own, others, names, aliases, when, ring, *out, column)
 
     def _commit(self, b: Batch) -> None:
-        t, k, when = self._tables, _keys(b), b.times
+        t, k, when = self._rows, _keys(b), b.times
         kernels.commit_counts(t.devices, k.device, when)
         kernels.commit_counts(t.people, k.person, when)
         kernels.commit_counts(t.networks, k.network, when)

@@ -3,7 +3,8 @@ The compiled kernels: `look_*` say what each render of a batch would be if all w
 
 Looking works on copies of the rows it needs, so it changes no table. Everything stands in this one file, because
 numba's cache notices changes of the file of a kernel only, not of those from which it calls. Inside, arrays and
-numbers are passed, no tuples and no views of rows: each of those counts references.
+numbers are passed, no tuples and no views of rows: each of those counts references. A table comes in as a plain tuple,
+which is taken apart faster than a named one.
 """
 
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from ml.counters.keys import NO_KEYS, Batch
 from ml.counters.tables import (
     ACTIVE,
     EVICTED,
+    FIRST,
     FLOOR,
     HAND,
     HELD,
@@ -31,9 +33,7 @@ from ml.counters.tables import (
     TENS,
     TIMES_KEPT,
     Capacities,
-    CountTable,
     Ints,
-    SetTable,
     Words,
     allocate,
 )
@@ -47,8 +47,8 @@ _MIX_1, _MIX_2, _MIX_3 = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB13311
 _WORD, _LOW, _POSITIVE = 32, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF
 
 _TABLES = allocate(Capacities(*[1] * 11), 0)
-_COUNT_TYPES = sorted({numba.typeof(table) for table in _TABLES[:5]}, key=str)
-_SET_TYPE = numba.typeof(_TABLES.device_users)
+_COUNT_TYPES = sorted({numba.typeof(tuple(table)) for table in _TABLES[:5]}, key=str)
+_SET_TYPE = numba.typeof(tuple(_TABLES.device_users))
 _INTS, _KEYS, _NAMES = numba.int64[::1], numba.int64[:, ::1], numba.typeof(NO_KEYS)
 _BATCH = numba.typeof(Batch(np.zeros(1, np.int64), *[NO_KEYS] * 9))
 _OUT = (numba.float64[:, ::1], numba.uint8[:, ::1], numba.int64)
@@ -126,7 +126,7 @@ def _leave(index: Ints, keys: Ints, row: int) -> None:
 
 
 @_inner
-def _evict(index: Ints, keys: Ints, used: Any, state: Ints, times: Ints) -> int:
+def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> int:
     """Free the first row, from the hand on, that was not active since the hand passed; one is always not held."""
     row = state[HAND]
     while used[row] != IDLE:
@@ -134,7 +134,7 @@ def _evict(index: Ints, keys: Ints, used: Any, state: Ints, times: Ints) -> int:
             used[row] = IDLE
         row = row + 1 if row + 1 < len(used) else 0
     state[HAND] = row + 1 if row + 1 < len(used) else 0
-    _leave(index, keys, row)
+    _leave(index, times, row)
     state[EVICTED] += 1
     state[FLOOR] = max(state[FLOOR], times[row, times.shape[1] - 1] + 1)
     return row
@@ -142,43 +142,43 @@ def _evict(index: Ints, keys: Ints, used: Any, state: Ints, times: Ints) -> int:
 
 @_inner
 def _clear(times: Ints, data: Any, row: int, known: int) -> None:
-    times[row, :] = -1
+    for k in range(FIRST, times.shape[1]):
+        times[row, k] = -1
     times[row, KNOWN] = known
     data[row] = 0
 
 
 @_inner
 def _row_for(
-    index: Ints, keys: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int
+    index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int
 ) -> int:
-    """Return the row of a key, a fresh one if it has none, and hold it."""
-    row = _find(index, keys, a, b, c)
+    """Return the row of a key, a fresh one if it has none."""
+    row = _find(index, times, a, b, c)
     if row < 0:
         if state[SIZE] < len(used):
             row = state[SIZE]
             state[SIZE] += 1
         else:
-            row = _evict(index, keys, used, state, times)
+            row = _evict(index, used, state, times)
         _clear(times, data, row, state[FLOOR])
-        _enter(index, keys, row, a, b, c)
-    used[row] = HELD
+        _enter(index, times, row, a, b, c)
     return row
 
 
 @_inner
-def _hold(index: Ints, keys: Ints, used: Any, own: Ints) -> None:
+def _hold(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
-            row = _find(index, keys, own[i, 0], own[i, 1], own[i, 2])
+            row = _find(index, heads, own[i, 0], own[i, 1], own[i, 2])
             if row >= 0:
                 used[row] = HELD
 
 
 @_inner
-def _release(index: Ints, keys: Ints, used: Any, own: Ints) -> None:
+def _release(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
-            used[_find(index, keys, own[i, 0], own[i, 1], own[i, 2])] = ACTIVE
+            used[_find(index, heads, own[i, 0], own[i, 1], own[i, 2])] = ACTIVE
 
 
 @_inner
@@ -194,42 +194,42 @@ def _copy(times: Ints, data: Any, source: int, known: int, s_times: Ints, s_data
 
 
 @_inner
-def _borrow(table: Any, scratch: Any, own: Ints, i: int, source: int) -> int:
-    """Return the row of *scratch* for key *i* of *own*, a copy of row *source* of *table* unless it is there."""
-    index, keys, _, state, times, data = scratch
-    row = _find(index, keys, own[i, 0], own[i, 1], own[i, 2])
-    if row < 0:
-        row = state[SIZE]
-        state[SIZE] += 1
-        _copy(table[4], table[5], source, table[3][FLOOR], times, data, row)
-        _enter(index, keys, row, own[i, 0], own[i, 1], own[i, 2])
-    return row
-
-
-@_inner
 def _borrow_all(table: Any, scratch: Any, own: Ints, rows: Ints) -> None:
-    """Copy the rows of *own* to *scratch* and put their places in *rows*. In two loops, so that misses overlap."""
-    index, keys = table[0], table[1]
+    """
+    Copy the rows of the keys in *own* to *scratch*, and put their places in *rows*, -1 for nobody.
+
+    In loops apart, so that the misses of one key overlap with those of the next.
+    """
+    index, _, state, times, data = table
+    s_index, _, s_state, s_times, s_data = scratch
+    size = s_state[SIZE]
     for i in range(len(own)):
-        rows[i] = _find(index, keys, own[i, 0], own[i, 1], own[i, 2]) if own[i, 0] | own[i, 1] else -1
+        rows[i] = _find(index, times, own[i, 0], own[i, 1], own[i, 2]) if own[i, 0] | own[i, 1] else -1
     for i in range(len(own)):
-        if own[i, 0] | own[i, 1]:
-            rows[i] = _borrow(table, scratch, own, i, rows[i])
+        a, b, c = own[i, 0], own[i, 1], own[i, 2]
+        if a | b:
+            row = _find(s_index, s_times, a, b, c)
+            if row < 0:
+                row = size
+                size += 1
+                _copy(times, data, rows[i], state[FLOOR], s_times, s_data, row)
+                _enter(s_index, s_times, row, a, b, c)
+            rows[i] = row
+    s_state[SIZE] = size
 
 
 @_inner
-def _other(table: Any, scratch: Any, others: Ints, i: int) -> int:
-    """Return the row of *scratch* with what is known under the other day's key, -1 if there is no such key."""
-    if i >= len(others) or not others[i, 0] | others[i, 1]:
-        return -1
-    source = _find(table[0], table[1], others[i, 0], others[i, 1], others[i, 2])
-    return _borrow(table, scratch, others, i, source)
+def _borrow_others(table: Any, scratch: Any, others: Ints, rows: Ints) -> None:
+    """Do the same for the keys of the other day, if there are any."""
+    rows[:] = -1
+    if len(others):
+        _borrow_all(table, scratch, others, rows)
 
 
 @_inner
 def _give_back(scratch: Any) -> None:
     """Empty *scratch*, last in first out, so that no entry of its index is cut off from its place."""
-    index, keys, _, state, _, _ = scratch
+    index, _, state, keys, _ = scratch
     for row in range(state[SIZE] - 1, -1, -1):
         index[_place(index, keys, row)] = 0
     state[SIZE] = 0
@@ -299,12 +299,12 @@ def _window(
 @_inner
 def _keep_time(times: Ints, row: int, time: int) -> None:
     """Keep *time* in its order among the latest ones."""
-    if time < times[row, 1]:
+    if time < times[row, FIRST]:
         return
     at = times.shape[1] - 1
-    while at > 1 and times[row, at] > time:
+    while at > FIRST and times[row, at] > time:
         at -= 1
-    for k in range(1, at):
+    for k in range(FIRST, at):
         times[row, k] = times[row, k + 1]
     times[row, at] = time
 
@@ -323,20 +323,23 @@ def _add(times: Ints, counts: Any, row: int, time: int, limit: int) -> None:
 
 @_inner
 def _latest(times: Ints, row: int, other: int, time: int, latest: Ints) -> int:
-    """Put the latest times up to *time*, under both days' keys, latest first, in *latest*; return how many."""
+    """
+    Put the latest times up to *time*, under both days' keys, latest first, in *latest*; return how many.
+
+    Before the first time of a full row there may be others, which are forgotten.
+    """
     i = times.shape[1] - 1
-    j, n = i if other >= 0 else 0, 0
+    j, n = i if other >= 0 else FIRST - 1, 0
+    forgotten = max(times[row, FIRST], times[other, FIRST] if other >= 0 else -1, 0)
     while n < len(latest):
-        while i > 0 and times[row, i] > time:
+        while i >= FIRST and times[row, i] > time:
             i -= 1
-        while j > 0 and times[other, j] > time:
+        while j >= FIRST and times[other, j] > time:
             j -= 1
-        if (i == 0 and times[row, 1] >= 0) or (j == 0 and other >= 0 and times[other, 1] >= 0):
-            break
-        own, others_own = (times[row, i] if i > 0 else -1), (times[other, j] if j > 0 else -1)
-        if own < 0 and others_own < 0:
-            break
+        own, others_own = (times[row, i] if i >= FIRST else -1), (times[other, j] if j >= FIRST else -1)
         latest[n] = max(own, others_own)
+        if latest[n] < forgotten:
+            break
         if own >= others_own:
             i -= 1
         else:
@@ -399,7 +402,7 @@ def _put(data: Words, row: int, at: int, names: Words, i: int, seen: int) -> Non
 def _join(times: Ints, data: Words, row: int, names: Words, i: int, bucket: int, time: int) -> None:
     """Note that *names[i]* was seen in *bucket*; who is nobody, or one too many, is lost."""
     seen, first = np.int64(bucket + 1), 0
-    times[row, 2] = max(times[row, 2], time)
+    times[row, LOST + 1] = max(times[row, LOST + 1], time)
     if _nobody(names, i):
         times[row, LOST] = max(times[row, LOST], bucket)
         return
@@ -455,7 +458,7 @@ def _strangers(data: Words, row: int, other: int, names: Words, i: int, start: i
 def _trust(times: Ints, row: int, start: int, bucket: int, width: int) -> int:
     if times[row, LOST] >= start:
         return AT_LEAST
-    return COLD if bucket < times[row, 2] // width or times[row, KNOWN] > start * width else FRESH
+    return COLD if bucket < times[row, LOST + 1] // width or times[row, KNOWN] > start * width else FRESH
 
 
 # Kernels
@@ -511,21 +514,21 @@ def fill_keys(
 
 @_kernel(*[numba.void(table, table, _KEYS, _KEYS, _INTS, *_OUT) for table in _COUNT_TYPES])
 def look_counts(
-    table: CountTable, scratch: CountTable, own: Ints, others: Ints, when: Ints, values: Any, status: Any, column: int
+    table: Any, scratch: Any, own: Ints, others: Ints, when: Ints, values: Any, status: Any, column: int
 ) -> None:
     """
     Fill *values* and *status* of each key of *own* from *column* on: minute rings give one column, day rings four,
     and two more where the times are kept. *others* (or none) are the keys of the other day; *scratch* is empty.
     """
-    rows, latest = np.empty(len(own), np.int64), np.empty(TIMES_KEPT, np.int64)
-    limit, times, counts = table.state[LIMIT], scratch.times, scratch.counts
+    rows, other_rows, latest = np.empty(len(own), np.int64), np.empty(len(own), np.int64), np.empty(TIMES_KEPT, np.int64)
+    limit, times, counts = table[2][LIMIT], scratch[3], scratch[4]
     _borrow_all(table, scratch, own, rows)
+    _borrow_others(table, scratch, others, other_rows)
     for i in range(len(own)):
-        row, time, c = rows[i], when[i], column
+        row, other, time, c = rows[i], other_rows[i], when[i], column
         if row < 0:
             continue
         _add(times, counts, row, time, limit)
-        other = _other(table, scratch, others, i)
         if counts.shape[1] == MINUTES:
             values[i, c], status[i, c] = _window(
                 counts, times, row, other, 0, MINUTES, MINUTES, MINUTE_MS, time, limit
@@ -539,7 +542,7 @@ def look_counts(
         values[i, c + 3], status[i, c + 3] = _window(
             counts, times, row, other, TENS + MINUTES, HOURS, HOURS, HOUR_MS, time, limit
         )
-        if times.shape[1] > TIMES_KEPT:
+        if times.shape[1] > FIRST + 1:
             gap = c + DAY_COLUMNS
             values[i, gap], status[i, gap], values[i, gap + 1], status[i, gap + 1] = _gaps(
                 times, row, other, time, latest
@@ -549,8 +552,8 @@ def look_counts(
 
 @_kernel(numba.void(_SET_TYPE, _SET_TYPE, _KEYS, _KEYS, _NAMES, _NAMES, _INTS, _INTS, *_OUT))
 def look_sets(
-    table: SetTable,
-    scratch: SetTable,
+    table: Any,
+    scratch: Any,
     own: Ints,
     others: Ints,
     names: Words,
@@ -568,11 +571,12 @@ def look_sets(
     Under the other day's key the same members have other names, of which one is known: this render's, of *aliases*.
     Where two may be the same under two names, the value is what there are at least. *ring[2]*: no name changes.
     """
-    rows, nobody = np.empty(len(own), np.int64), np.zeros((1, 3), np.uint32)
-    times, data, length, width = scratch.times, scratch.members, ring[0], ring[1]
+    rows, other_rows, nobody = np.empty(len(own), np.int64), np.empty(len(own), np.int64), np.zeros((1, 3), np.uint32)
+    times, data, length, width = scratch[3], scratch[4], ring[0], ring[1]
     _borrow_all(table, scratch, own, rows)
+    _borrow_others(table, scratch, others, other_rows)
     for i in range(len(own)):
-        row, time = rows[i], when[i]
+        row, other, time = rows[i], other_rows[i], when[i]
         if row < 0:
             continue
         bucket, start = time // width, time // width - length + 1
@@ -580,7 +584,6 @@ def look_sets(
         named = 0 if _nobody(names, i) else 1
         total = named + _others(data, row, names, i, start, bucket)
         trust = _trust(times, row, start, bucket, width)
-        other = _other(table, scratch, others, i)
         if other >= 0:
             trust = max(trust, _trust(times, other, start, bucket, width))
             if ring[2]:
@@ -597,24 +600,32 @@ def look_sets(
 
 
 @_kernel(*[numba.void(table, _KEYS, _INTS) for table in _COUNT_TYPES])
-def commit_counts(table: CountTable, own: Ints, when: Ints) -> None:
+def commit_counts(table: Any, own: Ints, when: Ints) -> None:
     """Count one for each key of *own*; there are fewer of them than the table has rows."""
-    index, keys, used, state, times, counts = table
-    _hold(index, keys, used, own)
+    index, used, state, times, counts = table
+    full = state[SIZE] + len(own) > len(used)
+    if full:
+        _hold(index, times, used, own)
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
-            row = _row_for(index, keys, used, state, times, counts, own[i, 0], own[i, 1], own[i, 2])
+            row = _row_for(index, used, state, times, counts, own[i, 0], own[i, 1], own[i, 2])
+            used[row] = HELD if full else ACTIVE
             _add(times, counts, row, when[i], state[LIMIT])
-    _release(index, keys, used, own)
+    if full:
+        _release(index, times, used, own)
 
 
 @_kernel(numba.void(_SET_TYPE, _KEYS, _NAMES, _INTS, numba.int64))
-def commit_sets(table: SetTable, own: Ints, names: Words, when: Ints, width: int) -> None:
+def commit_sets(table: Any, own: Ints, names: Words, when: Ints, width: int) -> None:
     """Note each of *names* in the set of its key of *own*, seen in the bucket of *width* ms."""
-    index, keys, used, state, times, members = table
-    _hold(index, keys, used, own)
+    index, used, state, times, members = table
+    full = state[SIZE] + len(own) > len(used)
+    if full:
+        _hold(index, times, used, own)
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
-            row = _row_for(index, keys, used, state, times, members, own[i, 0], own[i, 1], own[i, 2])
+            row = _row_for(index, used, state, times, members, own[i, 0], own[i, 1], own[i, 2])
+            used[row] = HELD if full else ACTIVE
             _join(times, members, row, names, i, when[i] // width, when[i])
-    _release(index, keys, used, own)
+    if full:
+        _release(index, times, used, own)

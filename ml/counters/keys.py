@@ -50,7 +50,7 @@ def keys_of(pseudonyms: Sequence[str]) -> Words:
     """
     if not pseudonyms:
         return NO_KEYS
-    packed = bytes.fromhex("".join([pseudonym or _NOBODY for pseudonym in pseudonyms]))
+    packed = bytearray.fromhex("".join([pseudonym or _NOBODY for pseudonym in pseudonyms]))
     if not set(map(len, pseudonyms)) <= _LENGTHS or len(packed) * 2 != len(pseudonyms) * KEY_CHARS:
         raise ValueError(f"a pseudonym has {KEY_CHARS} hex characters or none")
     return np.frombuffer(packed, np.uint32).reshape(-1, KEY_WORDS)

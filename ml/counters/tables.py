@@ -28,10 +28,10 @@ every render of a key that has no row would be known, the greatest count of a bu
 STATE_LEN = 5
 IDLE, ACTIVE, HELD = range(3)
 """What `used` says of a row. A held one belongs to the batch at hand and is not evicted."""
-KNOWN = 0
-"""Column of `times`: since when every render of the key is known. The last one is the latest time (-1: none)."""
-LOST = 1
-"""Column of a set's `times`: the latest bucket in which somebody was seen who is no member (-1: nobody)."""
+KEY_COLUMNS, KNOWN, FIRST = 3, 3, 4
+"""Columns of `heads`: the key, since when every render of it is known, the first of the times (-1: none)."""
+LOST = FIRST
+"""Column of a set's `heads`: the latest bucket in which somebody was seen who is no member (-1: nobody)."""
 
 _INDEX_PER_ROW = 2
 
@@ -40,30 +40,28 @@ class CountTable(NamedTuple):
     """
     Rings of counts by key.
 
-    `index` (power of two) has `tag << 32 | row + 1` or 0; `keys` is (capacity, 3); `times` (capacity, 1 + kept) has
-    `KNOWN`, then the latest times of renders, ascending; `counts` (capacity, buckets) saturates at `state[LIMIT]`.
+    `index` (power of two) has `tag << 32 | row + 1` or 0; `heads` (capacity, 4 + kept) the key, `KNOWN`, and the latest
+    times of renders, ascending; `counts` (capacity, buckets) saturates at `state[LIMIT]`.
     """
 
     index: Ints
-    keys: Ints
     used: Bytes
     state: Ints
-    times: Ints
+    heads: Ints
     counts: NDArray[Any]
 
 
 class SetTable(NamedTuple):
     """
-    Sets by key. `times` (capacity, 3) has `KNOWN`, `LOST` and the latest time.
+    Sets by key. `heads` (capacity, 6) has the key, `KNOWN`, `LOST` and the latest time.
 
     `members` is (capacity, 4 * bound): three words of a member, then the bucket in which it was last seen, plus one.
     """
 
     index: Ints
-    keys: Ints
     used: Bytes
     state: Ints
-    times: Ints
+    heads: Ints
     members: Words
 
 
@@ -125,7 +123,7 @@ def row_bytes(table: CountTable | SetTable) -> float:
 def _counts(capacity: int, since: int, dtype: type[np.unsignedinteger[Any]], buckets: int, kept: int) -> CountTable:
     return CountTable(
         *_head(capacity, since, int(np.iinfo(dtype).max)),
-        times=np.zeros((capacity, 1 + kept), np.int64),
+        heads=np.zeros((capacity, FIRST + kept), np.int64),
         counts=np.zeros((capacity, buckets), dtype),
     )
 
@@ -133,13 +131,13 @@ def _counts(capacity: int, since: int, dtype: type[np.unsignedinteger[Any]], buc
 def _sets(capacity: int, since: int, bound: int) -> SetTable:
     return SetTable(
         *_head(capacity, since, bound),
-        times=np.zeros((capacity, 3), np.int64),
+        heads=np.zeros((capacity, LOST + 2), np.int64),
         members=np.zeros((capacity, 4 * bound), np.uint32),
     )
 
 
-def _head(capacity: int, since: int, limit: int) -> tuple[Ints, Ints, Bytes, Ints]:
+def _head(capacity: int, since: int, limit: int) -> tuple[Ints, Bytes, Ints]:
     state = np.zeros(STATE_LEN, np.int64)
     state[FLOOR], state[LIMIT] = since, limit
     size = 1 << (_INDEX_PER_ROW * capacity - 1).bit_length()
-    return np.zeros(size, np.int64), np.zeros((capacity, 3), np.int64), np.zeros(capacity, np.uint8), state
+    return np.zeros(size, np.int64), np.zeros(capacity, np.uint8), state
