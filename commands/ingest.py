@@ -5,39 +5,48 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 "no stream", not this process's memory, is the final word.
 """
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from uuid import uuid4
 
+import msgspec
 from msgspec import Struct
 
-from commands.items import Answer, Fault, Item, Malformed, Ready, Refused, Slot, Status
+from commands.activity import Activity, Conduct
+from commands.answers import decided, not_taken, quarantined, refused, reused
+from commands.budget_purse import Grant
+from commands.floods import Floods, Lot
+from commands.funding import Ask, Funds
+from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
+from commands.judge import funded_by, render_of, view_of
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
-from domain.aggregates import AnswersCounted
-from domain.decide import AdmitRender, CommandRefused, RecordView, Refusal, decide, measures_of
+from domain.aggregates import AnswersCounted, Repeats
+from domain.decide import CommandRefused, CountRepeats, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionReconciled,
+    ImpressionRendered,
     ImpressionScored,
-    Versions,
 )
-from domain.ids import CauseId, ImpressionId
-from domain.impression import Decided, Impression, Unseen, conflicts, fold
+from domain.funding import committed_micros
+from domain.ids import ImpressionId
+from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
-from domain.screen import cut_of, in_order
 from domain.standing import in_gross
-from domain.vocabulary import Rung
-from ledger.codec import decode
+from domain.vocabulary import DataSet
+from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
-RUNG = Rung.MODEL_FALLBACK
-"""No model is trained yet, so rules alone decide; every decision says so."""
+_FLOODS_AT_ONCE = 64
+_PLAIN = Conduct()
 
 
 class _Group(Struct, gc=False):
@@ -51,8 +60,10 @@ class _Group(Struct, gc=False):
     events: tuple[ImpressionEvent, ...] = ()
     first: FirstAnswer | None = None
     shown: tuple[Ready, ...] = ()
+    rendered: tuple[ImpressionRendered, ...] = ()
+    grants: tuple[Grant, ...] = ()
     unmoved: int = 0
-    repeats: int = 0
+    repeats: list[tuple[Reason, int]] = []
 
 
 class _Batch(Struct):
@@ -67,9 +78,10 @@ class _Batch(Struct):
     open: dict[int, _Group] = {}
     refused: dict[Reason, int] = {}
     unmoved: int = 0
-    repeats: int = 0
+    repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
+    conduct: dict[int, Conduct] = {}
 
     @property
     def uncounted(self) -> bool:
@@ -84,20 +96,24 @@ class Ingest:
         *,
         store: EventStore,
         pack: Pack,
-        lists_version: str,
         holding: Holding,
+        activity: Activity,
+        funds: Funds | None,
         recent_max: int,
         name: str,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._pack = pack
-        self._versions = Versions(pack=pack.name, lists=lists_version)
+        self._activity = activity
+        self._funds = funds
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
         self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
+        self._floods = Floods(pack.repeats_idle_ms)
+        self._turn = asyncio.Lock()
         self._clock = clock
 
     async def decide_batch(self, items: Sequence[Item]) -> list[Answer]:
@@ -108,16 +124,56 @@ class Ingest:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
         batch = _Batch(self._clock(), [None] * len(items))
-        self._slots.begin_batch()
-        for at, item in enumerate(items):
-            self._sort_in(batch, at, item)
-        await self._settle(batch)
-        if batch.early:
-            await self._park(batch)
+        async with self._turn:
+            self._slots.begin_batch()
+            for at, item in enumerate(items):
+                self._sort_in(batch, at, item)
             await self._settle(batch)
-        if batch.quarantine:
-            await self._holding.quarantine(batch.quarantine)
+            if batch.early:
+                await self._park(batch)
+                await self._settle(batch)
+            if batch.quarantine:
+                await self._holding.quarantine(batch.quarantine)
         return [answer for answer in batch.answers if answer is not None]
+
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """Remember one commit of the ledger as if it had just been decided here."""
+        match events:
+            case (ImpressionRendered() as rendered, ImpressionScored(), ImpressionDeduped() as decision, *_):
+                if decision.before is None:
+                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason)
+                    self._recent.remember(impression, first)
+                person = rendered.user or rendered.device
+                if person and in_gross(decision.after):
+                    slot = (rendered.placement, person, rendered.creative)
+                    self._slots.recall(slot, (impression.int, rendered.event_at))
+
+    async def write_floods(self) -> int:
+        """
+        Write down repeats that were only counted, one event for many; return how many events. Called every second.
+
+        Raises:
+            LedgerUnavailable: the rest is written next time.
+        """
+        async with self._turn:
+            now = self._clock()
+            lots = list(self._floods.due(now, _FLOODS_AT_ONCE))
+            if not lots:
+                return 0
+            for lot in lots:
+                await self._write_lot(lot, now)
+            return len(lots)
+
+    async def _write_lot(self, lot: Lot, now: int) -> None:
+        commits = (await self._store.read_streams([lot.impression], READ_MAX))[lot.impression]
+        command = CountRepeats(lot.cause, lot.reason, lot.renders, now)
+        events = decide(fold(_events(commits)), command)
+        if events:
+            version = commits[-1].version + commits[-1].count
+            [outcome] = await self._store.append([_append(lot.impression, version, events)], now)
+            if isinstance(outcome, Conflict):
+                return
+        self._floods.written(lot)
 
     async def _settle(self, batch: _Batch) -> None:
         for _ in range(ROUNDS_MAX):
@@ -138,7 +194,7 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and _is_retry(item, known):
-                    batch.answers[at] = _decided(item, known.verdict, known.reason)
+                    batch.answers[at] = decided(item, known.verdict, known.reason)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
@@ -147,14 +203,15 @@ class Ingest:
                 group.must_read |= item.kind is Kind.VIEW
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
-                batch.answers[at] = _refused(item.event_id, item.impression_id, item.reason)
+                batch.answers[at] = refused(item.event_id, item.impression_id, item.reason)
             case Malformed():
                 batch.quarantine.append(item)
-                batch.answers[at] = _quarantined(item)
+                batch.answers[at] = quarantined(item)
 
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([group for group in batch.open.values() if group.must_read])
+        await self._observe(batch)
         groups: list[_Group] = []
         appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
@@ -166,22 +223,44 @@ class Ingest:
                 self._close(batch, group)
                 continue
             for item in group.shown:
-                if item.slot is not None:
-                    fresh.setdefault(item.slot, []).append(shown(item))
+                for slot in item.slots:
+                    fresh.setdefault(slot, []).append(shown(item))
             groups.append(group)
-            appends.append(_append(group))
+            appends.append(_append(group.impression, group.version, group.events))
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
         outcomes = await self._store.append(appends, batch.now) if appends else []
+        self._absorb(batch, groups, outcomes)
+        if counted is not None:
+            self._counted(batch, counted, outcomes[-1])
+
+    def _absorb(self, batch: _Batch, groups: Sequence[_Group], outcomes: Sequence[Outcome]) -> None:
+        """What was appended is done, remembered and counted; the rest is read and decided again."""
+        rendered: list[ImpressionRendered] = []
         for group, outcome in zip(groups, outcomes, strict=False):
-            if isinstance(outcome, Appended):
+            is_appended = isinstance(outcome, Appended)
+            if self._funds is not None:
+                self._funds.settle(group.grants, is_appended=is_appended)
+            if is_appended:
+                rendered += group.rendered
                 self._remember(group)
                 self._close(batch, group)
             else:
                 group.must_read = True
-        if counted is not None:
-            self._counted(batch, counted, outcomes[-1])
+        self._activity.count(rendered)
+
+    async def _observe(self, batch: _Batch) -> None:
+        """Ask what stands out about the renders that are still open, and see to it that there is money for them."""
+        renders = [
+            (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
+        ]
+        found = self._activity.look([item.claim for _, item in renders])
+        batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
+        if self._funds is not None:
+            await self._funds.ready(
+                [Ask(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)]
+            )
 
     async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
@@ -196,20 +275,21 @@ class Ingest:
     def _waits(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> bool:
         """A double fire of an impression in the same batch waits until that one is durable."""
         for _, item in group.members:
-            if item.slot in fresh and self._slots.near(item, fresh[item.slot]) is not None:
-                return True
+            for slot in item.slots:
+                if slot in fresh and self._slots.near(item, fresh[slot]) is not None:
+                    return True
         return False
 
     def _decide(self, group: _Group, batch: _Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
-        group.events, group.shown, group.first = (), (), None
-        group.unmoved = group.repeats = 0
+        group.events, group.shown, group.rendered, group.grants, group.first = (), (), (), (), None
+        group.unmoved, group.repeats = 0, []
         for at, item in group.members:
             try:
-                new = decide(state, self._command(item, batch.now))
-            except CommandRefused as refused:
-                batch.answers[at] = _not_taken(item, refused)
+                new = self._run(group, state, at, item, batch)
+            except CommandRefused as error:
+                batch.answers[at] = not_taken(item, error)
                 continue
             if not new:
                 batch.answers[at] = self._known(group, item, state)
@@ -221,38 +301,40 @@ class Ingest:
     def _made(self, group: _Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
         """Note what came of *item*; the answer follows from the last event."""
         group.events += new
+        if isinstance(first := new[0], ImpressionRendered):
+            group.rendered += (first,)
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:
                     group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
                 if in_gross(last.after):
                     group.shown += (item,)
-                return _decided(item, last.verdict, last.reason)
+                return decided(item, last.verdict, last.reason)
             case ImpressionReconciled():
                 if in_gross(last.after):
                     group.shown += (item,)
-                return _decided(item, last.after.verdict, last.after.reason)
+                return decided(item, last.after.verdict, last.after.reason)
             case _:
-                return _decided(item, None, None)
+                return decided(item, None, None)
 
-    def _command(self, item: Ready, now: int) -> AdmitRender | RecordView:
-        claim = item.claim
+    def _run(
+        self, group: _Group, state: Impression, at: int, item: Ready, batch: _Batch
+    ) -> tuple[ImpressionEvent, ...]:
+        """Decide one member; what its decision commits is set aside."""
         if item.kind is Kind.VIEW:
-            return RecordView(
-                cause=claim.cause,
-                digest=claim.digest,
-                measures=measures_of(claim),
-                viewed_at=claim.event_at,
-                received_at=claim.received_at,
-                pack=self._pack,
-                decided_at=now,
-            )
-        original = self._slots.original_of(item)
-        reasons = item.reasons if original is None else in_order({*item.reasons, Reason.DOUBLE_FIRE})
-        scored = ImpressionScored(
-            reasons=reasons, versions=self._versions, rung=RUNG, spent_ms=max(0, now - claim.received_at)
-        )
-        return AdmitRender(claim, scored, cut_of(claim, self._pack, item.data_set), self._pack, now, original)
+            return decide(state, view_of(item, self._pack, batch.now))
+        conduct = batch.conduct.get(at, _PLAIN)
+        command = render_of(item, self._pack, self._slots, conduct, now=batch.now)
+        if self._funds is None or not _is_paid(item) or not _counts_anew(state):
+            return decide(state, command)
+        funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
+        new = decide(state, funded_by(command, funded))
+        if funded.grant is not None:
+            group.grants += (funded.grant,)
+            last = new[-1] if new else None
+            after = last.after if isinstance(last, ImpressionDeduped) else None
+            self._funds.keep(funded.grant, committed_micros(after))
+        return new
 
     def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
@@ -260,12 +342,13 @@ class Ingest:
         first = state.absorbed.get(item.claim.cause)
         if item.kind is Kind.VIEW:
             group.unmoved += first is None
-            return _decided(item, None, None)
+            return decided(item, None, None)
         if first is not None:
-            return _decided(item, first.verdict, first.reason)
-        group.repeats += 1
+            return decided(item, first.verdict, first.reason)
         differs = conflicts(state.cut, item.claim)
-        return _decided(item, Verdict.DUPLICATE, Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER)
+        reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
+        group.repeats.append((reason, state.repeats))
+        return decided(item, Verdict.DUPLICATE, reason)
 
     def _counts(self, batch: _Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""
@@ -276,10 +359,11 @@ class Ingest:
             digest="",
             refused=batch.refused,
             unmoved=batch.unmoved,
-            repeats=batch.repeats,
+            repeats=tuple([Repeats(*key, renders) for key, renders in batch.repeats.items()]),
             counted_at=batch.now,
         )
-        batch.refused, batch.unmoved, batch.repeats = {}, 0, 0
+        batch.refused, batch.unmoved = {}, 0
+        batch.repeats.clear()
         return Append(
             stream=self._counts_stream,
             expected=self._counts_version,
@@ -296,14 +380,17 @@ class Ingest:
         for event in append.events:
             assert isinstance(event, AnswersCounted)
             batch.unmoved += event.unmoved
-            batch.repeats += event.repeats
+            for repeats in event.repeats:
+                batch.repeats[repeats.impression, repeats.reason] += repeats.renders
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
     def _close(self, batch: _Batch, group: _Group) -> None:
         del batch.open[group.impression.int]
         batch.unmoved += group.unmoved
-        batch.repeats += group.repeats
+        for reason, stored in group.repeats:
+            batch.repeats[group.impression, reason] += 1
+            self._floods.note(group.impression, reason, stored, batch.now)
         for at, item in group.members:
             answer = batch.answers[at]
             assert answer is not None
@@ -315,8 +402,8 @@ class Ingest:
     def _refuse(self, batch: _Batch, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
-        batch.quarantine.append(_reused(item))
-        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
+        batch.quarantine.append(reused(item))
+        return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: _Group) -> None:
         if group.first is not None:
@@ -325,54 +412,25 @@ class Ingest:
             self._slots.remember(item)
 
 
-def _append(group: _Group) -> Append:
-    first = group.events[0]
+def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEvent, ...]) -> Append:
+    first = events[0]
     assert not isinstance(first, ImpressionScored), "a score follows on its render"
-    return Append(
-        stream=group.impression, expected=group.version, cause=first.cause, digest=first.digest, events=group.events
-    )
+    return Append(stream=impression, expected=version, cause=first.cause, digest=first.digest, events=events)
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
-    for commit in commits:
-        for event in decode(commit.data):
-            assert not isinstance(event, AnswersCounted), "an impression's stream has impression events only"
-            yield event
+    return (event for commit in commits for event in decode_impression(commit.data))
+
+
+def _is_paid(item: Ready) -> bool:
+    """Replayed history takes nobody's money."""
+    return item.data_set is DataSet.LIVE
+
+
+def _counts_anew(state: Impression) -> bool:
+    """Tell whether a render may take money now; an impression that was decided before has what it takes."""
+    return isinstance(state, Unseen) or (isinstance(state, Decided) and counts_again(state))
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
     return item.claim.digest == known.digest and item.claim.cause == known.event_id
-
-
-def _decided(item: Ready, verdict: Verdict | None, reason: Reason | None) -> Answer:
-    return Answer(
-        event_id=item.claim.cause,
-        impression_id=item.impression,
-        status=Status.DECIDED if item.kind is Kind.RENDER else Status.RECORDED,
-        verdict=verdict,
-        reason=reason,
-        provisional=verdict is Verdict.UNCERTAIN,
-        rung=RUNG,
-    )
-
-
-def _refused(event_id: CauseId, impression: ImpressionId | None, reason: Reason) -> Answer:
-    return Answer(event_id=event_id, impression_id=impression, status=Status.REFUSED, reason=reason)
-
-
-def _not_taken(item: Ready, refused: CommandRefused) -> Answer:
-    if refused.refusal is Refusal.EVENT_ID_REUSED:
-        return _refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
-    return Answer(event_id=item.claim.cause, impression_id=item.impression, status=Status.PARKED)
-
-
-def _quarantined(item: Malformed) -> Answer:
-    fault = item.fault
-    return Answer(
-        event_id=item.event_id, status=Status.QUARANTINED, errors=(f"{fault.code} at {fault.path}: {fault.detail}",)
-    )
-
-
-def _reused(item: Ready) -> Malformed:
-    fault = Fault(code="event_id_reused", detail="the event id came before with another content", path="$.event_id")
-    return Malformed(item.raw, fault, item.claim.received_at, item.claim.cause)

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from sys import intern
 from typing import Protocol
 from uuid import UUID
@@ -9,17 +10,20 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from commands.clocks import DeviceClocks
 from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
+from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.render import Render, content, millis
 from domain.screen import REQUEST_REASONS, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
-from domain.vocabulary import AgentClass, DataSet, NetworkClass
+from domain.vocabulary import AgentClass, DataSet, NetworkClass, Rung
 from ledger.store import EventStore
 
+_OVERLAP_MS = 3_600_000
 _RENDER = msgspec.json.Decoder(Render)
 _REPLAY = "replay"
 _INGEST = "ingest"
@@ -33,6 +37,8 @@ class Lists(Protocol):
     def agent(self, agent: str | None) -> AgentClass: ...
 
     def network(self, address: str | None) -> NetworkClass: ...
+
+    def stale(self, now_ms: int) -> bool: ...
 
 
 class _EventIdOnly(Struct):
@@ -55,6 +61,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     token_keys: Mapping[str, TokenKey]
     keyring: Keyring
     lists: Lists
+    clocks: DeviceClocks
     store: EventStore
     clock: Callable[[], int]
 
@@ -67,14 +74,15 @@ class Intake(Struct, frozen=True, kw_only=True):
         """
         now = self.clock() if caller.received_at is None else caller.received_at
         parsed = [self._parse(raw, caller, now) for raw in raws]
-        days = {minted_at(one.token.impression) // DAY_MS for one in parsed if isinstance(one, _Parsed)}
+        days = {day for one in parsed if isinstance(one, _Parsed) for day in _days(one.token)}
         if not self.keyring.has(days):
             await self.keyring.ensure(sorted(days), now, secrets.token_bytes(KEY_BYTES))
         if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
             for day in days:
                 on = day_of(day * DAY_MS)
                 await self.store.prepare_days(on, on, DataSet.REPLAY)
-        return [self._screen(one, caller) if isinstance(one, _Parsed) else one for one in parsed]
+        rung = Rung.STALE_LISTS if self.lists.stale(now) else Rung.MODEL_FALLBACK
+        return [self._screen(one, caller, rung) if isinstance(one, _Parsed) else one for one in parsed]
 
     def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
         try:
@@ -95,7 +103,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression)
         return _Parsed(render, token, raw, received_at, data_set)
 
-    def _screen(self, one: _Parsed, caller: Caller) -> Item:
+    def _screen(self, one: _Parsed, caller: Caller, rung: Rung) -> Item:
         render, token = one.render, one.token
         keys = self.keyring.of(minted_at(token.impression) // DAY_MS)
         if keys is None:
@@ -103,26 +111,64 @@ class Intake(Struct, frozen=True, kw_only=True):
         stated = _INGEST in caller.scopes
         agent = render.agent if stated and render.agent is not None else caller.agent
         network = render.network if stated and render.network is not None else caller.network
+        person = _pseudonyms(keys, render, network)
         claimed = claim(
             render,
             token,
             self.pack,
             digest=keys.digest(content(render)),
             received_at=one.received_at,
-            person=_pseudonyms(keys, render, network),
+            person=person,
+            clock_offset_ms=self._clock_offset(render, person[1], one.received_at),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
         )
         reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
-        return Ready(token.impression, render.kind, claimed, reasons, _slot(render, token), one.data_set, one.raw)
+        return Ready(
+            impression=token.impression,
+            kind=render.kind,
+            claim=claimed,
+            reasons=reasons,
+            slots=self._slots(render, token, person),
+            versions=_versions(self.pack.id, self.lists.version),
+            rung=rung,
+            data_set=one.data_set,
+            raw=one.raw,
+        )
+
+    def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
+        """Return how far the client's clock is behind ours, by this event or else by its device's others."""
+        if render.sent_at is None:
+            return self.clocks.offset_ms(device)
+        sent_at = millis(render.sent_at)
+        self.clocks.learn(device, sent_at, received_at)
+        return received_at - sent_at
+
+    def _slots(self, render: Render, token: Token, person: tuple[str, str, str, str]) -> tuple[Slot, ...]:
+        name = person[0] or person[1]
+        if not name:
+            return ()
+        placement, creative = intern(token.placement), intern(token.creative)
+        days = _days(token)
+        before = self.keyring.of(days[-1]) if len(days) > 1 else None
+        if before is None:
+            return ((placement, name, creative),)
+        alias = before.pseudonym(render.user, b"user") or before.pseudonym(render.device, b"device")
+        return (placement, name, creative), (placement, alias, creative)
 
 
-def _slot(render: Render, token: Token) -> Slot | None:
-    """Where it was shown, None where nothing names the person."""
-    person = render.user or render.device
-    return (intern(token.placement), person, intern(token.creative)) if person else None
+@lru_cache(maxsize=8)
+def _versions(pack: str, lists: str) -> Versions:
+    """One object for all renders screened under the same."""
+    return Versions(pack=pack, lists=lists)
+
+
+def _days(token: Token) -> tuple[int, ...]:
+    """Return the day that an ad was served on; in its first hour also the day before, whose names are still about."""
+    day, into_it_ms = divmod(minted_at(token.impression), DAY_MS)
+    return (day,) if into_it_ms >= _OVERLAP_MS else (day, day - 1)
 
 
 def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
-from domain.events import ImpressionRendered
+from domain.events import ImpressionRendered, Versions
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -63,7 +63,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 
 Slot: TypeAlias = tuple[str, str, str]
-"""Placement, person as the client names it, creative. Lives in memory alone and is never logged."""
+"""Placement, pseudonym of the person, creative."""
 
 
 class Malformed(Struct, frozen=True):
@@ -83,19 +83,22 @@ class Refused(Struct, frozen=True):
     impression_id: ImpressionId | None = None
 
 
-class Ready(Struct, frozen=True, gc=False):
+class Ready(Struct, frozen=True, kw_only=True, gc=False):
     """
-    Read, checked and screened: `reasons` hold against it, in order of precedence; `slot` is where it was shown.
+    Read, checked and screened: `reasons` hold against it, in order of precedence.
 
-    A view claims in `claim` what a render would.
+    `slots` is where it was shown to whom, in the hour after midnight also as the day before would name the person;
+    empty if nothing names one. A view claims in `claim` what a render would.
     """
 
     impression: ImpressionId
     kind: Kind
     claim: ImpressionRendered
     reasons: tuple[Reason, ...]
-    slot: Slot | None
-    data_set: DataSet
+    slots: tuple[Slot, ...]
+    versions: Versions
+    rung: Rung = Rung.MODEL_FALLBACK
+    data_set: DataSet = DataSet.LIVE
     raw: bytes | Raw
 
 

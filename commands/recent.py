@@ -92,10 +92,11 @@ class RecentSlots:
 
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
-        if item.slot is None:
-            return None
-        here = self.near(item, self._batch.get(item.slot, ()))
-        return here or self.near(item, self._shown.get(item.slot) or ())
+        for slot in item.slots:
+            here = self.near(item, self._batch.get(slot, ())) or self.near(item, self._shown.get(slot) or ())
+            if here is not None:
+                return here
+        return None
 
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
         """Return the other impression among *shown* that is within the window of *item*, if there is one."""
@@ -105,12 +106,15 @@ class RecentSlots:
         return None
 
     def remember(self, item: Ready) -> None:
-        if item.slot is None:
-            return
         this = shown(item)
-        self._batch.setdefault(item.slot, []).append(this)
-        before = self._shown.get(item.slot) or ()
-        self._shown.put(item.slot, (*before[1 - PER_SLOT_MAX :], this))
+        for slot in item.slots:
+            self._batch.setdefault(slot, []).append(this)
+            self.recall(slot, this)
+
+    def recall(self, slot: Slot, this: Shown) -> None:
+        """Remember what the ledger has."""
+        before = self._shown.get(slot) or ()
+        self._shown.put(slot, (*before[1 - PER_SLOT_MAX :], this))
 
 
 def shown(item: Ready) -> Shown:

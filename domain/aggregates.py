@@ -4,9 +4,18 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from domain.campaign_events import CampaignEvent
 from domain.events import ImpressionEvent
-from domain.ids import CauseId
+from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason
+
+
+class Repeats(Struct, frozen=True, gc=False):
+    """How many renders of one impression were answered as repeats, and as which."""
+
+    impression: ImpressionId
+    reason: Reason
+    renders: int
 
 
 class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="AnswersCounted"):
@@ -14,15 +23,15 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     What one batch answered without touching an impression's stream, counted in bounded space.
 
     `refused` counts renders per reason of class request; `unmoved` counts views that changed nothing; `repeats` counts
-    renders of an impression that already has as many repeats in its stream as the pack keeps.
+    renders of impressions that already have as many repeats in their streams as the pack keeps.
     """
 
     cause: CauseId
     digest: str
     refused: dict[Reason, int] = {}
     unmoved: int = 0
-    repeats: int = 0
+    repeats: tuple[Repeats, ...] = ()
     counted_at: int
 
 
-LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent

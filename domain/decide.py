@@ -20,6 +20,7 @@ from domain.events import (
     Uniqueness,
     Versions,
 )
+from domain.funding import Funding
 from domain.ids import CauseId, ImpressionId
 from domain.impression import (
     Decided,
@@ -69,6 +70,7 @@ class AdmitRender(Struct, frozen=True, gc=False):
     pack: Pack
     decided_at: int
     duplicate_of: ImpressionId | None = None
+    funding: Funding | None = None
 
 
 class RecordView(Struct, frozen=True, kw_only=True, gc=False):
@@ -78,6 +80,15 @@ class RecordView(Struct, frozen=True, kw_only=True, gc=False):
     viewed_at: int
     received_at: int
     pack: Pack
+    decided_at: int
+
+
+class CountRepeats(Struct, frozen=True):
+    """So many renders were answered as repeats (`reason` says of which kind) beyond those that the stream keeps."""
+
+    cause: CauseId
+    reason: Reason
+    renders: int
     decided_at: int
 
 
@@ -108,7 +119,7 @@ class AttachLabel(Struct, frozen=True, kw_only=True):
     received_at: int
 
 
-Command: TypeAlias = AdmitRender | RecordView | Reconcile | AttachLabel
+Command: TypeAlias = AdmitRender | RecordView | CountRepeats | Reconcile | AttachLabel
 
 
 def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
@@ -126,6 +137,8 @@ def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
             return _admit(state, command)
         case RecordView():
             return _view(state, command)
+        case CountRepeats():
+            return _count_repeats(state, command)
         case Reconcile():
             return _reconcile(state, command)
         case AttachLabel():
@@ -176,6 +189,27 @@ def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent
             cut=known.cut,
             before=known.standing,
             after=after,
+            decided_at=command.decided_at,
+        ),
+    )
+
+
+def _count_repeats(state: Unseen | Decided, command: CountRepeats) -> tuple[ImpressionEvent, ...]:
+    known = _rendered(state)
+    if _is_known(known, command.cause, ""):
+        return ()
+    return (
+        ImpressionDeduped(
+            cause=command.cause,
+            digest="",
+            uniqueness=Uniqueness.DUPLICATE,
+            verdict=Verdict.DUPLICATE,
+            reason=command.reason,
+            renders=command.renders,
+            counted=True,
+            cut=known.cut,
+            before=known.standing,
+            after=known.standing,
             decided_at=command.decided_at,
         ),
     )
@@ -270,6 +304,7 @@ def _deduped(command: AdmitRender, cut: Cut, before: Standing | None, after: Sta
         verdict=after.verdict,
         reason=after.reason,
         duplicate_of=command.duplicate_of if is_double else None,
+        funding=command.funding,
         cut=cut,
         before=before,
         after=after,

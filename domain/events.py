@@ -6,12 +6,14 @@ impression's id is the name of the stream and not repeated. Times are epoch ms, 
 """
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from msgspec import Struct
 
+from domain.funding import Funding
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.signals import Signal
 from domain.standing import Standing, Viewabilities
 from domain.vocabulary import (
     AgentClass,
@@ -104,6 +106,7 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     background: bool = False
     auto_refresh: bool = False
     area_px: int | None = None
+    stack_depth: int | None = None
     visible_ratio: float | None = None
     visible_ms: int | None = None
     duration_ms: int | None = None
@@ -126,12 +129,15 @@ class ImpressionScored(
     """
     What was thought of the render right before it in the stream, whose cause it has.
 
+    `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
     `risk` is a calibrated probability; `features` has a status letter per feature.
     """
 
     reasons: tuple[Reason, ...] = ()
     versions: Versions
     rung: Rung = Rung.FULL
+    signals: tuple[Signal, ...] = ()
+    pair: tuple[str, ...] = ()
     risk: float | None = None
     band: str = ""
     features: tuple[float | None, ...] = ()
@@ -149,7 +155,8 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     The real-time answer to one render, and what it did to the impression.
 
     `verdict` and `reason` answer the render; `before` and `after` say where the impression stood and stands. They are
-    equal where the render is only evidence of a repeat; `renders` then says how many repeats the event stands for.
+    equal where the render is only evidence of a repeat. `counted`: it stands for as many `renders` as were answered as
+    repeats before it and counted, because the stream already has as many as the pack keeps.
     """
 
     uniqueness: Uniqueness
@@ -157,6 +164,8 @@ class ImpressionDeduped(_Event, frozen=True, kw_only=True, tag="ImpressionDedupe
     reason: Reason | None = None
     duplicate_of: ImpressionId | None = None
     renders: int = 1
+    counted: bool = False
+    funding: Funding | None = None
     cut: Cut
     before: Standing | None = None
     after: Standing
@@ -234,3 +243,5 @@ ImpressionEvent: TypeAlias = (
     | ImpressionReconciled
     | ImpressionLabelled
 )
+
+IMPRESSION_EVENTS: tuple[type, ...] = get_args(ImpressionEvent)

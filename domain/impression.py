@@ -216,7 +216,8 @@ def _decided(state: Judged, event: ImpressionDeduped) -> Decided:
     if event.before != (prior.standing if isinstance(prior, Decided) else None):
         raise ImpossibleTransition(state, event, "it does not start where the impression stands")
     is_double = isinstance(event.after, Duplicate)
-    if event.uniqueness is not (Uniqueness.DUPLICATE if is_double else Uniqueness.UNIQUE) or event.renders != 1:
+    is_one = event.renders == 1 and not event.counted
+    if event.uniqueness is not (Uniqueness.DUPLICATE if is_double else Uniqueness.UNIQUE) or not is_one:
         raise ImpossibleTransition(state, event, "it does not say how unique the impression is")
     if event.verdict is not event.after.verdict or (event.duplicate_of is not None and not is_double):
         raise ImpossibleTransition(state, event, "its answer is not where the impression stands")
@@ -267,6 +268,8 @@ def _repeated(state: Impression, event: ImpressionDeduped) -> Decided:
     known = _known(state, event)
     if event.uniqueness is not Uniqueness.DUPLICATE or event.verdict is not Verdict.DUPLICATE or event.renders < 1:
         raise ImpossibleTransition(state, event, "it is no repeat")
+    if event.renders > 1 and not event.counted:
+        raise ImpossibleTransition(state, event, "one render stands for one")
     if event.reason not in REPEATS or event.duplicate_of is not None:
         raise ImpossibleTransition(state, event, "it repeats another impression")
     if not event.before == event.after == known.standing:
@@ -314,7 +317,7 @@ def _begun_at(cut: Cut, rendered: ImpressionRendered, known: Decided | None) -> 
         return cut.event_at
     if not counts_again(known):
         return known.begun_at
-    return rendered.event_at
+    return max(known.begun_at, rendered.event_at)
 
 
 def _same_cause(event: CausedEvent, rendered: ImpressionRendered) -> bool:

@@ -1,83 +1,65 @@
-"""Rule packs: every threshold that a rule reads, as versioned data."""
+"""Rule packs: every threshold that a rule reads, as versioned data, and what they say of what was seen."""
 
 import tomllib
-from typing import Annotated, TypeAlias
+from functools import cached_property
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from domain.reasons import CLASS_OF, Reason, ReasonClass
+from domain.pack_check import EXPIRED, contradictions
+from domain.pack_tables import CountPoint, PackData, ViewRule
+from domain.reasons import Reason
 from domain.standing import Viewabilities, Viewability
-from domain.vocabulary import CountingMethod, Evidence, Format, Surface
-
-Natural: TypeAlias = Annotated[int, Meta(ge=0)]
-Ratio: TypeAlias = Annotated[float, Meta(gt=0, le=1)]
-
-_REQUIRED_DEADLINES = frozenset(reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.UNDECIDED)
-
-_UNPROVEN = (Reason.OMID_UNPROVEN, Reason.EVIDENCE_INCOMPLETE)
-"""What a missing proof may mean: with any other reason the impression would count without it."""
+from domain.vocabulary import Format, Surface
 
 
 class PackError(ValueError):
-    """A rule pack cannot be used; the text names file, key and reason."""
+    """A rule pack cannot be used; the text names file, key and reason, a line per problem."""
 
 
-class CountPoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How impressions of one surface and format are counted, by what proof, and what its absence means."""
+class Pack(PackData, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """One version of the rules' data, with what is looked up in it."""
 
-    surface: Surface
-    format: Format
-    method: CountingMethod
-    evidence: Evidence
-    absent: Reason
-
-
-class ViewRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """
-    When an impression of *format* is viewable under the viewability pack *name*.
-
-    Reads: at least `ratio` of the area for at least `visible_ms` ms without a break, or for `duration_share` of the
-    creative's duration where that is longer. Applies to areas of `area_min_px` and more, below `area_below_px`.
-    """
-
-    name: str
-    format: Format
-    ratio: Ratio
-    visible_ms: Natural = 0
-    duration_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    area_min_px: Natural = 0
-    area_below_px: int | None = None
-    click_counts: bool = False
-
-
-class Pack(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One version of the rules' data. Durations in ms, areas in CSS px or dp."""
-
-    name: str
-    token_age_max_ms: Natural
-    clock_ahead_max_ms: Natural
-    late_after_ms: Natural
-    clock_skew_max_ms: Natural
-    area_invisible_max_px: Natural
-    double_fire_window_ms: Natural
-    view_money_max_ms: Natural
-    repeats_kept_max: Natural
-    resolve_within_ms: dict[Reason, Natural]
-    count_point: list[CountPoint]
-    view_rule: list[ViewRule]
-    points: dict[Surface, dict[Format, CountPoint]] = {}
-    """`count_point`, to be looked up; no key of a pack."""
-
-    def __post_init__(self) -> None:
-        points: dict[Surface, dict[Format, CountPoint]] = {}
-        for point in self.count_point:
-            points.setdefault(point.surface, {})[point.format] = point
-        msgspec.structs.force_setattr(self, "points", points)
+    @cached_property
+    def id(self) -> str:
+        """Name and version: what every decision names."""
+        return f"{self.name}-{self.version}"
 
     def count_point_of(self, surface: Surface, fmt: Format) -> CountPoint:
         """Return how impressions of *surface* and *fmt* are counted; a pack without it is refused when parsed."""
-        return self.points[surface][fmt]
+        return self._points[surface][fmt]
+
+    def lateness_of(self, age_ms: int) -> str:
+        """Return the class of what was received *age_ms* after it was served; `expired` beyond the last class."""
+        for late in self.lateness:
+            if age_ms <= late.within_ms:
+                return late.name
+        return EXPIRED
+
+    def has_idled(self, idle_ms: int) -> bool:
+        """Tell whether *idle_ms* without a repeat end a flood, so that what was counted of it is written down."""
+        return idle_ms >= self.repeats_idle_ms
+
+    @cached_property
+    def accuses(self) -> dict[str, Reason]:
+        """Signal -> the reason of class sivt of which it accuses."""
+        return {one.signal: one.reason for one in self.accusation}
+
+    @cached_property
+    def requires_fields(self) -> bool:
+        """Whether any surface requires more than the agent, so that what else is missing must be looked at."""
+        return any(set(point.required) - {"agent"} for point in self.count_point)
+
+    @cached_property
+    def rules_by_format(self) -> dict[Format, tuple[ViewRule, ...]]:
+        return {fmt: tuple(rule for rule in self.view_rule if rule.format is fmt) for fmt in Format}
+
+    @cached_property
+    def _points(self) -> dict[Surface, dict[Format, CountPoint]]:
+        points: dict[Surface, dict[Format, CountPoint]] = {}
+        for point in self.count_point:
+            points.setdefault(point.surface, {})[point.format] = point
+        return points
 
 
 def parse_pack(text: str, source: str) -> Pack:
@@ -88,37 +70,14 @@ def parse_pack(text: str, source: str) -> Pack:
         PackError: naming *source*, the key and what is wrong with it.
     """
     try:
-        data = tomllib.loads(text)
-        if "points" in data:
-            raise PackError(f"{source}: Object contains unknown field `points`")
-        pack = msgspec.convert(data, Pack)
+        pack = msgspec.convert(tomllib.loads(text), Pack)
     except tomllib.TOMLDecodeError as error:
         raise PackError(f"{source}: not TOML: {error}") from error
     except msgspec.ValidationError as error:
         raise PackError(f"{source}: {error}") from error
-    for problem in _gaps(pack):
-        raise PackError(f"{source}: {problem}")
+    if problems := [f"{source}: {problem}" for problem in contradictions(pack)]:
+        raise PackError("\n".join(problems))
     return pack
-
-
-def _gaps(pack: Pack) -> list[str]:
-    points = {(point.surface, point.format) for point in pack.count_point}
-    gaps = [
-        f"count_point: none for surface {surface.value!r} and format {fmt.value!r}"
-        for surface in Surface
-        for fmt in Format
-        if (surface, fmt) not in points
-    ]
-    if len(points) < len(pack.count_point):
-        gaps.append("count_point: a surface and format stands twice")
-    gaps += [
-        f"count_point: {point.surface.value} {point.format.value}: absent must be one of {', '.join(_UNPROVEN)}"
-        for point in pack.count_point
-        if point.absent not in _UNPROVEN
-    ]
-    if missing := sorted(reason.value for reason in _REQUIRED_DEADLINES - pack.resolve_within_ms.keys()):
-        gaps.append(f"resolve_within_ms: no deadline for {', '.join(missing)}")
-    return gaps
 
 
 class Measures(Struct, frozen=True, kw_only=True):
@@ -135,32 +94,29 @@ class Measures(Struct, frozen=True, kw_only=True):
 def judge_view(measures: Measures, pack: Pack) -> Viewabilities:
     """Return what each viewability pack says of *measures*; packs that lack a measure say nothing."""
     verdicts: Viewabilities = {}
-    for rule in pack.view_rule:
-        if rule.format is measures.format and _covers(rule, measures.area_px):
+    area_px = measures.area_px or 0
+    for rule in pack.rules_by_format[measures.format]:
+        if area_px >= rule.area_min_px and ((below_px := rule.area_below_px) is None or area_px < below_px):
             said = _apply(rule, measures)
             if said is not None:
                 verdicts[rule.name] = said
     return verdicts
 
 
-def _covers(rule: ViewRule, area_px: int | None) -> bool:
-    if area_px is None:
-        return rule.area_min_px == 0
-    return area_px >= rule.area_min_px and (rule.area_below_px is None or area_px < rule.area_below_px)
-
-
 def _apply(rule: ViewRule, measures: Measures) -> Viewability | None:
     """The pixel test precedes the time test."""
     if rule.click_counts and measures.clicked:
         return Viewability.VIEWABLE
-    if measures.visible_ratio is None:
+    ratio = measures.visible_ratio
+    if ratio is None:
         return None
-    if measures.visible_ratio < rule.ratio:
+    if ratio < rule.ratio:
         return Viewability.NOT_VIEWABLE
-    if measures.visible_ms is None or (rule.duration_share and measures.duration_ms is None):
+    visible_ms, share, duration_ms = measures.visible_ms, rule.duration_share, measures.duration_ms
+    if visible_ms is None or (share and not duration_ms):
         return None
-    needed_ms = max(rule.visible_ms, rule.duration_share * (measures.duration_ms or 0))
-    return Viewability.VIEWABLE if measures.visible_ms >= needed_ms else Viewability.NOT_VIEWABLE
+    needed_ms = max(rule.visible_ms, share * (duration_ms or 0)) if share else rule.visible_ms
+    return Viewability.VIEWABLE if visible_ms >= needed_ms else Viewability.NOT_VIEWABLE
 
 
 def merge_views(known: Viewabilities, said: Viewabilities) -> Viewabilities:

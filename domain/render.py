@@ -35,8 +35,9 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     """
     One event from a client. Lengths are CSS px or dp, durations ms, ratios in [0, 1].
 
-    `visible_ms` is the longest continuous time during which at least `visible_ratio` of the area was on screen.
-    `sent_at` and `attempt` stand last and belong to the transport: a retry may change them and stays the same event.
+    `stack_depth` counts the ads in its place at the time, itself among them. `visible_ms` is the longest continuous
+    time during which at least `visible_ratio` of the area was on screen. `sent_at` and `attempt` stand last and belong
+    to the transport: a retry may change them and stays the same event.
     """
 
     event_id: CauseId
@@ -51,6 +52,7 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     clicked: bool = False
     width: Pixels | None = None
     height: Pixels | None = None
+    stack_depth: Annotated[int, Meta(ge=0, le=1_000)] | None = None
     visible_ratio: Ratio | None = None
     visible_ms: Duration | None = None
     duration_ms: Duration | None = None

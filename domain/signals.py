@@ -1,4 +1,9 @@
-"""Signals: what speaks against a render without deciding. A sivt reason needs two of different families."""
+"""
+Signals of invalid traffic: what stands out about a render, and of which family it is.
+
+A signal decides nothing by itself. Source: MRC Invalid Traffic Detection and Filtration Standards Addendum, which asks
+more than one point of corroboration of sophisticated invalid traffic; the families are ours.
+"""
 
 from enum import StrEnum
 
@@ -6,7 +11,7 @@ from msgspec import Struct
 
 
 class Family(StrEnum):
-    """Where a signal comes from; two of one family are one witness."""
+    """Signals of one family come from one cause, so two of them are no better than one."""
 
     AGENT = "agent"
     NETWORK = "network"
@@ -19,7 +24,7 @@ class Family(StrEnum):
 
 
 class Signal(Struct, frozen=True, gc=False):
-    """The *value* that was on the wrong side of the *threshold*; *name* says of what."""
+    """What stands out: a value over the threshold of that name in the rule pack, in the threshold's unit."""
 
     family: Family
     name: str

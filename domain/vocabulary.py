@@ -30,10 +30,6 @@ class OmidType(StrEnum):
     OTHER = "other"
 
 
-BEGUN = frozenset({OmidType.BEGIN_TO_RENDER, OmidType.ONE_PIXEL, OmidType.VIEWABLE, OmidType.AUDIBLE})
-"""OMID types at or past begin to render."""
-
-
 class CountingMethod(StrEnum):
     ON_SCREEN = "on_screen"
     BEGIN_TO_RENDER = "begin_to_render"
@@ -90,6 +86,9 @@ class NetworkClass(StrEnum):
 
     EYEBALL = "eyeball"
     DATA_CENTRE = "data_centre"
+    VPN = "vpn"
+    RELAY = "relay"
+    """A way out that people take on purpose; like a VPN no ground to drop anything."""
     ABSENT = "absent"
 
 

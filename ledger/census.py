@@ -56,9 +56,11 @@ def _count(census: Census, commit: Commit, seen: set[UUID]) -> None:
         match event:
             case AnswersCounted():
                 census.unmoved += event.unmoved
-                census.repeats += event.repeats
+                census.repeats += sum(repeats.renders for repeats in event.repeats)
                 for reason, count in event.refused.items():
                     census.refused[reason] = census.refused.get(reason, 0) + count
+            case ImpressionDeduped(counted=True):
+                pass
             case ImpressionDeduped() | ImpressionReconciled(kind=CorrectionKind.EVIDENCE):
                 _note(event.cause, seen)
                 census.renders += 1

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from domain.aggregates import LedgerEvent
+from domain.events import IMPRESSION_EVENTS, ImpressionEvent
 
 SCHEMA_VERSION = 1
 
@@ -53,6 +54,20 @@ def decode(
         return tuple([_upcast(raw, version, current, upcasters) for raw in raw_events])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise UnreadableCommit(f"cannot read stored events: {error!r}") from error
+
+
+def decode_impression(data: bytes) -> tuple[ImpressionEvent, ...]:
+    """
+    Return the events in *data*, which is a commit of an impression's stream.
+
+    Raises:
+        UnreadableCommit: the bytes are damaged, of a newer version, or of another stream.
+    """
+    events = decode(data)
+    for event in events:
+        if not isinstance(event, IMPRESSION_EVENTS):
+            raise UnreadableCommit(f"{type(event).__name__} is no event of an impression")
+    return events  # type: ignore[return-value]
 
 
 def split(data: bytes) -> tuple[int, list[msgspec.Raw]]:

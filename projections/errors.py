@@ -29,5 +29,9 @@ class QueryRefused(ProjectionError):
         self.field = field
 
 
+class QuestionTooLarge(ProjectionError):
+    """The answer takes more time, rows or memory than one question may."""
+
+
 class SchemaChanged(ProjectionError):
     """A numbered SQL file is not what it was when it was applied."""

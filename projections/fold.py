@@ -16,7 +16,7 @@ from domain.events import ImpressionEvent
 from domain.ids import ImpressionId
 from domain.impression import Decided, fold
 from domain.reasons import ReasonClass
-from domain.standing import Uncertain, in_gross
+from domain.standing import Uncertain, Viewabilities, in_gross
 from ledger.codec import decode
 from ledger.store import READ_MAX, Commit, EventStore
 from projections.rows import spell
@@ -24,7 +24,9 @@ from projections.rows import spell
 Key: TypeAlias = tuple[str, str, int]
 """Data set, campaign, hour (epoch ms)."""
 Totals: TypeAlias = dict[Key, Counter[str]]
-"""Metric -> sum. Net impressions that a viewability pack says something of stand also under `net` + `spell`."""
+"""
+Column of a report -> sum. Net impressions that a viewability pack says something of stand also under `net` + `spell`.
+"""
 
 HOUR_MS = 3_600_000
 BROKEN_MAX = 1_000
@@ -95,10 +97,11 @@ def _add_impression(folded: Folded, impression: ImpressionId, commits: Sequence[
         folded.broken.append(Broken("I2", f"{impression}: billed {state.standing.billable_micros}, price {price}"))
     cut = state.cut
     key = (cut.data_set.value, cut.campaign, cut.event_at - cut.event_at % HOUR_MS)
-    _add_standing(folded.totals.setdefault(key, Counter()), state)
+    add_to(folded.totals.setdefault(key, Counter()), state)
 
 
-def _add_standing(total: Counter[str], state: Decided) -> None:
+def add_to(total: Counter[str], state: Decided) -> None:
+    """Add what one impression counts to *total*, under the names of a report's columns."""
     standing = state.standing
     total["duplicate_renders"] += state.repeats
     total["billable_micros"] += standing.billable_micros
@@ -107,11 +110,19 @@ def _add_standing(total: Counter[str], state: Decided) -> None:
     match standing.reason_class:
         case None:
             total["net"] += 1
-            if standing.viewability:
-                total[f"net{spell(dict(standing.viewability))}"] += 1
+            _add_views(total, standing.viewability)
         case ReasonClass.DUPLICATE:
             total["duplicates"] += 1
         case other:
             total[other.value] += 1
+            total[f"{other.value}.{standing.reason}"] += 1
     if isinstance(standing, Uncertain):
+        total["expired"] += standing.expired
         total["uncertain_micros"] += standing.reserved_micros
+
+
+def _add_views(total: Counter[str], viewability: Viewabilities) -> None:
+    if viewability:
+        total[f"net{spell(dict(viewability))}"] += 1
+    for pack, view in viewability.items():
+        total[f"{view.value}.{pack}"] += 1

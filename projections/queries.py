@@ -1,7 +1,7 @@
 """What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -9,13 +9,28 @@ from msgspec.structs import replace
 from domain.vocabulary import DataSet
 from projections.checkpoints import Checkpoints, Known
 from projections.engine import Client, Clients
-from projections.errors import QueryRefused
-from projections.reports import FILTER_LENGTH_MAX, HOUR_MS, Report, check, sql_of
+from projections.errors import QueryRefused, QuestionTooLarge, TablesUnavailable
+from projections.metrics import DEFINITIONS
+from projections.reports import (
+    FILTER_LENGTH_MAX,
+    HOUR_MS,
+    PACKS_MAX,
+    Report,
+    check,
+    packs_sql,
+    shows_views,
+    sql_of,
+)
+from projections.vocabulary import Dimension, Metric
+
+_Rows: TypeAlias = list[tuple[Any, ...]]
 
 MINUTE_MS = 60_000
 PACING_SPAN_MAX_MS = 400 * 24 * HOUR_MS
 MINUTES_MAX = 1_440
 _CURRENCIES_MAX = 100
+_TOO_LARGE = frozenset({158, 159, 160, 241})
+"""ClickHouse's codes for too many rows, too much time (spent or foreseen), too much memory."""
 
 _PACING = """
 SELECT currency, sum(gross), sum(net), sum(undecided), sum(billable_micros), sum(reserved_micros), sum(uncertain_micros)
@@ -49,11 +64,20 @@ class Fresh(Struct, frozen=True, kw_only=True):
 
 
 class ReportAnswer(Fresh, frozen=True, kw_only=True):
-    """`rows` are values in the order of `columns`; `truncated`: there are more than the question allowed."""
+    """
+    `rows` are values in the order of `columns`; `truncated`: there are more than the question allowed.
 
+    `definitions` are those of the metrics asked for, `packs` the viewability packs shown, `split_by` the dimensions
+    that nobody asked for but without which things would be mixed that must not be.
+    """
+
+    generation: int
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     truncated: bool
+    definitions: dict[Metric, str]
+    packs: tuple[str, ...] = ()
+    split_by: tuple[Dimension, ...] = ()
     position: int | None = None
     """The position up to which facts count; None: all that are known."""
 
@@ -118,6 +142,7 @@ class Queries:
 
         Raises:
             QueryRefused: the question cannot be asked so.
+            QuestionTooLarge: the answer takes more than one question may.
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         asked = check(report)
@@ -126,15 +151,18 @@ class Queries:
             asked = replace(asked, position=await self._checkpoints.position_at(as_of))
         elif asked.position is not None and not 0 <= asked.position <= known.position:
             raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
-        sql = sql_of(asked, known.generation)
-        rows = await self._clients.run(lambda client: _rows(client, sql.text, sql.parameters))
+        columns, rows, packs = await self._asked(asked, known.generation)
         fresh = self._fresh(known)
         return ReportAnswer(
             known_through=fresh.known_through,
             lag_s=fresh.lag_s,
-            columns=sql.columns,
+            generation=known.generation,
+            columns=columns,
             rows=rows[: asked.rows_max],
             truncated=len(rows) > asked.rows_max,
+            definitions={metric: DEFINITIONS[metric] for metric in asked.metrics},
+            packs=packs,
+            split_by=asked.dimensions[len(report.dimensions) :],
             position=asked.position,
         )
 
@@ -164,9 +192,34 @@ class Queries:
         """Return how fresh answers are now."""
         return self._fresh(await self._checkpoints.known())
 
+    async def _asked(self, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:
+        """Columns, rows and viewability packs of a checked *report*."""
+        try:
+            return await self._clients.run(lambda client: _report(client, report, generation))
+        except TablesUnavailable as error:
+            if error.code not in _TOO_LARGE:
+                raise
+            raise QuestionTooLarge("ask for a shorter time, fewer dimensions, or whole hours") from error
+
     def _fresh(self, known: Known) -> Fresh:
         lag_s = max(0, self._now() - known.known_at) / 1_000 if known.known_at else None
         return Fresh(known_through=KnownThrough(known.position, known.known_at), lag_s=lag_s)
+
+
+def _report(client: Client, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:
+    if shows_views(report) and not report.packs:
+        report = replace(report, packs=_packs(client, report, generation))
+    sql = sql_of(report, generation)
+    rows = _rows(client, sql.text, sql.parameters) if sql.columns else []
+    return sql.columns, rows, report.packs if shows_views(report) else ()
+
+
+def _packs(client: Client, report: Report, generation: int) -> tuple[str, ...]:
+    sql = packs_sql(report, generation)
+    packs = tuple(str(pack) for (pack,) in _rows(client, sql.text, sql.parameters))
+    if len(packs) > PACKS_MAX:
+        raise QueryRefused("pack", f"there are more than {PACKS_MAX} in this time; name those to show")
+    return packs
 
 
 def _check_pacing(pacing: Pacing) -> None:
@@ -178,9 +231,7 @@ def _check_pacing(pacing: Pacing) -> None:
         raise QueryRefused("minutes", f"must be 0 to {MINUTES_MAX}")
 
 
-def _pacing_rows(
-    client: Client, pacing: Pacing, generation: int
-) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def _pacing_rows(client: Client, pacing: Pacing, generation: int) -> tuple[_Rows, _Rows]:
     bound = {
         "campaign": pacing.campaign,
         "data_set": pacing.data_set.value,
@@ -195,5 +246,5 @@ def _pacing_rows(
     return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
 
 
-def _rows(client: Client, text: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+def _rows(client: Client, text: str, parameters: dict[str, Any]) -> _Rows:
     return [tuple(row) for row in client.query(text, parameters=parameters).result_rows]

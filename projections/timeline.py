@@ -6,7 +6,6 @@ from typing import Any, assert_never
 import msgspec
 from msgspec import Struct
 
-from domain.aggregates import AnswersCounted
 from domain.events import (
     CorrectionKind,
     Cut,
@@ -62,7 +61,7 @@ def timeline(impression: ImpressionId, commits: Sequence[Commit]) -> Timeline:
     events: list[ImpressionEvent] = []
     for commit in commits:
         for index, event in enumerate(decode(commit.data)):
-            assert not isinstance(event, AnswersCounted)
+            assert isinstance(event, ImpressionEvent)
             events.append(event)
             entries.append(_entry(commit, commit.version + index, event))
     state = fold(events)

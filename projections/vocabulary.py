@@ -47,9 +47,9 @@ VALUES: dict[Dimension, frozenset[str]] = {
 
 class Metric(StrEnum):
     """
-    `gross` = `net` + `givt` + `sivt` + `undecided`; the counts after them stand beside gross.
+    What a report can count; `projections/metrics.py` says how each is made, docs/reports.md in whole sentences.
 
-    Rates are shares in [0, 1], or nothing where there is nothing to take a share of.
+    Rates and shares are in [0, 1], or nothing where there is nothing to take a share of.
     """
 
     GROSS = "gross"
@@ -57,24 +57,86 @@ class Metric(StrEnum):
     GIVT = "givt"
     SIVT = "sivt"
     UNDECIDED = "undecided"
+    EXPIRED = "expired"
+    GIVT_BY_REASON = "givt_by_reason"
+    SIVT_BY_REASON = "sivt_by_reason"
+    UNDECIDED_BY_REASON = "undecided_by_reason"
     DUPLICATES = "duplicates"
-    NOT_COUNTED = "not_counted"
-    POLICY = "policy"
     DUPLICATE_RENDERS = "duplicate_renders"
+    NOT_COUNTED = "not_counted"
+    NOT_COUNTED_BY_REASON = "not_counted_by_reason"
+    POLICY = "policy"
+    POLICY_BY_REASON = "policy_by_reason"
+    REFUSED = "refused"
+    REFUSED_BY_REASON = "refused_by_reason"
     BILLABLE_MICROS = "billable_micros"
     RESERVED_MICROS = "reserved_micros"
     DECISION_RATE = "decision_rate"
-    """Decided (net, givt or sivt) of gross."""
+    INVALID_RATE = "invalid_rate"
+    GIVT_RATE = "givt_rate"
+    SIVT_RATE = "sivt_rate"
+    MEASURED = "measured"
     VIEWABLE = "viewable"
     NOT_VIEWABLE = "not_viewable"
+    UNDETERMINED = "undetermined"
     MEASURED_RATE = "measured_rate"
-    """Viewable or not viewable, of net."""
     VIEWABLE_RATE = "viewable_rate"
-    """Viewable, of measured."""
+    VIEWABLE_SHARE = "viewable_share"
 
 
-VIEW_METRICS = frozenset({Metric.VIEWABLE, Metric.NOT_VIEWABLE, Metric.MEASURED_RATE, Metric.VIEWABLE_RATE})
+IDENTITY = (Metric.GROSS, Metric.NET, Metric.GIVT, Metric.SIVT, Metric.UNDECIDED)
+"""The first is the sum of the others, in every cut."""
+
+USUAL = (
+    *IDENTITY,
+    Metric.DECISION_RATE,
+    Metric.INVALID_RATE,
+    Metric.DUPLICATES,
+    Metric.DUPLICATE_RENDERS,
+    Metric.NOT_COUNTED,
+    Metric.POLICY,
+)
+"""What a report tells unless asked for something else: what is gross, and what stands beside it."""
+
+VIEW_METRICS = frozenset(
+    {
+        Metric.MEASURED,
+        Metric.VIEWABLE,
+        Metric.NOT_VIEWABLE,
+        Metric.UNDETERMINED,
+        Metric.MEASURED_RATE,
+        Metric.VIEWABLE_RATE,
+        Metric.VIEWABLE_SHARE,
+    }
+)
 """Metrics of net impressions under a viewability pack; each stands once per pack, as `viewable.mrc`."""
+
+MONEY_METRICS = frozenset({Metric.BILLABLE_MICROS, Metric.RESERVED_MICROS})
+REFUSED_METRICS = frozenset({Metric.REFUSED, Metric.REFUSED_BY_REASON})
+"""Metrics of renders that touched no impression: nothing is known of them but time and reason."""
+
+RATES = frozenset(
+    {
+        Metric.DECISION_RATE,
+        Metric.INVALID_RATE,
+        Metric.GIVT_RATE,
+        Metric.SIVT_RATE,
+        Metric.MEASURED_RATE,
+        Metric.VIEWABLE_RATE,
+        Metric.VIEWABLE_SHARE,
+    }
+)
+"""They do not add up; everything else does."""
+
+BY_REASON: dict[Metric, ReasonClass] = {
+    Metric.GIVT_BY_REASON: ReasonClass.GIVT,
+    Metric.SIVT_BY_REASON: ReasonClass.SIVT,
+    Metric.UNDECIDED_BY_REASON: ReasonClass.UNDECIDED,
+    Metric.NOT_COUNTED_BY_REASON: ReasonClass.NOT_COUNTED,
+    Metric.POLICY_BY_REASON: ReasonClass.POLICY,
+    Metric.REFUSED_BY_REASON: ReasonClass.REQUEST,
+}
+"""Each stands once per reason of its class, as `givt.RATE_ABUSIVE`."""
 
 
 class Granularity(StrEnum):

@@ -1,14 +1,15 @@
 """Asks the running desk over HTTP, for the command line."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
-from rich.table import Table
 
 from service.keyfiles import load_or_make_keys
 from service.processes import LauncherError
 from service.settings import Settings
+
+Parameters: TypeAlias = Mapping[str, str | Sequence[str]]
 
 _ANSWER_MAX_S = 30.0
 _ERROR = 400
@@ -18,36 +19,31 @@ class AskedInVain(LauncherError):
     """The desk does not run, or does not answer the question."""
 
 
-def ask(settings: Settings, path: str, parameters: Mapping[str, str | Sequence[str]]) -> Any:
+def ask(settings: Settings, path: str, parameters: Parameters) -> Any:
     """
     Return the desk's answer to *path*; empty parameters are left out, lists are joined by commas.
 
     Raises:
         AskedInVain: with the desk's own words, or what to start.
     """
+    return _asked(settings, path, parameters, "application/json").json()
+
+
+def ask_csv(settings: Settings, path: str, parameters: Parameters) -> str:
+    """Return the desk's answer to *path* as comma-separated values; see `ask`."""
+    return _asked(settings, path, parameters, "text/csv").text
+
+
+def _asked(settings: Settings, path: str, parameters: Parameters, media_type: str) -> httpx.Response:
     keys = load_or_make_keys(settings.data_dir)
     asked = {name: value if isinstance(value, str) else ",".join(value) for name, value in parameters.items() if value}
     url = f"http://{settings.host}:{settings.desk_port}{path}"
+    headers = {"authorization": f"Bearer {keys.operator}", "accept": media_type}
     try:
-        response = httpx.get(
-            url, params=asked, headers={"authorization": f"Bearer {keys.operator}"}, timeout=_ANSWER_MAX_S
-        )
-        answer = response.json()
+        response = httpx.get(url, params=asked, headers=headers, timeout=_ANSWER_MAX_S)
+        refused = response.json() if response.status_code >= _ERROR or media_type.endswith("json") else {}
     except (httpx.HTTPError, ValueError) as error:
         raise AskedInVain(f"the desk does not answer at {url}: {error}. `impledger up` starts it.") from error
     if response.status_code >= _ERROR:
-        raise AskedInVain(f"{answer.get('title')}: {answer.get('detail', '')}")
-    return answer
-
-
-def table_of(answer: Mapping[str, Any]) -> Table:
-    """Return the rows of a report as a table."""
-    known = answer["known_through"]
-    rows = answer["rows"]
-    found = f"{len(rows)} rows" if rows else "nothing in this time"
-    table = Table(title=f"{found}; known through {known['time']} (position {known['position']})")
-    for name in rows[0] if rows else []:
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
-    return table
+        raise AskedInVain(f"{refused.get('title')}: {refused.get('detail', '')}")
+    return response

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -10,7 +12,9 @@ from domain.render import Kind
 from domain.vocabulary import DataSet
 from ledger.census import Census, take_census
 from ledger.postgres_connection import PostgresConnection
+from ledger.store import EventStore
 from ml.traffic.tally import Tally
+from projections.engine import Client
 from projections.verify import Verification, verify
 from service.reader import Desk
 from service.settings import Settings
@@ -19,6 +23,8 @@ from service.wiring import database_url, open_store
 LISTED_MAX = 20
 _SETTLED_AFTER_S = 2.5
 """Longer than the gate waits between two looks at parked views."""
+
+_STILL_WITHIN_S = 60.0
 
 _TOTALS = """
 select toString(data_set), currency, sum(gross), sum(net), sum(givt), sum(sivt), sum(undecided), sum(billable_micros)
@@ -50,22 +56,18 @@ class Kept(Struct, frozen=True):
 
 async def check_books(settings: Settings, tally: Tally | None = None, data_set: DataSet = DataSet.LIVE) -> Books:
     """
-    Wait until the desk has shown everything, then compare. Without *tally* I1 is not asked for.
+    Wait until the desk has shown everything and nothing more comes, then compare. Without *tally* I1 is not asked for.
 
     Raises:
-        TimeoutError: the desk did not catch up.
+        TimeoutError: the desk did not catch up, or somebody goes on sending.
         LedgerUnavailable, ProjectionError: a store did not answer.
     """
     store = open_store(settings)
     database = PostgresConnection(database_url(settings), deadline_s=10.0)
     try:
         async with Desk(settings) as desk:
-            await asyncio.sleep(_SETTLED_AFTER_S)
-            known = await desk.caught_up(store)
             client = await asyncio.to_thread(desk.tables)
-            verification = await verify(store, client, known.generation, known.position)
-            sql = _TOTALS.format(generation=known.generation)
-            rows = (await asyncio.to_thread(client.query, sql, {"data_set": data_set.value})).result_rows
+            verification, rows = await _compare(desk, store, client, data_set)
         kept = Kept(*await PostgresHolding(database).count())
         problems = _problems(verification)
         if tally is not None:
@@ -90,6 +92,21 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         invariants={name: not found for name, found in sorted(problems.items())},
         problems=[f"{name}: {what}" for name, found in sorted(problems.items()) for what in found][:LISTED_MAX],
     )
+
+
+async def _compare(
+    desk: Desk, store: EventStore, client: Client, data_set: DataSet
+) -> tuple[Verification, Sequence[Sequence[Any]]]:
+    """Compare when nothing moves: views that waited and repeats that were counted are written a little later."""
+    async with asyncio.timeout(_STILL_WITHIN_S):
+        while True:
+            await asyncio.sleep(_SETTLED_AFTER_S)
+            known = await desk.caught_up(store)
+            verification = await verify(store, client, known.generation, known.position)
+            sql = _TOTALS.format(generation=known.generation)
+            found = await asyncio.to_thread(client.query, sql, {"data_set": data_set.value})
+            if await store.head() == known.position:
+                return verification, found.result_rows
 
 
 def _problems(verification: Verification) -> dict[str, list[str]]:

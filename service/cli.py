@@ -15,7 +15,9 @@ from rich.console import Console, RenderableType
 
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
+from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
+from service import cli_campaigns, cli_lists, cli_packs
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -25,8 +27,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_command=True)
+app.add_typer(bench_app, name="bench")
+app.add_typer(cli_lists.app, name="classify")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
+
+app.add_typer(cli_campaigns.app, name="campaigns")
+app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -37,6 +45,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         _fail("\n".join(error.problems), "Change or unset these variables; docs/settings.md lists all.")
+    except ListsRefused as error:
+        _fail(str(error), "Mend that list; docs/lists.md says what each file has to look like.")
     except PackError as error:
         _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
     except LauncherError as error:
@@ -79,7 +89,8 @@ def gate() -> None:
     """Run the write API alone, against the servers that the settings name."""
     from service.gate import Gate  # noqa: PLC0415
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
-    from service.wiring import ScreenLists, database_url, load_pack, open_store  # noqa: PLC0415
+    from service.lists_open import open_lists  # noqa: PLC0415
+    from service.wiring import database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
     settings = _process("gate")
 
@@ -88,8 +99,9 @@ def gate() -> None:
             settings=settings,
             keys=load_or_make_keys(settings.data_dir),
             pack=load_pack(settings.rule_pack),
-            lists=ScreenLists(),
+            lists=open_lists(settings),
             store=open_store(settings),
+            ledger_url=ledger_url(settings),
             database_url=database_url(settings),
         ).serve()
 
@@ -149,14 +161,17 @@ def replay_log(
     raise typer.Exit(0 if report.holds else 1)
 
 
-@app.command()
+@bench_app.callback()
 def bench(
+    context: typer.Context,
     decisions: Annotated[int, typer.Option(min=1_000, help="Decisions at saturation.")] = 100_000,
     batch: Annotated[int, typer.Option(min=1, max=1_000, help="Renders per request.")] = 100,
     seed: Annotated[int, typer.Option()] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure durable decisions per second, and what each costs in every process, on this machine."""
+    if context.invoked_subcommand:
+        return
     from service.bench import bench as run  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
@@ -166,31 +181,62 @@ def bench(
     _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
 
 
+@bench_app.command(name="lists")
+def bench_lists(
+    seed: Annotated[int, typer.Option(help="Draws the addresses that are looked up.")] = 1, as_json: AsJson = False
+) -> None:
+    """Measure recall and false positives of the lists on agents they were not made of, and what a look-up costs."""
+    from service.bench_lists import bench_lists as run  # noqa: PLC0415
+
+    measured = run(seed=seed)
+    _print(measured, as_json, measured.table())
+
+
 @app.command()
 def report(
     by: Annotated[list[str], typer.Option(help="Dimension to cut by; may be given several times.")] = [],  # noqa: B006
     metric: Annotated[list[str], typer.Option(help="Metric to show; may be given several times.")] = [],  # noqa: B006
+    pack: Annotated[list[str], typer.Option(help="Viewability pack to show; all by default.")] = [],  # noqa: B006
+    full: Annotated[bool, typer.Option("--full", help="Every metric; display, video and currencies apart.")] = False,
+    granularity: Annotated[str, typer.Option(help="none, minute, hour or day.")] = "none",
     since: Annotated[str, typer.Option(help="From this time on, RFC 3339.")] = "",
     until: Annotated[str, typer.Option(help="To before this time, RFC 3339.")] = "",
     as_of: Annotated[str, typer.Option(help="As known at this time, RFC 3339.")] = "",
     data_set: Annotated[str, typer.Option(help="live or replay.")] = "live",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the running desk for a report."""
-    from service.asking import ask, table_of  # noqa: PLC0415
+    """Ask the running desk for a report; exits 1 if gross is not the sum of its parts."""
+    from service.asking import ask, ask_csv  # noqa: PLC0415
+    from service.report_screen import FULL, identity_of, screen_of  # noqa: PLC0415
 
-    asked = {"dimensions": by, "metrics": metric, "since": since, "until": until, "as_of": as_of, "data_set": data_set}
+    asked = {
+        "dimensions": by,
+        "metrics": metric or (FULL if full else []),
+        "pack": pack,
+        "granularity": granularity,
+        "since": since,
+        "until": until,
+        "as_of": as_of,
+        "data_set": data_set,
+    }
+    if as_csv and not as_json:
+        print(ask_csv(_settings(), "/v1/reports", asked), end="")
+        return
     answer = ask(_settings(), "/v1/reports", asked)
-    _print(answer, as_json, "" if as_json else table_of(answer))
+    _print(answer, as_json, "" if as_json else screen_of(answer))
+    identity = identity_of(answer)
+    raise typer.Exit(0 if identity is None or identity.holds else 1)
 
 
 @app.command()
 def pacing(campaign: str, as_json: AsJson = False) -> None:
     """Ask the running desk what a campaign has spent and reserved."""
     from service.asking import ask  # noqa: PLC0415
+    from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
     answer = ask(_settings(), f"/v1/campaigns/{quote(campaign)}/pacing", {})
-    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+    _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
 
 
 @app.command()
@@ -250,9 +296,11 @@ def _settings() -> Settings:
 
 
 def _process(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its logs and caches."""
+    """Read the settings of a long-lived process and set up its memory, logs and caches."""
+    from service.allocator import keep_memory  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
+    keep_memory()
     settings = _settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "numba"))

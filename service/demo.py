@@ -8,6 +8,7 @@ shown everything, and recomputes I1-I4 from ledger and ClickHouse.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,6 +19,8 @@ from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
 from ml.traffic.tally import Live, Tally
 from service.books import Books, check_books
+from service.campaigning import Authority
+from service.demo_campaigns import open_campaigns
 from service.gate import now_ms
 from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
@@ -78,6 +81,7 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
         LauncherError: the machine is not fit for it; the text says why.
     """
     tell("starting PostgreSQL, Valkey, gate and desk")
+    settings = replace(settings, campaigns=Authority.REGISTRY.value)
     with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
 
@@ -105,6 +109,8 @@ async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Sh
     minter = Minter(keys.mint_with, keys.token_keys()[keys.mint_with], keys.shard, settings.region)
     with TruthFile(settings.data_dir / "truth.jsonl") as truth:
         traffic = Traffic(plan, minter, truth)
+        if settings.campaigns == Authority.REGISTRY:
+            await open_campaigns(settings, keys, plan, traffic.market.all, now_ms())
         client = LoadClient(f"http://{settings.host}:{settings.gate_port}", keys.operator, seed=plan.seed)
         lags: list[float] = []
         sampling = asyncio.create_task(_sample(desk, client, lags, show))

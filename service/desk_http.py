@@ -1,7 +1,5 @@
 """The read API: reports, pacing, and one impression's story. Everything but the last comes from the projections."""
 
-import csv
-import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ledger.store import EventStore
-from projections.errors import QueryRefused
-from projections.queries import Fresh, Queries, ReportAnswer
+from projections.errors import QueryRefused, QuestionTooLarge
+from projections.queries import Queries
 from projections.timeline import Timeline, timeline
 from service.access import Access
 from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
@@ -30,13 +28,13 @@ from service.problems import (
     document,
     problem_of,
 )
+from service.report_replies import csv_of, fresh_of, json_of
 
 COMMITS_MAX = 1_000
 """Most commits of one impression that are shown; one that has more is not an ordinary one."""
 
 log = structlog.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 Answer = Callable[[Request], Awaitable[Reply]]
 
@@ -64,13 +62,13 @@ def desk_app(desk: Desk) -> Starlette:
         asked, as_of = report_of(request.query_params, desk.now())
         answer = await desk.queries.report(asked, as_of)
         output = output_of(request.query_params, request.headers.get("accept", ""))
-        return _as_csv(answer) if output == "csv" else _as_json(answer)
+        return csv_of(answer) if output == "csv" else json_of(answer)
 
     async def pacing(request: Request) -> Reply:
         asked = pacing_of(request.path_params["campaign"], request.query_params, desk.now())
         answer = await desk.queries.pacing(asked)
         body = {
-            **_fresh(answer),
+            **fresh_of(answer),
             "campaign": answer.campaign,
             "since": rfc3339(answer.since),
             "until": rfc3339(answer.until),
@@ -130,7 +128,7 @@ def _refused(error: Exception, request_id: str) -> Reply:
     """Only our own errors' texts are shown."""
     problem = problem_of(error)
     headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
-    detail = str(error) if isinstance(error, RequestError | QueryRefused) else ""
+    detail = str(error) if isinstance(error, RequestError | QueryRefused | QuestionTooLarge) else ""
     facts = {"field": error.field} if isinstance(error, QueryRefused) else {}
     return document(problem, request_id, detail=detail, headers=headers, **facts)
 
@@ -167,51 +165,3 @@ def _told(found: Timeline) -> dict[str, Any]:
             for entry in found.entries
         ],
     }
-
-
-def _fresh(answer: Fresh) -> dict[str, Any]:
-    known = answer.known_through
-    return {
-        "known_through": {"position": known.position, "time": rfc3339(known.time) if known.time else None},
-        "lag_s": answer.lag_s,
-    }
-
-
-def _as_json(answer: ReportAnswer) -> Reply:
-    body = {
-        **_fresh(answer),
-        "as_of_position": answer.position,
-        "columns": answer.columns,
-        "rows": [dict(zip(answer.columns, row, strict=True)) for row in _timed(answer)],
-        "truncated": answer.truncated,
-    }
-    return Reply(200, _ENCODER.encode(body), "application/json")
-
-
-def _as_csv(answer: ReportAnswer) -> Reply:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(answer.columns)
-    writer.writerows([_cell(value) for value in row] for row in _timed(answer))
-    known = _fresh(answer)["known_through"]
-    headers = (
-        ("x-known-through-position", str(known["position"])),
-        ("x-known-through-time", known["time"] or ""),
-        ("x-lag-seconds", "" if answer.lag_s is None else str(answer.lag_s)),
-        ("x-truncated", str(answer.truncated).lower()),
-        ("content-disposition", 'attachment; filename="report.csv"'),
-    )
-    return Reply(200, text.getvalue().encode(), "text/csv; charset=utf-8", headers)
-
-
-def _timed(answer: ReportAnswer) -> list[tuple[Any, ...]]:
-    if answer.columns[0] != "time":
-        return answer.rows
-    return [(rfc3339(row[0]), *row[1:]) for row in answer.rows]
-
-
-def _cell(value: Any) -> Any:
-    """Texts come from clients; none may become a formula in the spreadsheet that opens the file."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value

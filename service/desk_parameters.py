@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from domain.vocabulary import DataSet
 from projections.queries import MINUTE_MS, Pacing
 from projections.reports import HOUR_MS, ROWS_DEFAULT, Report
-from projections.vocabulary import Dimension, Granularity, Metric
+from projections.vocabulary import USUAL, Dimension, Granularity, Metric
 from service.problems import BadParameter
 
 E = TypeVar("E", bound=StrEnum)
@@ -59,10 +59,10 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
         filters={dimension: tuple(named) for dimension, named in values.items() if named},
         since=until - _DAY_MS if since is None else since,
         until=until,
-        packs=tuple(parameters.getlist("pack")) or ("mrc",),
+        packs=tuple(pack for text in parameters.getlist("pack") for pack in text.split(",") if pack),
         position=position,
         rows_max=number_of(parameters, "limit", ROWS_DEFAULT) or 0,
-        metrics=members_of(parameters, "metrics", Metric) or _METRICS,
+        metrics=members_of(parameters, "metrics", Metric) or USUAL,
     )
     return report, as_of
 
@@ -138,6 +138,3 @@ def _only_known(parameters: QueryParams, known: Iterable[str]) -> None:
     for name in parameters:
         if name not in set(known):
             raise BadParameter(f"{name[:64]}: is not a parameter")
-
-
-_METRICS = (Metric.GROSS, Metric.NET, Metric.GIVT, Metric.SIVT, Metric.UNDECIDED)

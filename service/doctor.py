@@ -21,6 +21,7 @@ from service.embedded_cluster import postgres_binary
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer, valkey_binary
 from service.folders import Holder, check_user, lock_file, lock_holder, sockets
+from service.lists_open import lists_state
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
 from service.settings import EMBEDDED, PREFIX, Settings
 from service.supervisor import running_states
@@ -55,6 +56,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _sockets(data_dir)
     yield lock
     yield from _ports(settings, data_dir, holder)
+    yield _lists(settings)
     yield from _postgres(settings, data_dir, holder)
     yield _broker(settings, data_dir, holder)
     yield from _clickhouse(settings)
@@ -158,6 +160,12 @@ def _port(name: str, host: str, port: int, ours: dict[int | None, str]) -> Check
     who = f"{holder} has it" if holder else error.strerror
     fix = f"Stop that process, or set {PREFIX}{name.upper().replace(' ', '_')} to another port."
     return Check(name, ok=False, says=f"{host}:{port} cannot be used: {who}", fix=fix)
+
+
+def _lists(settings: Settings) -> Check:
+    fix = "Mend that file, or see that what writes it runs; docs/lists.md says what each has to look like."
+    ok, says = lists_state(settings, int(time.time() * 1_000))
+    return _check("lists", ok, says, fix)
 
 
 def _postgres(settings: Settings, data_dir: Path, holder: Holder | None) -> Iterator[Check]:

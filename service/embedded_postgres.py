@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import structlog
 
+from service import allocator
 from service.children import Child
 from service.embedded_cluster import (
     DATABASE,
@@ -51,7 +52,7 @@ class PostgresServer(Engine):
         return Child(
             name="postgres",
             argv=self._argv(),
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **allocator.ENVIRONMENT},
             before=self.prepare,
             ready=self.ready,
             ready_timeout_s=600,  # recovery reads up to max_wal_size

@@ -14,22 +14,29 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from commands.activity import NoActivity
 from commands.batcher import Batcher
+from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.ingest import Ingest
-from commands.intake import Intake, Lists
+from commands.intake import Intake
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
+from commands.recall import recall
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.vocabulary import DataSet
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
+from ml.lists.live import LiveLists
 from service.access import Access
+from service.campaigning import Authority, Campaigning
+from service.campaigns_http import campaign_routes
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
+from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import NoSuchThing, reply_for
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -39,6 +46,7 @@ DAYS_BACK, DAYS_AHEAD = 8, 2
 UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
+_FLOODS_EVERY_S = 1.0
 _HOUR_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -48,7 +56,15 @@ class Gate:
     """All parts of one gate, built; `serve` runs them."""
 
     def __init__(  # noqa: PLR0913 (its collaborators)
-        self, *, settings: Settings, keys: Keys, pack: Pack, lists: Lists, store: EventStore, database_url: str
+        self,
+        *,
+        settings: Settings,
+        keys: Keys,
+        pack: Pack,
+        lists: LiveLists,
+        store: EventStore,
+        ledger_url: str,
+        database_url: str,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -57,19 +73,30 @@ class Gate:
         self._holding_store = PostgresHolding(self._database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
         self._pack = pack
+        self._clocks = DeviceClocks(settings.recent_max)
         self._intake = Intake(
             pack=pack,
             region=settings.region,
             token_keys=keys.token_keys(),
             keyring=self._keyring,
             lists=lists,
+            clocks=self._clocks,
             store=store,
             clock=now_ms,
+        )
+        self._campaigning = Campaigning(
+            store,
+            ledger_url=ledger_url,
+            database_url=database_url,
+            pack=pack,
+            authority=Authority(settings.campaigns),
+            campaigns_max=settings.campaigns_max,
         )
         self._ingest = Ingest(
             store=store,
             pack=pack,
-            lists_version=lists.version,
+            activity=NoActivity(),
+            funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
             name=f"{settings.region}-{secrets.token_hex(6)}",
@@ -77,7 +104,10 @@ class Gate:
         )
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
-        self._ready = False
+        self._campaigning.measure(self._metrics.registry)
+        self._ready = self._recalled = False
+        self._lists_watch = ListsWatch(lists, settings, now_ms)
+        self._metrics.registry.register(self._lists_watch)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -97,10 +127,14 @@ class Gate:
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._campaigning.close)
             background = [
-                asyncio.create_task(batcher.run()),
+                asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
+                asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -118,7 +152,8 @@ class Gate:
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            return PlainTextResponse("ready\n" if self._ready else "starting\n", 200 if self._ready else 503)
+            ready = self._ready and self._recalled and self._campaigning.is_ready
+            return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
             return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
@@ -128,7 +163,23 @@ class Gate:
             return Response(reply.body, reply.status, media_type=reply.media_type)
 
         routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+        routes += campaign_routes(self._campaigning, self._access)
         return Starlette(routes=routes, exception_handlers={404: nothing})
+
+    async def _decide(self, batcher: Batcher) -> None:
+        """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
+        began = time.perf_counter()
+        memories = (self._ingest.recall, self._clocks.recall)
+        while True:
+            try:
+                commits = await recall(self._store, self._settings.recall_max, memories)
+                break
+            except LedgerUnavailable as error:
+                log.warning("ledger unavailable", work="recall", error=str(error))
+                await asyncio.sleep(1.0)
+        log.info("recalled", commits=commits, seconds=round(time.perf_counter() - began, 3))
+        self._recalled = True
+        await batcher.run()
 
     async def _tidy(self) -> None:
         """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
@@ -161,7 +212,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _every(seconds: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
     """Do *work* now and then every *seconds*, whatever happens to it."""
     while True:
         try:

@@ -11,14 +11,20 @@ from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
 from service.migrate import migrate_postgres
 from service.settings import EMBEDDED, Settings
-from service.wiring import database_url, ledger_url
+from service.wiring import database_url, ledger_url, load_pack
 
 _PROBE_S = 0.5
 _OK = 200
 
 
 def children(settings: Settings) -> list[Child]:
-    """Return the processes that `up` supervises: the engines that are embedded, gate and desk."""
+    """
+    Return the processes that `up` supervises: the engines that are embedded, gate and desk.
+
+    Raises:
+        PackError: the rule pack cannot be used, so that the gate would never start.
+    """
+    load_pack(settings.rule_pack)
     engines: list[Child] = []
     if EMBEDDED in {settings.ledger_url, settings.database_url}:
         engines.append(PostgresServer(settings.data_dir).child())

@@ -10,7 +10,13 @@ from commands.items import Status
 from domain.reasons import Reason
 from ledger.codec import UnreadableCommit
 from ledger.store import LedgerUnavailable
-from projections.errors import CheckpointsUnavailable, ProjectionError, QueryRefused, TablesUnavailable
+from projections.errors import (
+    CheckpointsUnavailable,
+    ProjectionError,
+    QueryRefused,
+    QuestionTooLarge,
+    TablesUnavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -55,6 +61,22 @@ class MethodNotAllowed(RequestError):
     pass
 
 
+class CampaignConflict(RequestError):
+    pass
+
+
+class CampaignVersionMissing(RequestError):
+    pass
+
+
+class CampaignVersionChanged(RequestError):
+    pass
+
+
+class UnusableCampaign(RequestError):
+    pass
+
+
 class Problem(Struct, frozen=True):
     status: int
     title: str
@@ -70,9 +92,14 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     ScopeMissing: Problem(403, "The bearer token lacks a scope"),
     NoSuchThing: Problem(404, "There is nothing here"),
     MethodNotAllowed: Problem(405, "The method is not allowed here"),
+    CampaignConflict: Problem(409, "The campaign or the request's id is taken"),
+    CampaignVersionMissing: Problem(428, "The change does not say which version it is for"),
+    CampaignVersionChanged: Problem(412, "The campaign has changed since"),
+    UnusableCampaign: Problem(422, "The campaign cannot be as it is asked for"),
     Overloaded: Problem(503, "Too busy; send the same events again"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
+    QuestionTooLarge: Problem(422, "The answer takes more than one question may"),
     TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
     CheckpointsUnavailable: Problem(503, "The checkpoints do not answer; ask again"),
     ProjectionError: Problem(503, "The read side cannot answer now; ask again"),

@@ -37,7 +37,23 @@ class Settings:
         default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
     )
     broker_url: str = field(default=EMBEDDED, metadata={"doc": "Message broker: `embedded` (Valkey) or `redis://`."})
-    rule_pack: str = field(default="base-1", metadata={"doc": "Name and version of the rule pack that decides."})
+    rule_pack: str = field(
+        default="base-1",
+        metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
+    )
+    lists_dir: str = field(
+        default="", metadata={"doc": "Folder of lists kept up to date (docs/lists.md); empty: those packaged."}
+    )
+    campaigns: str = field(
+        default="token",
+        metadata={
+            "doc": "Who has the word on flight and budget: `token` (whoever minted it) or `registry` (campaigns opened "
+            "here)."
+        },
+    )
+    campaigns_max: int = field(
+        default=1_000_000, metadata={"doc": "Campaigns that a gate remembers; the others are read when they are shown."}
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
@@ -45,6 +61,9 @@ class Settings:
         default=20, metadata={"doc": "The gate answers 503 while its oldest render waits longer than this."}
     )
     recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
+    recall_max: int = field(
+        default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
+    )
     quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
@@ -88,6 +107,9 @@ class Settings:
             ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
+            ("recall_max", self.recall_max >= 0, "must not be negative"),
+            ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),

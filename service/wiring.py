@@ -1,31 +1,22 @@
 """Where the parts meet: builds what a process needs from its settings."""
 
-from importlib.resources import files
-
-from domain.pack import Pack, PackError, parse_pack
-from domain.vocabulary import AgentClass, NetworkClass
+from domain.pack import Pack
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.store import EventStore
-from ml.lists.agents import AgentLists
-from ml.lists.networks import NetworkLists
+from ml.lists.live import LiveLists
+from ml.lists.packaged import packaged, packaged_date_ms
+from ml.lists.screen_lists import Lists
+from service import packs
 from service.embedded_postgres import PostgresServer
 from service.settings import EMBEDDED, Settings
 
 
-class ScreenLists:
-    """The lists that the screen asks, behind the port that intake knows."""
+class ScreenLists(LiveLists):
+    """The packaged lists, behind the port that intake knows; `service/lists_open.py` opens those of the settings."""
 
     def __init__(self) -> None:
-        self._agents = AgentLists()
-        self._networks = NetworkLists()
-        self.version = f"{self._agents.version} + {self._networks.version}"
-
-    def agent(self, agent: str | None) -> AgentClass:
-        return self._agents.classify(agent)
-
-    def network(self, address: str | None) -> NetworkClass:
-        return self._networks.classify(address)
+        super().__init__(Lists(packaged()), refreshed_ms=packaged_date_ms(), is_refreshed=False)
 
 
 def ledger_url(settings: Settings) -> str:
@@ -47,15 +38,9 @@ def open_store(settings: Settings) -> EventStore:
 
 def load_pack(name: str) -> Pack:
     """
-    Return the rule pack *name* of those that ship with the program.
+    Return the rule pack *name*: an id that ships with the program, or a path to a TOML file.
 
     Raises:
         PackError: there is none, or it has an error.
     """
-    source = files("domain") / "packs" / f"{name}.toml"
-    if not source.is_file():
-        raise PackError(f"no rule pack {name!r} in domain/packs")
-    pack = parse_pack(source.read_text(), source.name)
-    if pack.name != name:
-        raise PackError(f"{source.name}: name: it says {pack.name!r}")
-    return pack
+    return packs.load(name)

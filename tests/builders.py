@@ -31,7 +31,7 @@ SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 PRICE = 2_000
 PACK_TEXT = (files("domain") / "packs" / "base-1.toml").read_text()
 PACK = parse_pack(PACK_TEXT, "base-1.toml")
-VERSIONS = Versions(pack=PACK.name, lists="lists-1")
+VERSIONS = Versions(pack=PACK.id, lists="lists-1")
 KEY = TokenKey(signing=b"s" * 32, price=b"p" * 32)
 IMPRESSION, ORIGINAL = mint(MINTED, 7, 1), mint(MINTED, 7, 2)
 NETWORK_AD = {"surface": Surface.AUDIENCE_NETWORK}
@@ -95,6 +95,8 @@ def an_omid_render(omid_type=OmidType.BEGIN_TO_RENDER, **changes) -> Render:
 def a_claim(render=None, token=None, received_at=MINTED + SECOND, **changes):
     render = a_render() if render is None else render
     token = a_token() if token is None else token
+    if render.sent_at is not None:
+        changes = {"clock_offset_ms": received_at - render.sent_at, **changes}
     return claim(render, token, PACK, digest=digest(content(render)), received_at=received_at, **changes)
 
 

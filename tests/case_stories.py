@@ -226,6 +226,7 @@ def _command(step: Step, cause: UUID, now: int, fmt: Format) -> Command:
                 area_px=width * height,
                 visible_ratio=words.get("ratio"),
                 visible_ms=words.get("visible"),
+                duration_ms=words.get("duration"),
                 clicked="clicked" in words,
             )
         case "correct":

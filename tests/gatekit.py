@@ -6,6 +6,8 @@ from uuid import UUID
 
 import msgspec
 
+from commands.activity import NoActivity
+from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
@@ -15,7 +17,7 @@ from commands.quarantine import Holding
 from domain.ids import mint
 from domain.impression import fold
 from domain.pack import parse_pack
-from domain.token import Token, TokenKey, mint_token
+from domain.token import Token, TokenKey, check_token, mint_token
 from domain.vocabulary import AgentClass, BillingEvent, DataSet, Format, NetworkClass, Surface
 from ledger.codec import decode
 from ledger.memory import MemoryStore
@@ -32,11 +34,15 @@ class PlainLists:
     """Two words of a list are enough to test what a list's word does."""
 
     version = "plain 1"
+    refreshed_at = None
 
     def agent(self, agent):
         if not agent:
             return AgentClass.ABSENT
         return AgentClass.DECLARED_BOT if "bot" in agent.lower() else AgentClass.BROWSER
+
+    def stale(self, now_ms):
+        return self.refreshed_at is not None and now_ms - self.refreshed_at > 7 * 86_400_000
 
     def network(self, address):
         return NetworkClass.DATA_CENTRE if address == "10.0.0.1" else NetworkClass.EYEBALL
@@ -100,8 +106,11 @@ class Minter:
 class KitGate:
     """Intake and ingest over a store in memory (or one that is handed in)."""
 
-    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000):
+    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, *, activity=None, funds=None):
         self.now = NOW
+        self.lists = PlainLists()
+        self.activity = activity or NoActivity()
+        self.funds = funds
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
@@ -110,26 +119,32 @@ class KitGate:
     def restart(self, recent_max=10_000, name="eu-kit"):
         """Forget everything that only memory knows."""
         keyring = Keyring(self.day_keys, b"r" * 32)
+        self.clocks = DeviceClocks(10_000)
         holding = Holding(self.holding_store, keyring, ttl_ms=3_600_000)
         self.intake = Intake(
             pack=PACK,
             region="eu",
             token_keys=KEYS,
             keyring=keyring,
-            lists=PlainLists(),
+            lists=self.lists,
+            clocks=self.clocks,
             store=self.store,
             clock=lambda: self.now,
         )
         self.ingest = Ingest(
             store=self.store,
             pack=PACK,
-            lists_version="plain 1",
+            activity=self.activity,
+            funds=self.funds,
             holding=holding,
             recent_max=recent_max,
             name=name,
             clock=lambda: self.now,
         )
         self.holding = holding
+
+    def token_of(self, event):
+        return check_token(event["token"], KEYS)
 
     async def open(self, first, last):
         await self.store.prepare_days(first, last, DataSet.LIVE)

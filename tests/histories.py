@@ -21,7 +21,7 @@ from builders import (
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.decide import Command, CommandRefused, decide
+from domain.decide import AdmitRender, Command, CommandRefused, decide
 from domain.events import CorrectionKind, ImpressionEvent
 from domain.impression import Impression, Unseen, fold
 from domain.reasons import Reason
@@ -31,6 +31,7 @@ from domain.vocabulary import (
     AgentClass,
     Authority,
     BillingEvent,
+    DataSet,
     Format,
     Label,
     LabelSource,
@@ -224,3 +225,39 @@ def live(history: list[Command], state: Impression | None = None) -> tuple[Impre
         state = fold(events, state)
         written += events
     return state, written
+
+
+_PLACES = [
+    {"sdk": sdk, "country": country, "data_set": data_set, "auto_refresh": auto_refresh}
+    for data_set in (DataSet.LIVE, DataSet.REPLAY, DataSet.LIVE)
+    for sdk, country in (("12.3", "DE"), ("12.3", "FR"), ("", "DE"))
+    for auto_refresh in (False, True)
+]
+_SOLD = [
+    {"campaign": campaign, "publisher": publisher, "currency": currency}
+    for campaign in ("campaign-1", "campaign-2")
+    for publisher in ("publisher-1", "publisher-2")
+    for currency in ("EUR", "USD")
+]
+
+
+def _moved(command, place):
+    if not isinstance(command, AdmitRender):
+        return command
+    claimed = {name: value for name, value in place.items() if name != "data_set"}
+    return replace(command, cut=replace(command.cut, **place), rendered=replace(command.rendered, **claimed))
+
+
+@st.composite
+def _scattered(draw):
+    first = draw(st.integers(0, 1_000))
+    population = []
+    for number in range(first, first + draw(st.integers(3, 8))):
+        token = replace(draw(tokens), **_SOLD[number % len(_SOLD)])
+        place = _PLACES[number % len(_PLACES)]
+        population.append([_moved(command, place) for command in draw(_render_first(token, 5))])
+    return population
+
+
+scattered = _scattered()
+"""Histories of several impressions that differ in many dimensions of a report."""

@@ -8,40 +8,78 @@ under its first three characters; only the few that do not are left to an altern
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 _KEY_CHARS = 3
 _META = frozenset(".^$*+?{}[]()|")
 _OPTIONAL = frozenset("*?{")
 _LEADING_ANY = re.compile(r"^\[[^\]]*\]\*")
 _WHOLE_GROUP = re.compile(r"^\(([^()?]+)\)$")
+_AT_WORD = "(^| )"
+_AT_WORD_BEHIND = "(?<![^ ])"
+"""Says the same as `_AT_WORD` and takes no character, so that what comes after it begins the match."""
+_EITHER_CASE = re.compile(r"\[([a-z])([A-Z])\]|\[([A-Z])([a-z])\]")
+
+
+class Found(NamedTuple):
+    """The branch that was found, and the group that it belongs to."""
+
+    group: int
+    branch: str
+
+
+class _Entry(NamedTuple):
+    """A branch that begins with *prefix*, in lower case whatever the branch's own case."""
+
+    prefix: str
+    pattern: re.Pattern[str]
+    group: int
 
 
 class Patterns:
-    """Tells whether any of some regular expressions is found in a text. Texts and expressions are ASCII."""
+    """Tells which of some regular expressions, in groups, is found in a text. Texts and expressions are ASCII."""
 
-    def __init__(self, expressions: Iterable[str], *, ignore_case: bool = False) -> None:
-        self._flags = re.IGNORECASE if ignore_case else re.NOFLAG
-        self._by_key: dict[str, list[re.Pattern[str]]] = {}
-        scattered: list[str] = []
-        for expression in expressions:
-            for branch in _branches(expression):
+    def __init__(self, groups: Sequence[Iterable[str]], *, ignore_case: bool = False) -> None:
+        flags = re.IGNORECASE if ignore_case else re.NOFLAG
+        self._by_key: dict[str, list[_Entry]] = {}
+        self._scattered: list[tuple[int, re.Pattern[str]]] = []
+        for group, expressions in enumerate(groups):
+            scattered: list[str] = []
+            for branch in (branch for expression in expressions for branch in _branches(expression)):
                 prefix = _plain_prefix(branch)
                 if len(prefix) < _KEY_CHARS:
                     scattered.append(branch)
                 else:
-                    key = prefix[:_KEY_CHARS].lower()
-                    self._by_key.setdefault(key, []).append(re.compile(branch, self._flags))
-        self._scattered = re.compile("|".join(scattered), self._flags) if scattered else None
+                    entry = _Entry(prefix, re.compile(branch, flags), group)
+                    self._by_key.setdefault(prefix[:_KEY_CHARS], []).append(entry)
+            if scattered:
+                self._scattered.append((group, re.compile("|".join(scattered), flags)))
 
-    def found_in(self, text: str) -> bool:
+    def find(self, text: str) -> Found | None:
+        """Return a branch of the first group of which any is found in *text*; without plain text, it is its match."""
         lower = text.lower()
-        by_key = self._by_key
+        best: Found | None = None
+        candidates = self._by_key.get
         for start in range(len(lower) - _KEY_CHARS + 1):
-            for pattern in by_key.get(lower[start : start + _KEY_CHARS], ()):
-                if pattern.match(text, start):
-                    return True
-        return self._scattered is not None and self._scattered.search(text) is not None
+            entries = candidates(lower[start : start + _KEY_CHARS])
+            if entries is None:
+                continue
+            for prefix, pattern, group in entries:
+                if (
+                    (best is None or group < best.group)
+                    and lower.startswith(prefix, start)
+                    and pattern.match(text, start)
+                ):
+                    if group == 0:
+                        return Found(group, pattern.pattern)
+                    best = Found(group, pattern.pattern)
+        for group, scattered in self._scattered:
+            if best is not None and best.group <= group:
+                break
+            if match := scattered.search(text):
+                return Found(group, match[0])
+        return best
 
 
 def _branches(expression: str) -> list[str]:
@@ -64,22 +102,31 @@ def _branches(expression: str) -> list[str]:
             branches.append(expression[start:at])
             start = at + 1
         at += 1
-    return [*branches, expression[start:]]
+    branches.append(expression[start:])
+    return [
+        _AT_WORD_BEHIND + branch.removeprefix(_AT_WORD) if branch.startswith(_AT_WORD) else branch
+        for branch in branches
+    ]
 
 
 def _plain_prefix(branch: str) -> str:
-    """Return the text that every match of *branch* begins with."""
+    """Return the text, in lower case, that every match of *branch* begins with."""
+    branch = branch.removeprefix(_AT_WORD_BEHIND)
     prefix: list[str] = []
     at = 1 if branch.startswith("^") else 0
     while at < len(branch):
         char = branch[at]
-        if char == "\\" and at + 1 < len(branch) and not branch[at + 1].isalnum():
+        either = _EITHER_CASE.match(branch, at)
+        if either and either[0].lower()[1] == either[0].lower()[2]:
+            at += 3
+            char = either[0][1]
+        elif char == "\\" and at + 1 < len(branch) and not branch[at + 1].isalnum():
             at += 1
             char = branch[at]
         elif char == "\\" or char in _META:
             if char in _OPTIONAL:
                 prefix = prefix[:-1]
             break
-        prefix.append(char)
+        prefix.append(char.lower())
         at += 1
     return "".join(prefix)

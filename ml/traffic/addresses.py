@@ -1,6 +1,6 @@
 """
 Network addresses: of people, out of what registries allocated to access providers, and of data centres, out of the
-cloud providers' own lists. No address of a person is in a cloud range, except those of relays that people use.
+cloud providers' own lists. No address of a person is in a cloud range; some are of relays that people use.
 """
 
 import socket
@@ -8,7 +8,8 @@ from functools import cache
 from random import Random
 from typing import NamedTuple
 
-from ml.lists.networks import RELAYS, block_of, cloud_cidrs
+from ml.lists.packaged import cloud_cidrs, relay_cidrs
+from ml.lists.ranges import block_of
 from ml.traffic.draw import Span, pick
 
 _POOL = Span(9, 23)
@@ -35,7 +36,7 @@ HOMES = (
     Access("88.0.0.0/11", "ES", "Telefonica"),
     Access("79.0.0.0/10", "IT", "Telecom Italia"),
     Access("73.0.0.0/8", "US", "Comcast"),
-    Access("108.192.0.0/10", "US", "AT&T"),
+    Access("108.192.0.0/11", "US", "AT&T"),
     Access("2601::/20", "US", "Comcast"),
     Access("122.160.0.0/12", "IN", "Bharti Airtel"),
     Access("126.0.0.0/8", "JP", "SoftBank"),
@@ -46,10 +47,10 @@ HOMES = (
 CARRIERS = (
     Access("109.40.0.0/13", "DE", "Vodafone"),
     Access("37.160.0.0/12", "FR", "Free Mobile"),
-    Access("31.64.0.0/10", "GB", "EE"),
+    Access("31.112.0.0/13", "GB", "EE"),
     Access("172.32.0.0/11", "US", "T-Mobile"),
     Access("174.192.0.0/10", "US", "Verizon Wireless"),
-    Access("49.32.0.0/11", "IN", "Reliance Jio"),
+    Access("49.32.0.0/13", "IN", "Reliance Jio"),
 )
 """Providers that put many phones behind one address."""
 
@@ -111,7 +112,7 @@ class Addresses:
             country: [pick(spaces, rng).draw(rng) for _ in range(_POOL.whole(rng))]
             for country, spaces in _by_country(CARRIERS).items()
         }
-        self._relays = [space_of(cidr) for cidr in RELAYS]
+        self._relays = [space_of(cidr) for cidr in relay_cidrs()]
         self._clouds = _rentable()
 
     def home(self, country: str, rng: Random) -> str:
@@ -124,7 +125,7 @@ class Addresses:
         return pick(pool, rng) if pool else self.home(country, rng)
 
     def relay(self, rng: Random) -> str:
-        """Return an address of a privacy relay: in a cloud range, and yet a person's."""
+        """Return an address of a privacy relay: a person on purpose behind it."""
         return pick(self._relays, rng).draw(rng)
 
     def cloud(self, rng: Random) -> str:
@@ -144,7 +145,8 @@ def _rentable() -> list[Space]:
     """The clouds' IPv4 ranges that are large enough to be rented out; smaller ones are endpoints of services."""
     cidrs = sorted({cidr for cidr in cloud_cidrs() if ":" not in cidr})
     spaces = [space_of(cidr) for cidr in cidrs if int(cidr.partition("/")[2]) <= _RENTED_PREFIX_MAX]
-    return [space for space in spaces if not any(_overlap(space, relay) for relay in map(space_of, RELAYS))]
+    relays = [space_of(cidr) for cidr in relay_cidrs()]
+    return [space for space in spaces if not any(_overlap(space, relay) for relay in relays)]
 
 
 def _overlap(one: Space, other: Space) -> bool:

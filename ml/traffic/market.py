@@ -110,6 +110,7 @@ class Market:
         shares = tuple(deeds)
         surfaces = Weighted(SURFACES.items())
         made = [_campaign(rng, number, _surface(number, surfaces, rng), shares) for number in range(campaigns)]
+        self.all = made
         self.campaigns = {surface: _by_budget([c for c in made if c.surface is surface], rng) for surface in SURFACES}
         self.visited = {surface: _visited(surface, rng) for surface in SURFACES}
         self.surfaces = surfaces

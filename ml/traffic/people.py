@@ -92,7 +92,7 @@ def in_office(scenery: Scenery, country: str) -> Person:
 
 
 def private(scenery: Scenery, country: str) -> Person:
-    """No user, a new device each time, and often a relay in a cloud's range."""
+    """No user, a new device each time, and often a relay."""
     rng = scenery.rng
     relayed = rng.random() < RELAYED
     network = scenery.addresses.relay(rng) if relayed else scenery.addresses.home(country, rng)

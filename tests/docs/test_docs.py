@@ -8,6 +8,9 @@ import pytest
 from typer.main import get_command
 
 from domain.render import Render
+from projections import reports
+from projections.engine import READING
+from projections.metrics import DEFINITIONS
 from projections.vocabulary import Dimension, Metric
 from service.cli import app
 from service.problems import PROBLEMS, QUARANTINED, REFUSALS
@@ -35,6 +38,7 @@ def test_every_command_that_a_page_names_exists(page):
     for line in re.findall(r"^\.venv/bin/impledger .*$", text, re.MULTILINE):
         words = line.partition("#")[0].split()[1:]
         command = COMMANDS[words[0]]
+        command = getattr(command, "commands", {}).get(words[1] if len(words) > 1 else "", command)
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words[1:] if word.startswith("--")} <= options
 
@@ -60,6 +64,28 @@ def test_the_read_apis_words_are_all_there():
     text = (ROOT / "docs" / "api.md").read_text()
     for word in (*Dimension, *Metric):
         assert re.search(rf"\b{word.value}\b", text), word
+
+
+def test_every_metric_of_a_report_is_defined_as_it_is_made():
+    text = (ROOT / "docs" / "reports.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE)) == set(Metric)
+    for metric, says in DEFINITIONS.items():
+        assert f"| `{metric.value}` | {says} |" in text
+
+
+def test_the_limits_of_a_report_are_those_that_the_page_names():
+    text = " ".join((ROOT / "docs" / "reports.md").read_text().partition("## Limits")[2].split())
+    day_ms = 24 * reports.HOUR_MS
+    for limit in (
+        f"{reports.DIMENSIONS_MAX} dimensions",
+        f"{reports.PACKS_MAX} packs",
+        f"{reports.FILTER_VALUES_MAX} values",
+        f"{reports.ROWS_MAX:,} rows ({reports.ROWS_DEFAULT:,} unless",
+        f"{reports.SPAN_MAX_MS // day_ms} days",
+        f"{reports.MINUTES_SPAN_MAX_MS // day_ms} days by minute",
+        f"{READING['max_execution_time']} s or {READING['max_memory_usage'] >> 30} GiB",
+    ):
+        assert limit in text, limit
 
 
 def test_every_status_of_the_write_api_is_documented():

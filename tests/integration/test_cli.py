@@ -90,8 +90,11 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     log.write_text(LOG)
     with Up(settings):
         first, second = (json.loads(impledger(settings, "replay-log", str(log), "--json").stdout) for _ in range(2))
-        report = impledger(settings, "report", "--by", "reason", "--data-set", "replay", "--since",
-                           "2015-05-01T00:00:00Z", "--until", "2015-06-01T00:00:00Z", "--json")  # fmt: skip
+        month = ("--data-set", "replay", "--since", "2015-05-01T00:00:00Z", "--until", "2015-06-01T00:00:00Z")
+        report = impledger(settings, "report", "--by", "reason", *month, "--json")
+        plain = impledger(settings, "report", "--metric", "gross", "--metric", "givt_by_reason", *month, "--csv")
+        screen = impledger(settings, "report", "--full", *month)
+        refused = impledger(settings, "report", "--metric", "profit")
         nobody = impledger(settings, "show", "014d6156-4000-73cb-8001-2e9c7471007f")
         again = impledger(settings, "up")
         moved = impledger(settings, "migrate", "--json")
@@ -102,6 +105,11 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert all(first["invariants"].values())
     rows = json.loads(report.stdout)["rows"]
     assert sorted((row["reason"], row["gross"]) for row in rows) == [("", 1), ("AGENT_DECLARED_BOT", 1)]
+    header, line = plain.stdout.splitlines()
+    assert dict(zip(header.split(","), line.split(","), strict=True))["givt.AGENT_DECLARED_BOT"] == "1"
+    assert screen.returncode == 0, screen.stderr
+    assert "gross 2 = net 1 + givt 1 + sivt 0 + undecided 0" in screen.stdout
+    assert (refused.returncode, "metrics: must be of" in refused.stderr) == (1, True)
     assert nobody.returncode == 1
     assert "There is nothing here" in nobody.stderr
     assert again.returncode == 1

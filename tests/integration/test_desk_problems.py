@@ -16,6 +16,7 @@ from projections.errors import (
     LeaseLost,
     ProjectionError,
     QueryRefused,
+    QuestionTooLarge,
     SchemaChanged,
     TablesUnavailable,
 )
@@ -72,6 +73,12 @@ def test_what_fails_inside_is_a_problem_that_tells_nothing_of_the_inside(error, 
         assert (answer.status_code, answer.json()["status"]) == (status, status)
         assert "secret" not in answer.text
         assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_a_question_whose_answer_takes_too_much_is_told_what_to_ask_instead():
+    answer = get(QuestionTooLarge("ask for a shorter time"), "/v1/reports", "reporter")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "ask for a shorter time")
+    assert "retry-after" not in answer.headers
 
 
 def subclasses(cls):

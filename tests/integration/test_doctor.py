@@ -13,7 +13,7 @@ from service.settings import Settings
 from service.supervisor import Supervisor
 
 ALL = {"settings", "python", "postgres binary", "initdb binary", "valkey binary", "chdb", "data folder", "disk"} | {
-    "sockets", "lock", "gate port", "desk port", "clickhouse port", "postgres", "valkey", "memory", "clock"
+    "sockets", "lists", "lock", "gate port", "desk port", "clickhouse port", "postgres", "valkey", "memory", "clock"
 }  # fmt: skip
 
 

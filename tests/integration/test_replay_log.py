@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
+from commands.activity import NoActivity
 from commands.batcher import Batcher
+from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
@@ -50,8 +52,11 @@ class Site:
         holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000)
         lists = ScreenLists()
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
-        self._intake = Intake(region="eu", token_keys=self.keys.token_keys(), keyring=keyring, lists=lists, **common)
-        self._ingest = Ingest(lists_version=lists.version, holding=holding, recent_max=9_999, name="eu-test", **common)
+        known = {"keyring": keyring, "lists": lists, "clocks": DeviceClocks(9_999)}
+        self._intake = Intake(region="eu", token_keys=self.keys.token_keys(), **known, **common)
+        self._ingest = Ingest(
+            activity=NoActivity(), funds=None, holding=holding, recent_max=9_999, name="eu-test", **common
+        )
 
     @asynccontextmanager
     async def open(self):

@@ -205,7 +205,7 @@ def test_a_view_says_what_was_measured_and_where_it_leads():
     assert (event.viewed_at, event.received_at, event.said) == (
         MINTED + HOUR,
         MINTED + HOUR,
-        {"mrc": Viewability.VIEWABLE},
+        {"mrc": Viewability.VIEWABLE, "mrc_half": Viewability.VIEWABLE, "groupm": Viewability.NOT_VIEWABLE},
     )
     assert (event.before.reserved_micros, event.after.billable_micros) == (PRICE, PRICE)
     assert event.cut == turn.before.cut

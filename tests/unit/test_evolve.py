@@ -298,7 +298,7 @@ def test_viewability_does_not_move_back_when_a_render_counts():
         a_view(),
         admit(),
     )
-    assert events[2].after.viewability == {"mrc": Viewability.VIEWABLE}
+    assert events[2].after.viewability["mrc"] is Viewability.VIEWABLE
     for lower in ({}, {"mrc": Viewability.NOT_VIEWABLE}):
         refuses(state, [*events[:2], replace(events[2], after=replace(events[2].after, viewability=lower))])
 

@@ -5,11 +5,23 @@ from builders import DAY, HOUR, MINTED
 from msgspec.structs import replace
 from starlette.datastructures import QueryParams
 
-from domain.vocabulary import DataSet
+from domain.reasons import CLASS_OF
+from domain.vocabulary import DataSet, Format
 from projections.errors import QueryRefused
+from projections.metrics import DEFINITIONS, columns_of
 from projections.queries import Pacing
-from projections.reports import ROWS_MAX, SPAN_MAX_MS, Report, check, sql_of
-from projections.vocabulary import VALUES, Dimension, Granularity, Metric
+from projections.reports import MINUTES_SPAN_MAX_MS, PACKS_MAX, ROWS_MAX, SPAN_MAX_MS, Report, check, sql_of
+from projections.vocabulary import (
+    BY_REASON,
+    MONEY_METRICS,
+    RATES,
+    USUAL,
+    VALUES,
+    VIEW_METRICS,
+    Dimension,
+    Granularity,
+    Metric,
+)
 from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
 from service.problems import BadParameter
 
@@ -58,8 +70,52 @@ def test_columns_are_named_in_the_order_of_the_answer():
         metrics=(Metric.NET, Metric.VIEWABLE_RATE),
         packs=("mrc", "mrc_cross_media"),
     )
-    names = ("time", "surface", "campaign", "net", "viewable_rate.mrc", "viewable_rate.mrc_cross_media")
+    names = ("time", "surface", "campaign", "format", "net", "viewable_rate.mrc", "viewable_rate.mrc_cross_media")
     assert asked.columns == names
+
+
+@pytest.mark.parametrize(
+    ("metrics", "dimension"),
+    [
+        *((metric, Dimension.FORMAT) for metric in VIEW_METRICS),
+        *((money, Dimension.CURRENCY) for money in MONEY_METRICS),
+    ],
+)
+def test_what_must_not_be_mixed_is_split_unless_one_value_is_asked_for(metrics, dimension):
+    one, two = (("video",), ("video", "display")) if dimension is Dimension.FORMAT else (("EUR",), ("EUR", "USD"))
+    asked = a_report(metrics=(Metric.GROSS, metrics), dimensions=(Dimension.CAMPAIGN,))
+    assert check(asked).dimensions == (Dimension.CAMPAIGN, dimension)
+    assert check(replace(asked, filters={dimension: two})).dimensions == (Dimension.CAMPAIGN, dimension)
+    assert check(replace(asked, filters={dimension: one})).dimensions == (Dimension.CAMPAIGN,)
+    assert check(replace(asked, dimensions=(dimension, Dimension.SDK))).dimensions == (dimension, Dimension.SDK)
+
+
+def test_a_report_without_money_and_viewability_is_not_split():
+    assert check(a_report()).dimensions == ()
+
+
+def test_what_must_not_be_mixed_is_split_also_when_the_most_dimensions_are_named():
+    most = (Dimension.CAMPAIGN, *(one for one in Dimension if one not in {"campaign", "format", "currency"}))[:8]
+    asked = check(a_report(metrics=(Metric.VIEWABLE_RATE, Metric.BILLABLE_MICROS), dimensions=most))
+    assert asked.dimensions == (*most, Dimension.FORMAT, Dimension.CURRENCY)
+
+
+def test_every_metric_is_defined_and_has_columns():
+    assert list(DEFINITIONS) == list(Metric)
+    for metric in Metric:
+        assert columns_of(metric, ("mrc",)), metric
+
+
+@pytest.mark.parametrize(("metric", "cls"), BY_REASON.items())
+def test_a_breakdown_by_reason_has_a_column_for_every_reason_of_its_class(metric, cls):
+    names = [name for name, _ in columns_of(metric, ())]
+    prefix = metric.value.removesuffix("_by_reason")
+    assert names == [f"{prefix}.{reason.value}" for reason, its in CLASS_OF.items() if its is cls]
+
+
+def test_definitions_are_short_enough_to_stand_in_a_header():
+    assert all(text.isascii() and len(text) <= 80 for text in DEFINITIONS.values())
+    assert all("/" in DEFINITIONS[rate] for rate in RATES)
 
 
 def test_one_row_more_is_read_than_is_shown():
@@ -78,7 +134,18 @@ def test_one_row_more_is_read_than_is_shown():
         ({"dimensions": (Dimension.SDK, Dimension.SDK)}, "dimensions"),
         ({"dimensions": tuple(Dimension)[:9]}, "dimensions"),
         ({"packs": ("m'rc",)}, "pack"),
-        ({"packs": tuple(f"p{n}" for n in range(9))}, "pack"),
+        ({"packs": tuple(f"p{n}" for n in range(PACKS_MAX + 1))}, "pack"),
+        ({"packs": ("mrc", "mrc")}, "pack"),
+        ({"granularity": Granularity.MINUTE, "until": FULL_HOUR + MINUTES_SPAN_MAX_MS + 1}, "granularity"),
+        ({"metrics": (Metric.REFUSED,), "dimensions": (Dimension.CAMPAIGN,)}, "metrics"),
+        ({"metrics": (Metric.REFUSED,), "dimensions": (Dimension.DATA_SET,)}, "metrics"),
+        ({"metrics": (Metric.REFUSED_BY_REASON,), "filters": {Dimension.CAMPAIGN: ("c",)}}, "metrics"),
+        ({"metrics": (Metric.REFUSED, Metric.VIEWABLE)}, "metrics"),
+        ({"metrics": (Metric.REFUSED, Metric.BILLABLE_MICROS)}, "metrics"),
+        (
+            {"metrics": (Metric.REFUSED, Metric.VIEWABLE_RATE), "filters": {Dimension.FORMAT: (Format.VIDEO,)}},
+            "metrics",
+        ),
         ({"filters": {Dimension.SURFACE: ("billboard",)}}, "surface"),
         ({"filters": {Dimension.CAMPAIGN: ()}}, "campaign"),
         ({"filters": {Dimension.CAMPAIGN: ("x" * 129,)}}, "campaign"),
@@ -160,6 +227,14 @@ def test_formats_of_the_answer_and_of_the_ad_do_not_meet():
 def test_by_default_a_report_is_of_the_day_up_to_this_hour():
     report, _ = report_of(QueryParams(""), MINTED)
     assert (report.since, report.until) == (FULL_HOUR + HOUR - DAY, FULL_HOUR + HOUR)
+
+
+def test_unless_asked_a_report_tells_what_is_gross_and_what_stands_beside_it():
+    report, _ = report_of(QueryParams(""), MINTED)
+    assert report.metrics == USUAL
+    assert {Metric.NET, Metric.DUPLICATES, Metric.NOT_COUNTED, Metric.DECISION_RATE} < set(USUAL)
+    assert report.packs == ()
+    assert report_of(QueryParams("pack=a,b&pack=c"), MINTED)[0].packs == ("a", "b", "c")
 
 
 def test_an_explicit_zero_is_not_taken_for_nothing():

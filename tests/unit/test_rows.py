@@ -153,7 +153,7 @@ def test_a_label_adds_nothing():
 def test_a_view_moves_viewability_and_what_waits_for_it():
     _, minus, plus = facts_of(admit(token=a_token(billing_event=BillingEvent.VIEWABLE)), a_view())
     assert (minus.viewability, minus.reserved_micros) == ("", -PRICE)
-    assert (plus.viewability, plus.billable_micros, plus.reserved_micros) == (" mrc+ ", PRICE, 0)
+    assert (plus.viewability, plus.billable_micros, plus.reserved_micros) == (" groupm- mrc+ mrc_half+ ", PRICE, 0)
     assert (minus.kind, plus.kind) == ("viewed", "viewed")
 
 

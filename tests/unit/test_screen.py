@@ -206,7 +206,7 @@ def test_reasons_are_put_in_order_of_precedence(reasons):
 
 
 def clocks(client_at=None, sent_at=None, received_at=MINTED + HOUR):
-    return read_clocks(client_at, sent_at, MINTED, received_at)
+    return read_clocks(client_at, None if sent_at is None else received_at - sent_at, MINTED, received_at)
 
 
 def test_without_a_client_time_it_happened_when_it_was_received():

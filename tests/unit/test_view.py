@@ -1,27 +1,14 @@
 import pytest
-from builders import PACK, PACK_TEXT, unhurried
+from builders import PACK, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.pack import Measures, judge_view, merge_views, parse_pack
+from domain.pack import Measures, judge_view, merge_views
 from domain.standing import Viewability
 from domain.vocabulary import Format
 
 NOT, SEEN = Viewability.NOT_VIEWABLE, Viewability.VIEWABLE
-IN_FEED = parse_pack(
-    PACK_TEXT
-    + """
-[[view_rule]]
-name = "in_feed"
-format = "video"
-ratio = 1.0
-visible_ms = 1_000
-duration_share = 0.5
-""",
-    "in-feed.toml",
-)
-
 viewabilities = st.dictionaries(st.sampled_from(["mrc", "mrc_cross_media", "other"]), st.sampled_from(Viewability))
 ratios, times_ms = st.floats(0, 1), st.integers(0, 10_000)
 measures = st.builds(
@@ -39,8 +26,8 @@ def display(**seen):
     return judge_view(Measures(format=Format.DISPLAY, **{"area_px": 75_000, **seen}), PACK)
 
 
-def video(pack=PACK, **seen):
-    return judge_view(Measures(format=Format.VIDEO, **{"area_px": 75_000, **seen}), pack)
+def video(**seen):
+    return judge_view(Measures(format=Format.VIDEO, **{"area_px": 75_000, **seen}), PACK)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +41,7 @@ def video(pack=PACK, **seen):
     ],
 )
 def test_display_is_viewable_with_half_its_pixels_for_one_second(ratio, visible_ms, says):
-    assert display(visible_ratio=ratio, visible_ms=visible_ms) == {"mrc": says}
+    assert display(visible_ratio=ratio, visible_ms=visible_ms)["mrc"] is says
 
 
 @pytest.mark.parametrize(
@@ -62,7 +49,33 @@ def test_display_is_viewable_with_half_its_pixels_for_one_second(ratio, visible_
     [(242_499, 0.3, NOT), (242_500, 0.3, SEEN), (242_500, 0.299, NOT), (242_499, 0.5, SEEN), (None, 0.3, NOT)],
 )
 def test_large_display_needs_30_percent(area_px, ratio, says):
-    assert display(area_px=area_px, visible_ratio=ratio, visible_ms=1_000) == {"mrc": says}
+    assert display(area_px=area_px, visible_ratio=ratio, visible_ms=1_000)["mrc"] is says
+
+
+def test_what_counts_only_by_the_rule_for_large_display_is_told_apart():
+    said = display(area_px=242_500, visible_ratio=0.4, visible_ms=1_000)
+    assert (said["mrc"], said["mrc_half"]) == (SEEN, NOT)
+
+
+@unhurried
+@given(seen=measures)
+def test_below_large_display_the_disclosed_difference_is_nothing(seen):
+    said = judge_view(replace(seen, format=Format.DISPLAY, area_px=min(seen.area_px or 0, 242_499)), PACK)
+    assert said.get("mrc") is said.get("mrc_half")
+
+
+@unhurried
+@given(seen=measures)
+def test_what_is_viewable_to_half_is_viewable_to_mrc(seen):
+    said = judge_view(seen, PACK)
+    assert said.get("mrc_half") is not SEEN or said["mrc"] is SEEN
+
+
+@pytest.mark.parametrize(
+    ("ratio", "visible_ms", "says"), [(1.0, 1_000, SEEN), (1.0, 999, NOT), (0.999, 1_000, NOT), (0.999, None, NOT)]
+)
+def test_groupm_wants_all_of_display_for_one_second(ratio, visible_ms, says):
+    assert display(visible_ratio=ratio, visible_ms=visible_ms)["groupm"] is says
 
 
 @pytest.mark.parametrize(
@@ -78,13 +91,29 @@ def test_large_display_needs_30_percent(area_px, ratio, says):
 def test_video_is_viewable_after_two_seconds_with_half_or_under_cross_media_all_its_pixels(
     ratio, visible_ms, mrc, cross_media
 ):
-    assert video(visible_ratio=ratio, visible_ms=visible_ms) == {"mrc": mrc, "mrc_cross_media": cross_media}
+    said = video(visible_ratio=ratio, visible_ms=visible_ms)
+    assert (said["mrc"], said["mrc_cross_media"]) == (mrc, cross_media)
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "visible_ms", "says"),
+    [(10_000, 5_000, SEEN), (10_000, 4_999, NOT), (1_001, 501, SEEN), (1_001, 500, NOT), (60_000, 20_000, NOT)],
+)
+def test_groupm_wants_all_of_an_in_feed_video_for_half_its_duration(duration_ms, visible_ms, says):
+    said = video(visible_ratio=1.0, visible_ms=visible_ms, duration_ms=duration_ms)
+    assert said["groupm"] is says
+
+
+@pytest.mark.parametrize("duration_ms", [None, 0])
+def test_half_of_no_duration_is_not_known(duration_ms):
+    assert "groupm" not in video(visible_ratio=1.0, visible_ms=60_000, duration_ms=duration_ms)
 
 
 def test_the_pixel_test_comes_before_the_time_test():
-    assert display(visible_ratio=0.4) == {"mrc": NOT}
-    assert display(visible_ratio=0.5) == {}
-    assert video(visible_ratio=0.6) == {"mrc_cross_media": NOT}
+    assert display(visible_ratio=0.4) == {"mrc": NOT, "mrc_half": NOT, "groupm": NOT}
+    assert display(visible_ratio=0.5) == {"groupm": NOT}
+    assert display(visible_ratio=1.0) == {}
+    assert video(visible_ratio=0.6) == {"mrc_cross_media": NOT, "groupm": NOT}
 
 
 def test_a_time_without_pixels_says_nothing():
@@ -93,39 +122,29 @@ def test_a_time_without_pixels_says_nothing():
 
 
 def test_a_click_makes_display_viewable_of_any_size_and_however_little_was_seen():
-    assert display(clicked=True) == {"mrc": SEEN}
-    assert display(clicked=True, area_px=300_000, visible_ratio=0.0, visible_ms=0) == {"mrc": SEEN}
+    assert display(clicked=True) == {"mrc": SEEN, "mrc_half": SEEN}
+    unseen = {"visible_ratio": 0.0, "visible_ms": 0}
+    assert display(clicked=True, area_px=300_000, **unseen) == {"mrc": SEEN, "mrc_half": SEEN, "groupm": NOT}
 
 
 def test_a_click_does_not_make_video_viewable():
     assert video(clicked=True) == {}
-    assert video(clicked=True, visible_ratio=0.1, visible_ms=5_000) == {"mrc": NOT, "mrc_cross_media": NOT}
-
-
-@pytest.mark.parametrize(
-    ("duration_ms", "visible_ms", "says"),
-    [(10_000, 5_000, SEEN), (10_000, 4_999, NOT), (1_000, 1_000, SEEN), (1_000, 999, NOT)],
-)
-def test_a_pack_may_ask_for_a_share_of_the_duration(duration_ms, visible_ms, says):
-    said = video(IN_FEED, visible_ratio=1.0, visible_ms=visible_ms, duration_ms=duration_ms)
-    assert said["in_feed"] is says
-
-
-def test_a_pack_that_asks_for_a_share_says_nothing_without_the_duration():
-    assert "in_feed" not in video(IN_FEED, visible_ratio=1.0, visible_ms=60_000)
+    said = video(clicked=True, visible_ratio=0.1, visible_ms=5_000)
+    assert said == {"mrc": NOT, "mrc_cross_media": NOT, "groupm": NOT}
 
 
 @unhurried
 @given(seen=measures)
-def test_every_area_is_judged_by_at_most_one_rule_of_a_pack(seen):
+def test_every_area_is_judged_by_exactly_one_rule_of_a_viewability_pack(seen):
+    area_px = seen.area_px or 0
     covering = [
         rule.name
         for rule in PACK.view_rule
         if rule.format is seen.format
-        and (seen.area_px or 0) >= rule.area_min_px
-        and (rule.area_below_px is None or (seen.area_px or 0) < rule.area_below_px)
+        and area_px >= rule.area_min_px
+        and (rule.area_below_px is None or area_px < rule.area_below_px)
     ]
-    assert len(covering) == len(set(covering))
+    assert sorted(covering) == sorted({rule.name for rule in PACK.view_rule if rule.format is seen.format})
 
 
 @unhurried

@@ -1,0 +1,45 @@
+"""What stands out about the activity of persons, devices and networks: the port of the sliding-window counters."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from domain.events import ImpressionEvent, ImpressionRendered
+from domain.ids import ImpressionId
+from domain.signals import Signal
+
+
+class Conduct(Struct, frozen=True):
+    """What stands out about one render: whether its rate is beyond anything human, and signals."""
+
+    abusive: bool = False
+    signals: tuple[Signal, ...] = ()
+
+
+class Activity(Protocol):
+    """Counters over renders; belongs to one task."""
+
+    def look(self, claims: Sequence[ImpressionRendered]) -> Mapping[int, Conduct]:
+        """
+        Return what stands out, by place in *claims*, each counted after those before it; most have nothing.
+
+        Nothing is counted for later.
+        """
+
+    def count(self, claims: Sequence[ImpressionRendered]) -> None:
+        """Count renders that are durable now, each once."""
+
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """Count what one commit of the ledger holds, after a restart."""
+
+
+class NoActivity:
+    """No counters: nothing stands out."""
+
+    def look(self, claims: Sequence[ImpressionRendered]) -> Mapping[int, Conduct]:  # noqa: ARG002
+        return {}
+
+    def count(self, claims: Sequence[ImpressionRendered]) -> None: ...
+
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None: ...

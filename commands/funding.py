@@ -1,0 +1,136 @@
+"""
+Registry and budgets together, as the decision of a batch needs them.
+
+A batch's round goes: `await ready(asks)`; per render, in batch order, `fund` with all other reasons that hold, then
+`keep` with what its decision commits; after the append `settle`. Whatever was not settled when the next round begins
+has an unknown outcome, and the ledger is asked for it.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from commands.account_days import Calendars
+from commands.budget import Budget
+from commands.budget_purse import Grant
+from commands.budget_store import Account
+from commands.registry import Registry
+from domain.campaign import Campaign
+from domain.flight import Sold, judge_flight
+from domain.funding import Funding
+from domain.reasons import CLASS_OF, Reason, ReasonClass
+from domain.screen import in_order
+from domain.vocabulary import Rung
+from ledger.store import LedgerUnavailable
+
+_TAKES_NOTHING_ANYHOW = frozenset({ReasonClass.REQUEST, ReasonClass.NOT_COUNTED, ReasonClass.POLICY})
+
+
+class Ask(NamedTuple):
+    """One render: `reasons` of the screen, in order of precedence; `event_at` in epoch ms."""
+
+    sold: Sold
+    event_at: int
+    reasons: tuple[Reason, ...]
+
+
+class Funded(Struct, frozen=True, gc=False):
+    """
+    All reasons that hold, in order of precedence, what stood behind the money, and what is set aside, if anything.
+
+    `funding.rung` says how far registry and budget were degraded.
+    """
+
+    reasons: tuple[Reason, ...]
+    funding: Funding
+    grant: Grant | None = None
+
+
+class Funds:
+    """Judges flights and sets money aside. Belongs to the one task that decides batches."""
+
+    def __init__(self, registry: Registry, budget: Budget) -> None:
+        self._registry = registry
+        self._budget = budget
+        self._look = registry.look
+        self._day = Calendars().day
+        self._is_stale = True
+        self._open: list[Grant] = []
+
+    async def ready(self, asks: Sequence[Ask]) -> None:
+        """Load campaigns and lease money for *asks*, a round's renders; never raises for a store that is down."""
+        self._budget.doubt(self._open)
+        self._open = []
+        missing = self._registry.missing({ask.sold.campaign for ask in asks})
+        if missing:
+            with suppress(LedgerUnavailable):  # what is not at hand is not known: uncertain, and decided again later
+                await self._registry.load(missing)
+        self._is_stale = self._registry.is_stale
+        needs: dict[Account, int] = {}
+        for ask in asks:
+            sold, event_at, reasons = ask
+            campaign = self._look(sold.campaign)
+            if campaign is not None and _takes(self._flight(sold, event_at, reasons, campaign)):
+                account = campaign.id, self._day(campaign.time_zone, event_at)
+                needs[account] = needs.get(account, 0) + sold.price_micros
+        await self._budget.ensure(needs)
+
+    def fund(self, sold: Sold, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
+        """
+        Add to *reasons* what registry and budget say of a render, and set its price aside where it takes money.
+
+        A flight in *reasons* is the token's, and gives way to the registry's where that is fresh.
+        """
+        campaign = self._look(sold.campaign)
+        reasons = self._flight(sold, event_at, reasons, campaign)
+        rung = Rung.STALE_REGISTRY if self._is_stale else Rung.FULL
+        version = 0 if campaign is None else campaign.version
+        if not _takes(reasons):
+            return self._unpaid(sold, event_at, reasons, campaign, Funding(registry_version=version, rung=rung))
+        if campaign is None or campaign.currency != sold.currency:
+            grant = self._budget.note((sold.campaign, 0), sold.price_micros, rung)
+        else:
+            account = campaign.id, self._day(campaign.time_zone, event_at)
+            grant = self._budget.reserve(account, sold.price_micros, version, rung)
+        self._open.append(grant)
+        if grant.reason is not None:
+            reasons = in_order({*reasons, grant.reason})
+        return Funded(reasons, grant.funding, grant)
+
+    def keep(self, grant: Grant, micros: int) -> None:
+        """Of what was set aside keep what the decision commits: billable and reserved after it, less than before it."""
+        self._budget.keep(grant, micros)
+
+    def settle(self, grants: Iterable[Grant], *, is_appended: bool) -> None:
+        """Say of *grants* that their decisions are durable, or that they came to nothing."""
+        self._budget.settle(grants, is_appended=is_appended)
+
+    def _flight(
+        self, sold: Sold, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None
+    ) -> tuple[Reason, ...]:
+        judged = judge_flight(campaign, sold, event_at, self._is_stale)
+        if not judged and (not reasons or Reason.OUTSIDE_FLIGHT not in reasons):
+            return reasons
+        return in_order({*(reason for reason in reasons if reason is not Reason.OUTSIDE_FLIGHT), *judged})
+
+    def _unpaid(
+        self,
+        sold: Sold,
+        event_at: int,
+        reasons: tuple[Reason, ...],
+        campaign: Campaign | None,
+        funding: Funding,
+    ) -> Funded:
+        """Invalid traffic takes no money, but where there is none it is out of gross like everything else."""
+        if campaign is None or CLASS_OF[reasons[0]] in _TAKES_NOTHING_ANYHOW:
+            return Funded(reasons, funding)
+        if self._budget.is_exhausted((campaign.id, self._day(campaign.time_zone, event_at)), sold.price_micros):
+            reasons = in_order({*reasons, Reason.BUDGET_EXHAUSTED})
+        return Funded(reasons, funding)
+
+
+def _takes(reasons: tuple[Reason, ...]) -> bool:
+    """Tell whether an impression that is decided so takes money: it is valid, or uncertain."""
+    return not reasons or CLASS_OF[reasons[0]] is ReasonClass.UNDECIDED

@@ -1,0 +1,65 @@
+"""What of the ledger the write side follows by position: campaigns' own commits, and later commits of impressions."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from commands.campaigns import id_of
+from ledger.memory import MemoryStore
+from ledger.store import Commit, check_limit
+
+
+class Later(Struct, frozen=True):
+    """Commits after the first of their impressions, in order; `through` is how far the ledger was looked at."""
+
+    commits: list[Commit]
+    through: int
+
+
+class LedgerTails(Protocol):
+    """
+    Reads by position that never skip what commits later (P5), each within a limit.
+
+    Every call raises `LedgerUnavailable` if the store does not answer, `ValueError` if the limit is no read's.
+    """
+
+    async def campaigns(self, after: int, limit: int) -> list[Commit]:
+        """Return up to *limit* commits of `campaign-*` streams with positions over *after*, in order."""
+
+    async def campaigns_head(self) -> int:
+        """Return the position of the last commit of a `campaign-*` stream, 0 if there is none."""
+
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+        """
+        Return up to *limit* commits that are not the first of their impression, with positions over *after*.
+
+        Looks no further than *through*, if that is given.
+        """
+
+
+class MemoryTails:
+    """`LedgerTails` of a store in memory."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def campaigns(self, after: int, limit: int) -> list[Commit]:
+        check_limit(limit)
+        return [commit for commit in await self._all(after) if id_of(commit.stream) is not None][:limit]
+
+    async def campaigns_head(self) -> int:
+        return max((commit.position for commit in await self._all(0) if id_of(commit.stream) is not None), default=0)
+
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+        check_limit(limit)
+        commits = [commit for commit in await self._all(after) if through is None or commit.position <= through]
+        found = [commit for commit in commits if not isinstance(commit.stream, str) and commit.version > 0]
+        if len(found) > limit:
+            return Later(found[:limit], found[limit - 1].position)
+        return Later(found, commits[-1].position if commits else after)
+
+    async def _all(self, after: int) -> list[Commit]:
+        commits: list[Commit] = []
+        while page := await self._store.read_all(commits[-1].position if commits else after, 1_000):
+            commits += page
+        return commits

@@ -1,0 +1,62 @@
+"""`LedgerTails` on the ledger's own tables: commits become visible in order of position, so no later one is skipped."""
+
+from commands.ledger_tails import Later
+from ledger.postgres_connection import PostgresConnection, Row
+from ledger.store import Commit, check_limit
+
+WINDOW = 50_000
+"""Positions that one look for later commits passes over at most."""
+_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
+_OF_CAMPAIGNS = "stream >= 'campaign-' and stream < 'campaign.'"
+_CAMPAIGNS = f"select {_COLUMNS} from stream_commits where {_OF_CAMPAIGNS} and position > %s order by position limit %s"  # noqa: S608
+_HEAD = f"select coalesce(max(position), 0) from stream_commits where {_OF_CAMPAIGNS}"  # noqa: S608
+# One statement, one snapshot: nothing up to the head that it names can appear afterwards.
+_LATER = f"""
+with head as (
+    select least(%(after)s::bigint + {WINDOW}, %(through)s::bigint, coalesce(max(position), 0)) as through
+    from impression_commits
+)
+select null, null, null, null, null, null, through, null from head
+union all
+(
+    select {_COLUMNS} from impression_commits
+    where position > %(after)s and position <= (select through from head) and version > 0
+    order by position limit %(limit)s
+)
+"""  # noqa: S608
+
+
+class PostgresTails:
+    """`LedgerTails` on *connection* to the ledger's database."""
+
+    def __init__(self, connection: PostgresConnection) -> None:
+        self._connection = connection
+
+    async def campaigns(self, after: int, limit: int) -> list[Commit]:
+        check_limit(limit)
+        return [_commit(row) for row in await self._connection.fetch(_CAMPAIGNS, [after, limit])]
+
+    async def campaigns_head(self) -> int:
+        [[position]] = await self._connection.fetch(_HEAD, [])
+        return int(position)
+
+    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+        check_limit(limit)
+        arguments = {"after": after, "limit": limit, "through": through}
+        first, *rows = await self._connection.fetch(_LATER, arguments)
+        commits = sorted(map(_commit, rows), key=lambda commit: commit.position)
+        return Later(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
+
+
+def _commit(row: Row) -> Commit:
+    stream, version, count, cause, digest, recorded_at, position, data = row
+    return Commit(
+        position=position,
+        stream=stream,
+        version=version,
+        count=count,
+        cause=cause,
+        digest=digest,
+        recorded_at=recorded_at,
+        data=data,
+    )

@@ -1,0 +1,52 @@
+"""Do the list of campaigns and the budgets say what the ledger says? For the command line, also while gates run."""
+
+import time
+
+from msgspec import Struct
+
+from commands.budget_postgres import PostgresBudgets
+from commands.budget_upkeep import Checked, check_budgets
+from commands.campaign_table import CampaignList
+from commands.campaign_table_postgres import PostgresCampaignTable
+from commands.ledger_tails_postgres import PostgresTails
+from commands.registry import Registry
+from ledger.postgres_connection import PostgresConnection
+from service.settings import Settings
+from service.wiring import database_url, ledger_url, open_store
+
+_DEADLINE_S = 60.0
+
+
+class CampaignsChecked(Struct, frozen=True, kw_only=True):
+    """Ids of campaigns that the list had otherwise than the ledger, and what budgets had otherwise."""
+
+    unlike: list[str]
+    budgets: Checked
+
+    @property
+    def good(self) -> bool:
+        return not self.unlike and not self.budgets.differences
+
+
+async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked:
+    """
+    Compare, and with *mend* put right, what follows from the ledger; reads all of it once.
+
+    Raises:
+        LedgerUnavailable: a store did not answer.
+    """
+    store = open_store(settings)
+    ledger = PostgresConnection(ledger_url(settings), _DEADLINE_S)
+    database = PostgresConnection(database_url(settings), _DEADLINE_S)
+    tails = PostgresTails(ledger)
+    try:
+        campaigns = CampaignList(store, tails, PostgresCampaignTable(database))
+        registry = Registry(store, tails, campaigns_max=settings.campaigns_max, clock=time.monotonic)
+        return CampaignsChecked(
+            unlike=await campaigns.check(mend=mend),
+            budgets=await check_budgets(store, PostgresBudgets(database), registry, mend=mend),
+        )
+    finally:
+        await store.close()
+        await ledger.close()
+        await database.close()

@@ -1,0 +1,47 @@
+"""Talks to the running gate over HTTP, for the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from service.keyfiles import load_or_make_keys
+from service.processes import LauncherError
+from service.settings import Settings
+
+_ANSWER_MAX_S = 30.0
+_ERROR = 400
+
+
+class ToldInVain(LauncherError):
+    """The gate does not run, or refuses what it is told."""
+
+
+def tell(  # noqa: PLR0913 (a request has this much)
+    settings: Settings,
+    method: str,
+    path: str,
+    *,
+    parameters: Mapping[str, str] | None = None,
+    document: object = None,
+    version: int | None = None,
+) -> Any:
+    """
+    Send a request to the gate and return its answer; *version* is the one of what is to be changed.
+
+    Raises:
+        ToldInVain: with the gate's own words, or what to start.
+    """
+    url = f"http://{settings.host}:{settings.gate_port}{path}"
+    headers = {"authorization": f"Bearer {load_or_make_keys(settings.data_dir).operator}"}
+    if version is not None:
+        headers["if-match"] = f'"{version}"'
+    asked = {name: value for name, value in (parameters or {}).items() if value}
+    try:
+        response = httpx.request(method, url, params=asked, json=document, headers=headers, timeout=_ANSWER_MAX_S)
+        answer = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise ToldInVain(f"the gate does not answer at {url}: {error}. `impledger up` starts it.") from error
+    if response.status_code >= _ERROR:
+        raise ToldInVain(f"{answer.get('title')}: {answer.get('detail', '')}")
+    return answer

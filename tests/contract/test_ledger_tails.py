@@ -1,0 +1,104 @@
+"""Following the ledger by position: campaigns' commits, and later commits of impressions, over every adapter."""
+
+import asyncio
+
+import pytest
+from budgetkit import World, a_change, a_correction_of, a_decision, a_token, appending
+from gatekit import NOW
+
+from commands.campaigns import stream_of
+from commands.ledger_tails_postgres import PostgresTails
+from domain.aggregates import AnswersCounted
+from domain.funding import Funding
+from domain.reasons import Reason
+from ledger.postgres import PostgresStore
+from ledger.postgres_connection import PostgresConnection
+from ledger.store import Append
+
+
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+def run(request):
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+
+    def on(test):
+        async def main():
+            if url is None:
+                await test(World())
+                return
+            store, connection = PostgresStore(url), PostgresConnection(url, 5.0)
+            world = World(ledger=store)
+            world.tails = PostgresTails(connection)
+            try:
+                await test(world)
+            finally:
+                await store.close()
+                await connection.close()
+
+        asyncio.run(main())
+
+    return on
+
+
+async def an_impression(world, *, corrected=False):
+    token = a_token()
+    event = a_decision(token, (), Funding())
+    await world.ledger.append([appending(event, token.impression)], NOW)
+    if corrected:
+        correction = a_correction_of(event, Reason.STACKED)
+        await world.ledger.append([appending(correction, token.impression, expected=1)], NOW)
+    return token.impression
+
+
+async def a_count(world, stream="rejects-eu-1"):
+    event = AnswersCounted(cause=a_change().cause, digest="", unmoved=1, counted_at=NOW)
+    await world.ledger.append([Append(stream=stream, expected=0, cause=event.cause, digest="", events=(event,))], NOW)
+
+
+def test_campaigns_commits_come_in_order_and_nothing_else(run):
+    async def test(world):
+        await world.open("a")
+        await an_impression(world)
+        await a_count(world)
+        await a_count(world, "campaigns-of-nobody")
+        await world.open("b")
+        await world.campaigns.handle("a", a_change(paused=True))
+        commits = await world.tails.campaigns(0, 10)
+        assert [commit.stream for commit in commits] == [stream_of(one) for one in ("a", "b", "a")]
+        assert [commit.version for commit in commits] == [0, 0, 1]
+        assert await world.tails.campaigns(0, 1) == commits[:1]
+        assert await world.tails.campaigns(commits[0].position, 10) == commits[1:]
+        assert await world.tails.campaigns_head() == commits[-1].position == await world.ledger.head()
+
+    run(test)
+
+
+def test_later_commits_of_impressions_come_in_order_and_nothing_else(run):
+    async def test(world):
+        await world.open("a")
+        first = await an_impression(world, corrected=True)
+        await an_impression(world)
+        second = await an_impression(world, corrected=True)
+        await a_count(world)
+        later = await world.tails.later(0, 10)
+        assert [(commit.stream, commit.version) for commit in later.commits] == [(first, 1), (second, 1)]
+        assert later.through >= later.commits[-1].position
+        assert await world.tails.later(later.through, 10) == type(later)([], later.through)
+        one = await world.tails.later(0, 1)
+        assert (one.commits, one.through) == (later.commits[:1], later.commits[0].position)
+        none = await world.tails.later(0, 10, through=later.commits[0].position - 1)
+        assert (none.commits, none.through) == ([], later.commits[0].position - 1)
+
+    run(test)
+
+
+def test_an_empty_ledger_has_nothing_to_follow(run):
+    async def test(world):
+        assert await world.tails.campaigns(0, 1) == []
+        assert await world.tails.campaigns_head() == 0
+        assert (await world.tails.later(0, 1)).through == 0
+        for read in (world.tails.campaigns, world.tails.later):
+            for limit in (0, 10_001):
+                with pytest.raises(ValueError, match="limit"):
+                    await read(0, limit)
+
+    run(test)

@@ -1,0 +1,88 @@
+"""What commits take from budgets, and whose report they belong to."""
+
+import pytest
+from budgetkit import PRICE, a_correction_of, a_decision, a_token, an_id
+from deskkit import a_commit
+from gatekit import NOW
+from msgspec.structs import replace
+
+from commands.budget_store import Holder
+from commands.spend import Spend, belongs_to, spends
+from domain.campaign_events import CampaignPaused
+from domain.funding import Funding
+from domain.reasons import Reason
+from domain.vocabulary import BillingEvent, DataSet
+from ledger.codec import UnreadableCommit
+from ledger.store import Commit
+
+FUNDING = Funding(registry_version=3, lease="gate1.7", lease_left_micros=500)
+
+
+def of(*events, stream=None):
+    return list(spends(a_commit(events, stream=stream or an_id())))
+
+
+@pytest.mark.parametrize("billing", list(BillingEvent))
+@pytest.mark.parametrize("reason", [None, Reason.LATE])
+def test_a_decision_takes_what_is_billed_awaits_a_view_or_is_uncertain(billing, reason):
+    event = a_decision(a_token(billing_event=billing), (reason,) if reason else (), FUNDING)
+    assert of(event) == [Spend("c-1", NOW, PRICE, True, "gate1.7", 3)]
+
+
+@pytest.mark.parametrize("reason", [Reason.BUDGET_EXHAUSTED, Reason.AGENT_DECLARED_BOT, Reason.DOUBLE_FIRE])
+def test_what_is_dropped_takes_nothing(reason):
+    assert of(a_decision(a_token(), (reason,), FUNDING)) == []
+
+
+def test_a_correction_gives_back_or_takes_again():
+    event = a_decision(a_token(), (), FUNDING)
+    dropped = a_correction_of(event, Reason.STACKED)
+    assert of(dropped) == [Spend("c-1", NOW, -PRICE, False, "", 0)]
+    lifted = replace(dropped, before=dropped.after, after=event.after)
+    assert of(lifted) == [Spend("c-1", NOW, PRICE, False, "", 0)]
+
+
+def test_a_later_decision_takes_what_it_adds():
+    event = a_decision(a_token(), (), FUNDING)
+    late = replace(event, before=a_decision(a_token(), (Reason.PREFETCHED,), FUNDING).after)
+    assert of(late) == [Spend("c-1", NOW, PRICE, True, "gate1.7", 3)]
+    assert of(replace(event, before=event.after)) == []
+
+
+def test_a_decision_without_a_lease_is_a_decision_all_the_same():
+    event = a_decision(a_token(), (), Funding())
+    assert of(event) == [Spend("c-1", NOW, PRICE, True, "", 0)]
+
+
+def test_replayed_history_takes_nothing():
+    event = a_decision(a_token(), (), FUNDING)
+    assert of(replace(event, cut=replace(event.cut, data_set=DataSet.REPLAY))) == []
+
+
+def test_other_streams_take_nothing():
+    event = CampaignPaused(cause=an_id(), digest="d", decided_at=NOW)
+    assert of(event, stream="campaign-c-1") == []
+
+
+def test_damaged_bytes_are_refused():
+    commit = a_commit((a_decision(a_token(), (), FUNDING),), stream=an_id())
+    with pytest.raises(UnreadableCommit):
+        spends(replace(commit, data=commit.data[:-9]))
+    assert isinstance(commit, Commit)
+
+
+@pytest.mark.parametrize(
+    ("lease", "holder", "belongs"),
+    [
+        ("gate1.8", "gate1", True),
+        ("gate1.7", "gate1", False),
+        ("gate1.7", "gate1.7", True),
+        ("gate1.70", "gate1.7", False),
+        ("gate10.8", "gate1", False),
+        ("gate1.x", "gate1", False),
+        ("", "gate1", False),
+    ],
+)
+def test_a_label_belongs_to_the_holder_that_has_not_reported_it(lease, holder, belongs):
+    reported = 0 if "." in holder else 7
+    assert belongs_to(lease, Holder(name=holder, seq=1, reported=reported, after=0)) is belongs

@@ -1,0 +1,146 @@
+"""Two independent signals make a reason of class sivt; one alone makes an impression uncertain."""
+
+import asyncio
+from datetime import date
+
+import pytest
+from builders import DAY, MINTED, PACK, SECOND, a_claim, a_render, a_token, unhurried
+from gatekit import NOW, KitGate, Minter
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commands.activity import Conduct, NoActivity
+from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
+from domain.signals import Family, Signal
+from domain.suspicion import STACKED, VIDEO_TOO_LONG, VISIBLE_TOO_LONG, geometry, suspect
+from domain.vocabulary import Format
+
+OPEN_MS = 30 * SECOND
+RHYTHM = Signal(Family.SEQUENCE, "rhythm", 0.01, 0.05)
+
+
+def names(render, token=None):
+    claim = a_claim(render, token, received_at=MINTED + OPEN_MS)
+    return tuple(signal.name for signal in geometry(claim, PACK))
+
+
+@pytest.mark.parametrize(("over_ms", "found"), [(0, ()), (1, (VISIBLE_TOO_LONG,))])
+def test_nothing_is_visible_for_longer_than_since_it_was_served(over_ms, found):
+    visible_ms = OPEN_MS + PACK.signals.visible_longer_ms + over_ms
+    assert names(a_render(visible_ratio=1.0, visible_ms=visible_ms)) == found
+
+
+@pytest.mark.parametrize(("over_ms", "found"), [(0, ()), (1, (VIDEO_TOO_LONG,))])
+def test_a_feed_does_not_repeat_a_video_for_ever(over_ms, found):
+    visible_ms = int(PACK.signals.video_longer_ratio * SECOND) + over_ms
+    render = a_render(visible_ratio=1.0, visible_ms=visible_ms, duration_ms=SECOND)
+    assert names(render, a_token(format=Format.VIDEO)) == found
+
+
+@pytest.mark.parametrize(("more", "found"), [(0, ()), (1, (STACKED,))])
+def test_one_ad_stands_in_one_place(more, found):
+    assert names(a_render(stack_depth=PACK.signals.stack_depth_max + more)) == found
+
+
+def accusing(name=VISIBLE_TOO_LONG):
+    return Signal(Family.GEOMETRY, name, 9_000.0, 5_000.0)
+
+
+def test_two_families_make_a_reason_and_the_pair_is_named():
+    suspicion = suspect([RHYTHM, accusing()], PACK)
+    assert (suspicion.reason, suspicion.pair) == (Reason.VIEW_FALSIFIED, (VISIBLE_TOO_LONG, "rhythm"))
+
+
+def test_a_signal_that_accuses_alone_makes_it_grey():
+    suspicion = suspect([accusing()], PACK)
+    assert (suspicion.reason, suspicion.pair) == (Reason.RISK_GREY, (VISIBLE_TOO_LONG,))
+
+
+def test_two_signals_of_one_family_are_no_better_than_one():
+    assert suspect([accusing(), accusing(STACKED)], PACK).reason is Reason.RISK_GREY
+
+
+def test_what_accuses_nobody_decides_nothing():
+    assert suspect([RHYTHM], PACK) is None
+    assert suspect([], PACK) is None
+
+
+signals = st.builds(
+    Signal,
+    st.sampled_from(Family),
+    st.sampled_from([VISIBLE_TOO_LONG, VIDEO_TOO_LONG, STACKED, "rhythm", "rate"]),
+    st.floats(0, 100),
+    st.floats(0, 100),
+)
+
+
+@unhurried
+@given(found=st.lists(signals, max_size=6))
+def test_no_reason_of_class_sivt_without_two_families(found):
+    suspicion = suspect(found, PACK)
+    if suspicion is not None and CLASS_OF[suspicion.reason] is ReasonClass.SIVT:
+        families = [{signal.family for signal in found if signal.name == name} for name in suspicion.pair]
+        assert any(one is not other for one in families[0] for other in families[1])
+    if suspicion is not None and suspicion.reason is Reason.RISK_GREY:
+        accusers = [signal for signal in found if signal.name in PACK.accuses]
+        assert not any(signal.family is not accuser.family for accuser in accusers for signal in found)
+
+
+@unhurried
+@given(found=st.lists(signals, max_size=6), seed=st.randoms(use_true_random=False))
+def test_the_reason_does_not_depend_on_the_order_of_the_signals(found, seed):
+    shuffled = [*found]
+    seed.shuffle(shuffled)
+    told = [None if (said := suspect(order, PACK)) is None else said.reason for order in (found, shuffled)]
+    assert told[0] is told[1]
+
+
+class Rhythmic(NoActivity):
+    """Counters that find a machine's rhythm in every render."""
+
+    def look(self, claims):
+        return {place: Conduct(signals=(RHYTHM,)) for place in range(len(claims))}
+
+
+class Abusive(NoActivity):
+    def look(self, claims):
+        return {place: Conduct(abusive=True) for place in range(len(claims))}
+
+
+def decision(activity, **changes):
+    async def send():
+        gate, clients = KitGate(activity=activity), Minter()
+        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
+        token = clients.token(at=NOW - OPEN_MS)
+        [answer] = await gate.send(clients.render(token, **changes))
+        _, scored, _ = await gate.events(token.impression)
+        return answer, scored
+
+    return asyncio.run(send())
+
+
+IMPOSSIBLE = {"visible_ratio": 1.0, "visible_ms": DAY // 2}
+
+
+def test_the_gate_drops_an_impossible_view_of_a_machine_and_stores_the_pair():
+    answer, scored = decision(Rhythmic(), **IMPOSSIBLE)
+    assert (answer.verdict, answer.reason) == (Verdict.DROPPED, Reason.VIEW_FALSIFIED)
+    assert scored.pair == (VISIBLE_TOO_LONG, "rhythm")
+    assert {signal.name for signal in scored.signals} == set(scored.pair)
+
+
+def test_the_gate_is_uncertain_of_an_impossible_view_alone():
+    answer, scored = decision(NoActivity(), **IMPOSSIBLE)
+    assert (answer.verdict, answer.reason, answer.provisional) == (Verdict.UNCERTAIN, Reason.RISK_GREY, True)
+    assert scored.pair == (VISIBLE_TOO_LONG,)
+
+
+def test_a_rhythm_alone_counts():
+    answer, scored = decision(Rhythmic())
+    assert answer.verdict is Verdict.VALID
+    assert (scored.signals, scored.pair) == ((RHYTHM,), ())
+
+
+def test_a_rate_beyond_anything_human_needs_no_second_signal():
+    answer, _ = decision(Abusive())
+    assert (answer.verdict, answer.reason) == (Verdict.DROPPED, Reason.RATE_ABUSIVE)
