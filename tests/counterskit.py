@@ -1,16 +1,22 @@
 """Histories of renders for the counters, and the kernels' answers in the reference's words."""
 
+import tomllib
+from importlib.resources import files
 from math import isnan
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
+from domain.rates import RateRules
 from ml.counters.counters import Counters
 from ml.counters.features import FEATURES, Status
 from ml.counters.keys import NO_KEYS, Batch, keys_of
 from ml.counters.reference import Reference, Seen
 from ml.counters.tables import HOUR_MS, MINUTE_MS, TEN_S_MS, Capacities
 
+RATE_VECTORS = tomllib.loads((files("domain") / "packs" / "vectors" / "rates.toml").read_text())
+RATE_RULES = msgspec.convert(RATE_VECTORS["rates"], RateRules)
 NOW = 1_790_000_000_000
 BATCH_MAX = 6
 ROOMY = Capacities(*[64] * 8, users_per_device=3, ads_per_device=3, devices_per_network=3)
@@ -44,9 +50,7 @@ def looked(counters: Counters, renders) -> list[dict]:
 
 
 def expected(reference: Reference, renders) -> list[dict]:
-    return [
-        {column: plain(*row[column]) for column in FEATURES} for row in reference.look(renders)
-    ]
+    return [{column: plain(*row[column]) for column in FEATURES} for row in reference.look(renders)]
 
 
 def plain(value, status):

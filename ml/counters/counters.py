@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from ml.counters import kernels
 from ml.counters.features import FEATURES, PLACE, Column, Features, Status
-from ml.counters.keys import Batch
+from ml.counters.keys import NO_KEYS, Batch
 from ml.counters.tables import (
     EVICTED,
+    FLOOR,
     MINUTE_MS,
     MINUTES,
     SIZE,
@@ -32,22 +33,25 @@ TIME_MAX = 1 << 45
 _NO_KEYS: Ints = np.zeros((0, 3), np.int64)
 _HOUR: Ints = np.array([MINUTES, MINUTE_MS, 0])
 _MINUTE: Ints = np.array([TENS, TEN_S_MS, 1])
+_OF_USERS = [
+    (PLACE[Column.USER_MIN], PLACE[Column.PERSON_MIN]),
+    (PLACE[Column.USER_HOUR], PLACE[Column.PERSON_HOUR]),
+]
 _USERS, _ADS = PLACE[Column.DEVICE_USERS_HOUR], PLACE[Column.DEVICE_ADS_MIN]
 _DEVICES = PLACE[Column.NETWORK_DEVICES_HOUR]
 
 
 class _Keys(NamedTuple):
-    """The keys of a batch by table, (n, 3) each; those of the other day may be none."""
+    """The keys of a batch by table, (n, 3) each, zero for nobody."""
 
     device: Ints
     person: Ints
     network: Ints
     placement: Ints
     pair: Ints
-    other_device: Ints = _NO_KEYS
-    other_person: Ints = _NO_KEYS
-    other_network: Ints = _NO_KEYS
-    other_pair: Ints = _NO_KEYS
+
+
+_NO_OTHERS = _Keys(*[_NO_KEYS] * 5)
 
 
 class TableUse(Struct, frozen=True):
@@ -79,6 +83,19 @@ class Counters:
         self._batch_max = batch_max
         self.watched_since = watched_since
 
+    def watch_from(self, since: int) -> None:
+        """
+        Say that the watch began at *since* (epoch ms), as after a restart, when the ledger tells what was before.
+
+        Raises:
+            ValueError: something was counted already.
+        """
+        if any(use.rows for use in self.use().values()):
+            raise ValueError("the watch begins before the first render is counted")
+        for table in self._tables:
+            table.state[FLOOR] = since
+        self.watched_since = since
+
     def look(self, batch: Batch) -> Features:
         """
         Return what each render of *batch* would see if all of it were counted, in order. Nothing is counted.
@@ -90,10 +107,8 @@ class Counters:
         shape = len(batch.times), len(FEATURES)
         values, status = np.full(shape, np.nan), np.full(shape, Status.MISSING, np.uint8)
         self._look(batch, values, status)
-        named = batch.user.any(axis=1)
-        for user, person in ((Column.USER_MIN, Column.PERSON_MIN), (Column.USER_HOUR, Column.PERSON_HOUR)):
-            values[:, PLACE[user]] = np.where(named, values[:, PLACE[person]], np.nan)
-            status[:, PLACE[user]] = np.where(named, status[:, PLACE[person]], Status.MISSING)
+        for user, person in _OF_USERS:
+            kernels.copy_of_users(batch.user, values, status, person, user)
         return Features(values, status)
 
     def commit(self, batch: Batch, kept: Ints | None = None) -> None:
@@ -110,21 +125,21 @@ class Counters:
 
     def use(self) -> dict[str, TableUse]:
         """Return how full each table is, for metrics."""
-        return {name: _use(table) for name, table in zip(Tables._fields, self._tables, strict=True)}
+        return {name: _use(table) for name, table in self._tables._asdict().items()}
 
     def _look(self, b: Batch, values: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
-        t, s, k, when = self._rows, self._room, _keys(b), b.times
+        t, s, k, o, when = self._rows, self._room, _keys(b), _other_keys(b), b.times
         out = values, status
         look, look_set = kernels.look_counts, kernels.look_sets
-        look(t.devices, s.devices, k.device, k.other_device, when, *out, PLACE[Column.DEVICE_10S])
-        look(t.people, s.people, k.person, k.other_person, when, *out, PLACE[Column.PERSON_10S])
-        look(t.networks, s.networks, k.network, k.other_network, when, *out, PLACE[Column.NETWORK_10S])
-        look(t.placements, s.placements, k.placement, _NO_KEYS, when, *out, PLACE[Column.PLACEMENT_10S])
-        look(t.device_creatives, s.device_creatives, k.pair, k.other_pair, when, *out, PLACE[Column.DEVICE_CREATIVE_HOUR])
+        look(t.devices, s.devices, k.device, o.device, when, *out, PLACE[Column.DEVICE_10S])
+        look(t.people, s.people, k.person, o.person, when, *out, PLACE[Column.PERSON_10S])
+        look(t.networks, s.networks, k.network, o.network, when, *out, PLACE[Column.NETWORK_10S])
+        look(t.placements, s.placements, k.placement, o.placement, when, *out, PLACE[Column.PLACEMENT_10S])
+        look(t.device_creatives, s.device_creatives, k.pair, o.pair, when, *out, PLACE[Column.DEVICE_CREATIVE_HOUR])
         for table, room, own, others, names, aliases, ring, column in (
-            (t.device_users, s.device_users, k.device, k.other_device, b.user, b.other_user, _HOUR, _USERS),
-            (t.device_ads, s.device_ads, k.device, k.other_device, b.ad, b.ad, _MINUTE, _ADS),
-            (t.network_devices, s.network_devices, k.network, k.other_network, b.device, b.other_device, _HOUR, _DEVICES),
+            (t.device_users, s.device_users, k.device, o.device, b.user, b.other_user, _HOUR, _USERS),
+            (t.device_ads, s.device_ads, k.device, o.device, b.ad, b.ad, _MINUTE, _ADS),
+            (t.network_devices, s.network_devices, k.network, o.network, b.device, b.other_device, _HOUR, _DEVICES),
         ):
             look_set(table, room, own, others, names, aliases, when, ring, *out, column)
 
@@ -143,17 +158,25 @@ class Counters:
         times, n = batch.times, len(batch.times)
         if n > self._batch_max:
             raise ValueError(f"a batch of {n} renders is over {self._batch_max}")
-        if any(len(column) != n for column in batch[1:7]) or any(len(column) not in {0, n} for column in batch[7:]):
+        if set(map(len, batch[1:7])) != {n} or not set(map(len, batch[7:])) <= {0, n}:
             raise ValueError("the columns of a batch have one length")
-        if n and not 0 <= times.min() <= times.max() < TIME_MAX:
+        if not kernels.are_times(times, TIME_MAX):
             raise ValueError(f"a time is not in 0 to {TIME_MAX} ms")
 
 
 def _keys(b: Batch) -> _Keys:
-    others = any(map(len, b[7:]))
-    keys = _Keys(*np.zeros((9 if others else 5, len(b.times), 3), np.int64))
-    kernels.fill_keys(b, *keys)
-    return keys
+    keys = np.zeros((len(_Keys._fields), len(b.times), 3), np.int64)
+    kernels.fill_keys(keys, b.user, b.device, b.user, b.network, b.placement, b.creative)
+    return _Keys(*keys)
+
+
+def _other_keys(b: Batch) -> _Keys:
+    """Return the keys of the other day; a placement has none."""
+    if not any(map(len, b[7:])):
+        return _NO_OTHERS
+    keys = np.zeros((len(_Keys._fields), len(b.times), 3), np.int64)
+    kernels.fill_keys(keys, b.user, b.other_device, b.other_user, b.other_network, NO_KEYS, b.creative)
+    return _Keys(*keys)
 
 
 def _use(table: CountTable | SetTable) -> TableUse:

@@ -7,14 +7,16 @@ numbers are passed, no tuples and no views of rows: each of those counts referen
 which is taken apart faster than a named one.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 
-from ml.counters.keys import NO_KEYS, Batch
+from ml.counters.keys import NO_KEYS
 from ml.counters.tables import (
     ACTIVE,
+    COUNT_MAX,
     EVICTED,
     FIRST,
     FLOOR,
@@ -24,7 +26,6 @@ from ml.counters.tables import (
     HOURS,
     IDLE,
     KNOWN,
-    LIMIT,
     LOST,
     MINUTE_MS,
     MINUTES,
@@ -38,7 +39,9 @@ from ml.counters.tables import (
     allocate,
 )
 
-F = TypeVar("F")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_typeof: Any = numba.typeof
 
 FRESH, COLD, AT_LEAST, MISSING = range(4)
 DAY_COLUMNS = 4
@@ -47,35 +50,35 @@ _MIX_1, _MIX_2, _MIX_3 = 0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB13311
 _WORD, _LOW, _POSITIVE = 32, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF
 
 _TABLES = allocate(Capacities(*[1] * 11), 0)
-_COUNT_TYPES = sorted({numba.typeof(tuple(table)) for table in _TABLES[:5]}, key=str)
-_SET_TYPE = numba.typeof(tuple(_TABLES.device_users))
-_INTS, _KEYS, _NAMES = numba.int64[::1], numba.int64[:, ::1], numba.typeof(NO_KEYS)
-_BATCH = numba.typeof(Batch(np.zeros(1, np.int64), *[NO_KEYS] * 9))
+_COUNT_TYPE = _typeof(tuple(_TABLES.devices))
+_SET_TYPE = _typeof(tuple(_TABLES.device_users))
+_INTS, _KEYS, _NAMES = numba.int64[::1], numba.int64[:, ::1], _typeof(NO_KEYS)
 _OUT = (numba.float64[:, ::1], numba.uint8[:, ::1], numba.int64)
 
 
 def _inner(function: F) -> F:
-    compiled: F = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+    jit: Any = numba.njit(nogil=True, error_model="numpy", forceinline=True)
+    return cast("F", jit(function))
 
 
-def _kernel(*signatures: Any) -> Any:
-    """With the signatures at hand nothing is compiled at the first request; the cache outlives the process."""
-    return numba.njit(list(signatures), nogil=True, cache=True, error_model="numpy")
+def _kernel(signature: Any) -> Callable[[F], F]:
+    """With the signature at hand nothing is compiled at the first request; the cache outlives the process."""
+    jit: Any = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
+    return cast("Callable[[F], F]", jit)
 
 
 # Keys and the index
 
 
 @_inner
-def _hash(a: int, b: int, c: int) -> int:
-    mixed = np.int64(a) ^ (np.int64(b) * np.int64(_MIX_1)) ^ (np.int64(c) * np.int64(_MIX_2))
+def _hash(a: int, b: int, c: int) -> Any:
+    mixed: Any = np.int64(a) ^ (np.int64(b) * np.int64(_MIX_1)) ^ (np.int64(c) * np.int64(_MIX_2))
     mixed = (mixed ^ (mixed >> 29)) * np.int64(_MIX_3)
     return (mixed ^ (mixed >> _WORD)) & np.int64(_POSITIVE)
 
 
 @_inner
-def _find(index: Ints, keys: Ints, a: int, b: int, c: int) -> int:
+def _find(index: Ints, keys: Ints, a: int, b: int, c: int) -> Any:
     """Return the row of a key, -1 if it has none."""
     hashed = _hash(a, b, c)
     mask = len(index) - 1
@@ -101,7 +104,7 @@ def _enter(index: Ints, keys: Ints, row: int, a: int, b: int, c: int) -> None:
 
 
 @_inner
-def _place(index: Ints, keys: Ints, row: int) -> int:
+def _place(index: Ints, keys: Ints, row: int) -> Any:
     mask = len(index) - 1
     at = _hash(keys[row, 0], keys[row, 1], keys[row, 2]) & mask
     while index[at] & _LOW != row + 1:
@@ -126,7 +129,7 @@ def _leave(index: Ints, keys: Ints, row: int) -> None:
 
 
 @_inner
-def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> int:
+def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> Any:
     """Free the first row, from the hand on, that was not active since the hand passed; one is always not held."""
     row = state[HAND]
     while used[row] != IDLE:
@@ -149,9 +152,7 @@ def _clear(times: Ints, data: Any, row: int, known: int) -> None:
 
 
 @_inner
-def _row_for(
-    index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int
-) -> int:
+def _row_for(index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int) -> Any:
     """Return the row of a key, a fresh one if it has none."""
     row = _find(index, times, a, b, c)
     if row < 0:
@@ -239,7 +240,7 @@ def _give_back(scratch: Any) -> None:
 
 
 @_inner
-def _ring_add(counts: Any, row: int, offset: int, length: int, bucket: int, head: int, limit: int) -> None:
+def _ring_add(counts: Any, row: int, offset: int, length: int, bucket: int, head: int) -> None:
     """Count one in *bucket*, unless the ring, which is at *head*, is past it."""
     if bucket <= head - length:
         return
@@ -251,47 +252,45 @@ def _ring_add(counts: Any, row: int, offset: int, length: int, bucket: int, head
             for passed in range(head + 1, bucket + 1):
                 counts[row, offset + passed % length] = 0
     at = offset + bucket % length
-    if counts[row, at] < limit:
+    if counts[row, at] < COUNT_MAX:
         counts[row, at] += 1
 
 
 @_inner
-def _ring_sum(
-    counts: Any, row: int, offset: int, length: int, window: int, bucket: int, head: int, limit: int
-) -> tuple[int, int]:
+def _ring_sum(counts: Any, row: int, offset: int, length: int, window: int, bucket: int, head: int) -> tuple[int, int]:
     """Return the sum over the *window* buckets up to *bucket*, and its status."""
-    total, most = np.int64(0), np.int64(0)
+    total, most = 0, np.int64(0)
     if head == bucket and window == length:
         for at in range(offset, offset + length):
             total += counts[row, at]
             most = max(most, np.int64(counts[row, at]))
-        return total, AT_LEAST if most == limit else FRESH
+        return total, AT_LEAST if most == COUNT_MAX else FRESH
     first = max(bucket - window + 1, head - length + 1, 0)
     at = first % length
     for _ in range(first, min(bucket, head) + 1):
         total += counts[row, offset + at]
         most = max(most, np.int64(counts[row, offset + at]))
         at = at + 1 if at + 1 < length else 0
-    if most == limit:
+    if most == COUNT_MAX:
         return total, AT_LEAST
     return total, COLD if bucket - window < head - length else FRESH
 
 
 @_inner
 def _window(
-    counts: Any, times: Ints, row: int, other: int, offset: int, length: int, window: int, width: int, time: int, limit: int
+    counts: Any, times: Ints, row: int, other: int, offset: int, length: int, window: int, width: int, time: int
 ) -> tuple[int, int]:
     """Return the renders of the key, under both days' keys, in the window that ends at *time*, and the status."""
     last, bucket = times.shape[1] - 1, time // width
     start = (bucket - window + 1) * width
     head = times[row, last] // width
-    total, status = _ring_sum(counts, row, offset, length, window, bucket, head, limit)
+    total, status = _ring_sum(counts, row, offset, length, window, bucket, head)
     if bucket <= head - length:
         total += 1
     if times[row, KNOWN] > start:
         status = max(status, COLD)
     if other >= 0:
-        more, trust = _ring_sum(counts, other, offset, length, window, bucket, times[other, last] // width, limit)
+        more, trust = _ring_sum(counts, other, offset, length, window, bucket, times[other, last] // width)
         total, status = total + more, max(status, trust, COLD if times[other, KNOWN] > start else FRESH)
     return total, status
 
@@ -310,14 +309,14 @@ def _keep_time(times: Ints, row: int, time: int) -> None:
 
 
 @_inner
-def _add(times: Ints, counts: Any, row: int, time: int, limit: int) -> None:
+def _add(times: Ints, counts: Any, row: int, time: int) -> None:
     last = times[row, times.shape[1] - 1]
     if counts.shape[1] == MINUTES:
-        _ring_add(counts, row, 0, MINUTES, time // MINUTE_MS, last // MINUTE_MS, limit)
+        _ring_add(counts, row, 0, MINUTES, time // MINUTE_MS, last // MINUTE_MS)
     else:
-        _ring_add(counts, row, 0, TENS, time // TEN_S_MS, last // TEN_S_MS, limit)
-        _ring_add(counts, row, TENS, MINUTES, time // MINUTE_MS, last // MINUTE_MS, limit)
-        _ring_add(counts, row, TENS + MINUTES, HOURS, time // HOUR_MS, last // HOUR_MS, limit)
+        _ring_add(counts, row, 0, TENS, time // TEN_S_MS, last // TEN_S_MS)
+        _ring_add(counts, row, TENS, MINUTES, time // MINUTE_MS, last // MINUTE_MS)
+        _ring_add(counts, row, TENS + MINUTES, HOURS, time // HOUR_MS, last // HOUR_MS)
     _keep_time(times, row, time)
 
 
@@ -329,6 +328,10 @@ def _latest(times: Ints, row: int, other: int, time: int, latest: Ints) -> int:
     Before the first time of a full row there may be others, which are forgotten.
     """
     i = times.shape[1] - 1
+    if other < 0 and times[row, i] == time and times[row, FIRST] >= 0:
+        for k in range(len(latest)):
+            latest[k] = times[row, i - k]
+        return len(latest)
     j, n = i if other >= 0 else FIRST - 1, 0
     forgotten = max(times[row, FIRST], times[other, FIRST] if other >= 0 else -1, 0)
     while n < len(latest):
@@ -372,7 +375,7 @@ def _gaps(times: Ints, row: int, other: int, time: int, latest: Ints) -> tuple[f
 
 
 @_inner
-def _same(data: Words, row: int, at: int, names: Words, i: int) -> bool:
+def _same(data: Any, row: int, at: int, names: Words, i: int) -> bool:
     return bool(data[row, at] == names[i, 0] and data[row, at + 1] == names[i, 1] and data[row, at + 2] == names[i, 2])
 
 
@@ -382,7 +385,7 @@ def _nobody(names: Words, i: int) -> bool:
 
 
 @_inner
-def _sooner(a: int, b: int, c: int, seen: int, data: Words, row: int, at: int) -> bool:
+def _sooner(a: int, b: int, c: int, seen: int, data: Any, row: int, at: int) -> bool:
     """Tell whether *a b c* is forgotten before the member: last seen earlier, then by name; never by arrival."""
     if seen != data[row, at + 3]:
         return bool(seen < data[row, at + 3])
@@ -394,21 +397,21 @@ def _sooner(a: int, b: int, c: int, seen: int, data: Words, row: int, at: int) -
 
 
 @_inner
-def _put(data: Words, row: int, at: int, names: Words, i: int, seen: int) -> None:
+def _put(data: Any, row: int, at: int, names: Words, i: int, seen: Any) -> None:
     data[row, at], data[row, at + 1], data[row, at + 2], data[row, at + 3] = names[i, 0], names[i, 1], names[i, 2], seen
 
 
 @_inner
-def _join(times: Ints, data: Words, row: int, names: Words, i: int, bucket: int, time: int) -> None:
+def _join(times: Ints, data: Any, row: int, names: Words, i: int, bucket: int, time: int) -> None:
     """Note that *names[i]* was seen in *bucket*; who is nobody, or one too many, is lost."""
-    seen, first = np.int64(bucket + 1), 0
+    seen, first = bucket + 1, 0
     times[row, LOST + 1] = max(times[row, LOST + 1], time)
     if _nobody(names, i):
         times[row, LOST] = max(times[row, LOST], bucket)
         return
     for at in range(0, data.shape[1], 4):
         if data[row, at + 3] == 0 or _same(data, row, at, names, i):
-            _put(data, row, at, names, i, max(np.int64(data[row, at + 3]), seen))
+            _put(data, row, at, names, i, max(np.int64(data[row, at + 3]), np.int64(seen)))
             return
         if _sooner(data[row, at], data[row, at + 1], data[row, at + 2], data[row, at + 3], data, row, first):
             first = at
@@ -420,12 +423,12 @@ def _join(times: Ints, data: Words, row: int, names: Words, i: int, bucket: int,
 
 
 @_inner
-def _is_live(data: Words, row: int, at: int, start: int, bucket: int) -> bool:
+def _is_live(data: Any, row: int, at: int, start: int, bucket: int) -> bool:
     return bool(start < data[row, at + 3] <= bucket + 1)
 
 
 @_inner
-def _others(data: Words, row: int, names: Words, i: int, start: int, bucket: int) -> int:
+def _others(data: Any, row: int, names: Words, i: int, start: int, bucket: int) -> int:
     """Return how many but *names[i]* were seen in the buckets *start* to *bucket*."""
     live = 0
     for at in range(0, data.shape[1], 4):
@@ -437,7 +440,7 @@ def _others(data: Words, row: int, names: Words, i: int, start: int, bucket: int
 
 
 @_inner
-def _strangers(data: Words, row: int, other: int, names: Words, i: int, start: int, bucket: int) -> int:
+def _strangers(data: Any, row: int, other: int, names: Words, i: int, start: int, bucket: int) -> int:
     """Return how many but *names[i]* were seen in row *other* and not in *row*, where a name is one under all keys."""
     strangers = 0
     for at in range(0, data.shape[1], 4):
@@ -465,54 +468,59 @@ def _trust(times: Ints, row: int, start: int, bucket: int, width: int) -> int:
 
 
 @_inner
-def _key(keys: Ints, i: int, names: Words, third: int) -> None:
+def _key(keys: Ints, kind: int, i: int, names: Words, third: int) -> None:
     if len(names):
-        keys[i, 0] = np.int64(names[i, 0]) | np.int64(names[i, 1]) << _WORD
-        keys[i, 1], keys[i, 2] = names[i, 2], third
+        keys[kind, i, 0] = np.int64(names[i, 0]) | np.int64(names[i, 1]) << _WORD
+        keys[kind, i, 1], keys[kind, i, 2] = names[i, 2], third
 
 
 @_inner
-def _pair(keys: Ints, i: int, first: Words, second: Words) -> None:
+def _pair(keys: Ints, kind: int, i: int, first: Words, second: Words) -> None:
     if len(first) and not _nobody(first, i) and not _nobody(second, i):
-        keys[i, 0] = np.int64(first[i, 0]) | np.int64(first[i, 1]) << _WORD
-        keys[i, 1] = np.int64(first[i, 2]) | np.int64(second[i, 0]) << _WORD
-        keys[i, 2] = np.int64(second[i, 1]) | np.int64(second[i, 2]) << _WORD
+        keys[kind, i, 0] = np.int64(first[i, 0]) | np.int64(first[i, 1]) << _WORD
+        keys[kind, i, 1] = np.int64(first[i, 2]) | np.int64(second[i, 0]) << _WORD
+        keys[kind, i, 2] = np.int64(second[i, 1]) | np.int64(second[i, 2]) << _WORD
 
 
-@_kernel(numba.void(_BATCH, *[_KEYS] * 9))
+@_kernel(numba.void(numba.int64[:, :, ::1], *[_NAMES] * 6))
 def fill_keys(
-    b: Batch,
-    device: Ints,
-    person: Ints,
-    network: Ints,
-    placement: Ints,
-    pair: Ints,
-    other_device: Ints,
-    other_person: Ints,
-    other_network: Ints,
-    other_pair: Ints,
+    keys: Ints, user: Words, device: Words, users: Words, network: Words, placement: Words, creative: Words
 ) -> None:
-    """Fill the keys (n, 3) of the tables, which are zero, from the columns of a batch; zero stays for nobody."""
-    for i in range(len(b.times)):
-        _key(device, i, b.device, 0)
-        _key(network, i, b.network, 0)
-        _key(placement, i, b.placement, 0)
-        _pair(pair, i, b.device, b.creative)
-        if _nobody(b.user, i):
-            _key(person, i, b.device, 1)
+    """
+    Fill *keys* (5, n, 3), which are zero, with those of device, person, network, placement and pair.
+
+    All but *user* and *creative* may be of the other day, or none; zero stays for nobody. A person is one of *users*
+    where the render names a *user*.
+    """
+    for i in range(len(user)):
+        _key(keys, 0, i, device, 0)
+        if _nobody(user, i):
+            _key(keys, 1, i, device, 1)
         else:
-            _key(person, i, b.user, 0)
-        if len(other_device):
-            _key(other_device, i, b.other_device, 0)
-            _key(other_network, i, b.other_network, 0)
-            _pair(other_pair, i, b.other_device, b.creative)
-            if _nobody(b.user, i):
-                _key(other_person, i, b.other_device, 1)
-            else:
-                _key(other_person, i, b.other_user, 0)
+            _key(keys, 1, i, users, 0)
+        _key(keys, 2, i, network, 0)
+        _key(keys, 3, i, placement, 0)
+        _pair(keys, 4, i, device, creative)
 
 
-@_kernel(*[numba.void(table, table, _KEYS, _KEYS, _INTS, *_OUT) for table in _COUNT_TYPES])
+@_kernel(numba.boolean(_INTS, numba.int64))
+def are_times(times: Ints, end: int) -> bool:
+    """Tell whether all *times* are in 0 to *end*, which is none."""
+    outside = 0
+    for i in range(len(times)):
+        outside += not 0 <= times[i] < end
+    return outside == 0
+
+
+@_kernel(numba.void(_NAMES, *_OUT, numba.int64))
+def copy_of_users(user: Words, values: Any, status: Any, source: int, column: int) -> None:
+    """Copy column *source* to *column* for the renders that name a *user*; the rest stays as it was."""
+    for i in range(len(user)):
+        if not _nobody(user, i):
+            values[i, column], status[i, column] = values[i, source], status[i, source]
+
+
+@_kernel(numba.void(_COUNT_TYPE, _COUNT_TYPE, _KEYS, _KEYS, _INTS, *_OUT))
 def look_counts(
     table: Any, scratch: Any, own: Ints, others: Ints, when: Ints, values: Any, status: Any, column: int
 ) -> None:
@@ -520,27 +528,27 @@ def look_counts(
     Fill *values* and *status* of each key of *own* from *column* on: minute rings give one column, day rings four,
     and two more where the times are kept. *others* (or none) are the keys of the other day; *scratch* is empty.
     """
-    rows, other_rows, latest = np.empty(len(own), np.int64), np.empty(len(own), np.int64), np.empty(TIMES_KEPT, np.int64)
-    limit, times, counts = table[2][LIMIT], scratch[3], scratch[4]
+    rows, other_rows, latest = (
+        np.empty(len(own), np.int64),
+        np.empty(len(own), np.int64),
+        np.empty(TIMES_KEPT, np.int64),
+    )
+    times, counts = scratch[3], scratch[4]
     _borrow_all(table, scratch, own, rows)
     _borrow_others(table, scratch, others, other_rows)
     for i in range(len(own)):
         row, other, time, c = rows[i], other_rows[i], when[i], column
         if row < 0:
             continue
-        _add(times, counts, row, time, limit)
+        _add(times, counts, row, time)
         if counts.shape[1] == MINUTES:
-            values[i, c], status[i, c] = _window(
-                counts, times, row, other, 0, MINUTES, MINUTES, MINUTE_MS, time, limit
-            )
+            values[i, c], status[i, c] = _window(counts, times, row, other, 0, MINUTES, MINUTES, MINUTE_MS, time)
             continue
-        values[i, c], status[i, c] = _window(counts, times, row, other, 0, TENS, 1, TEN_S_MS, time, limit)
-        values[i, c + 1], status[i, c + 1] = _window(counts, times, row, other, 0, TENS, TENS, TEN_S_MS, time, limit)
-        values[i, c + 2], status[i, c + 2] = _window(
-            counts, times, row, other, TENS, MINUTES, MINUTES, MINUTE_MS, time, limit
-        )
+        values[i, c], status[i, c] = _window(counts, times, row, other, 0, TENS, 1, TEN_S_MS, time)
+        values[i, c + 1], status[i, c + 1] = _window(counts, times, row, other, 0, TENS, TENS, TEN_S_MS, time)
+        values[i, c + 2], status[i, c + 2] = _window(counts, times, row, other, TENS, MINUTES, MINUTES, MINUTE_MS, time)
         values[i, c + 3], status[i, c + 3] = _window(
-            counts, times, row, other, TENS + MINUTES, HOURS, HOURS, HOUR_MS, time, limit
+            counts, times, row, other, TENS + MINUTES, HOURS, HOURS, HOUR_MS, time
         )
         if times.shape[1] > FIRST + 1:
             gap = c + DAY_COLUMNS
@@ -599,7 +607,7 @@ def look_sets(
     _give_back(scratch)
 
 
-@_kernel(*[numba.void(table, _KEYS, _INTS) for table in _COUNT_TYPES])
+@_kernel(numba.void(_COUNT_TYPE, _KEYS, _INTS))
 def commit_counts(table: Any, own: Ints, when: Ints) -> None:
     """Count one for each key of *own*; there are fewer of them than the table has rows."""
     index, used, state, times, counts = table
@@ -610,7 +618,7 @@ def commit_counts(table: Any, own: Ints, when: Ints) -> None:
         if own[i, 0] | own[i, 1]:
             row = _row_for(index, used, state, times, counts, own[i, 0], own[i, 1], own[i, 2])
             used[row] = HELD if full else ACTIVE
-            _add(times, counts, row, when[i], state[LIMIT])
+            _add(times, counts, row, when[i])
     if full:
         _release(index, times, used, own)
 

@@ -38,7 +38,8 @@ class Batch(NamedTuple):
 
     def take(self, kept: Ints) -> "Batch":
         """Return the renders at the places *kept*."""
-        return Batch(*[column[kept] if len(column) else column for column in self])
+        times, *columns = self
+        return Batch(times[kept], *[column[kept] if len(column) else column for column in columns])
 
 
 def keys_of(pseudonyms: Sequence[str]) -> Words:

@@ -6,11 +6,13 @@ A key's rows are dictionaries of buckets; only what a kernel keeps is kept.
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from itertools import pairwise
 from math import nan, sqrt
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from ml.counters.features import Column, Status
 from ml.counters.tables import (
+    COUNT_MAX,
     HOUR_MS,
     HOURS,
     MINUTE_MS,
@@ -45,8 +47,8 @@ class Seen(NamedTuple):
 
 
 class _Ring:
-    def __init__(self, length: int, width: int, limit: int) -> None:
-        self.length, self.width, self.limit = length, width, limit
+    def __init__(self, length: int, width: int) -> None:
+        self.length, self.width = length, width
         self.counts: dict[int, int] = {}
         self.head = -1
 
@@ -54,7 +56,7 @@ class _Ring:
         bucket = time // self.width
         if bucket > self.head - self.length:
             self.head = max(self.head, bucket)
-            self.counts[bucket] = min(self.counts.get(bucket, 0) + 1, self.limit)
+            self.counts[bucket] = min(self.counts.get(bucket, 0) + 1, COUNT_MAX)
             self.counts = {at: n for at, n in self.counts.items() if at > self.head - self.length}
 
     def window(self, length: int, time: int, known: int, *, own: bool) -> Value:
@@ -62,7 +64,7 @@ class _Ring:
         start = bucket - length + 1
         counted = [n for at, n in self.counts.items() if start <= at <= bucket]
         total = sum(counted) + (own and bucket <= self.head - self.length)
-        if self.limit in counted:
+        if COUNT_MAX in counted:
             return total, Status.AT_LEAST
         whole = known <= start * self.width and start > self.head - self.length
         return total, Status.FRESH if whole else Status.COLD
@@ -71,9 +73,9 @@ class _Ring:
 class _Counts:
     """What is kept of one key of a count table."""
 
-    def __init__(self, known: int, rings: Sequence[tuple[int, int]], limit: int, kept: int) -> None:
+    def __init__(self, known: int, rings: Sequence[tuple[int, int]], kept: int) -> None:
         self.known = known
-        self.rings = [_Ring(length, width, limit) for length, width in rings]
+        self.rings = [_Ring(length, width) for length, width in rings]
         self.times: list[int] = []
         self.kept = kept
 
@@ -121,7 +123,7 @@ def _words(name: str) -> tuple[int, ...]:
     return tuple(int.from_bytes(packed[at : at + 4], "little") for at in (0, 4, 8))
 
 
-R = TypeVar("R", _Counts, _Set)
+R = TypeVar("R", bound=_Counts | _Set)
 
 
 class _Table(Generic[R]):
@@ -180,14 +182,13 @@ class Reference:
 
     def __init__(self, capacities: Capacities, watched_since: int) -> None:
         c, since = capacities, watched_since
-        u8, u16, u32 = 255, 65_535, 4_294_967_295
         day = _DAY_RINGS
         self.counts: dict[str, _Table[_Counts]] = {
-            "device": _Table(c.devices, since, lambda known: _Counts(known, day, u16, TIMES_KEPT)),
-            "person": _Table(c.people, since, lambda known: _Counts(known, day, u16, TIMES_KEPT)),
-            "network": _Table(c.networks, since, lambda known: _Counts(known, day, u32, 1)),
-            "placement": _Table(c.placements, since, lambda known: _Counts(known, day, u32, 1)),
-            "pair": _Table(c.device_creatives, since, lambda known: _Counts(known, day[1:2], u8, 1)),
+            "device": _Table(c.devices, since, lambda known: _Counts(known, day, TIMES_KEPT)),
+            "person": _Table(c.people, since, lambda known: _Counts(known, day, TIMES_KEPT)),
+            "network": _Table(c.networks, since, lambda known: _Counts(known, day, 1)),
+            "placement": _Table(c.placements, since, lambda known: _Counts(known, day, 1)),
+            "pair": _Table(c.device_creatives, since, lambda known: _Counts(known, day[1:2], 1)),
         }
         self.sets: dict[str, _Table[_Set]] = {
             "users": _Table(c.device_users, since, lambda known: _Set(known, c.users_per_device, MINUTE_MS)),
@@ -202,11 +203,11 @@ class Reference:
 
     def commit(self, batch: Iterable[Seen]) -> None:
         batch = list(batch)
-        for name, table in self.counts.items():
+        for name, counts in self.counts.items():
             held = {_count_keys(seen)[name] for seen in batch}
             for seen in batch:
                 if all(key := _count_keys(seen)[name]):
-                    table.row(key, held).add(seen.time)
+                    counts.row(key, held).add(seen.time)
         for name, sets in self.sets.items():
             held = {_set_keys(seen)[name][0] for seen in batch}
             for seen in batch:
@@ -306,7 +307,7 @@ def _gaps(row: _Counts, other: _Counts | None, time: int) -> tuple[Value, Value]
     gap = float(latest[0] - latest[1]), Status.FRESH if known <= latest[1] else Status.COLD
     if len(latest) < TIMES_KEPT:
         return gap, (nan, Status.COLD)
-    gaps = [later - earlier for later, earlier in zip(latest, latest[1:], strict=False)]
+    gaps = [later - earlier for later, earlier in pairwise(latest)]
     mean = (latest[0] - latest[-1]) / len(gaps)
     if mean == 0:
         return gap, (nan, Status.MISSING)
@@ -323,9 +324,7 @@ def _unbroken(rows: Sequence[_Counts], times: list[int]) -> list[int]:
     return [at for at in times if at >= max(ends, default=0)]
 
 
-def _distinct(
-    one: _Set, other: _Set | None, member: str, alias: str, ring: tuple[int, int, bool]
-) -> Value:
+def _distinct(one: _Set, other: _Set | None, member: str, alias: str, ring: tuple[int, int, bool]) -> Value:
     length, time, same_names = ring
     bucket = time // one.width
     start = bucket - length + 1

@@ -5,7 +5,7 @@ A row of a `CountTable` has rings of buckets, a row of a `SetTable` the members 
 was last seen. Rows never move; a table that is full evicts by second chance. Times are epoch ms.
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Ints: TypeAlias = NDArray[np.int64]
 Words: TypeAlias = NDArray[np.uint32]
 Bytes: TypeAlias = NDArray[np.uint8]
+Counts: TypeAlias = NDArray[np.uint16]
 
 TEN_S_MS, MINUTE_MS, HOUR_MS = 10_000, 60_000, 3_600_000
 TENS, MINUTES, HOURS = 6, 60, 24
@@ -20,12 +21,14 @@ TENS, MINUTES, HOURS = 6, 60, 24
 TIMES_KEPT = 17
 """Their differences are the last 16 gaps."""
 
-SIZE, HAND, EVICTED, FLOOR, LIMIT = range(5)
+SIZE, HAND, EVICTED, FLOOR = range(4)
 """
 Places in a table's state: rows in use, where the eviction's hand stands, rows evicted so far, the time from which on
-every render of a key that has no row would be known, the greatest count of a bucket.
+every render of a key that has no row would be known.
 """
-STATE_LEN = 5
+STATE_LEN = 4
+COUNT_MAX = 65_535
+"""The greatest count of a bucket; a window with such a bucket has at least that many."""
 IDLE, ACTIVE, HELD = range(3)
 """What `used` says of a row. A held one belongs to the batch at hand and is not evicted."""
 KEY_COLUMNS, KNOWN, FIRST = 3, 3, 4
@@ -40,15 +43,15 @@ class CountTable(NamedTuple):
     """
     Rings of counts by key.
 
-    `index` (power of two) has `tag << 32 | row + 1` or 0; `heads` (capacity, 4 + kept) the key, `KNOWN`, and the latest
-    times of renders, ascending; `counts` (capacity, buckets) saturates at `state[LIMIT]`.
+    `slots` (a power of two of them) has `tag << 32 | row + 1` or 0; `heads` (capacity, 4 + kept) the key, `KNOWN`, and
+    the latest times of renders, ascending; `counts` (capacity, buckets) saturates at `COUNT_MAX`.
     """
 
-    index: Ints
+    slots: Ints
     used: Bytes
     state: Ints
     heads: Ints
-    counts: NDArray[Any]
+    counts: Counts
 
 
 class SetTable(NamedTuple):
@@ -58,7 +61,7 @@ class SetTable(NamedTuple):
     `members` is (capacity, 4 * bound): three words of a member, then the bucket in which it was last seen, plus one.
     """
 
-    index: Ints
+    slots: Ints
     used: Bytes
     state: Ints
     heads: Ints
@@ -98,11 +101,11 @@ def allocate(capacities: Capacities, watched_since: int) -> Tables:
     """Return empty tables that have been watching since *watched_since*; memory is taken as rows are used."""
     c, since, day = capacities, watched_since, TENS + MINUTES + HOURS
     return Tables(
-        devices=_counts(c.devices, since, np.uint16, day, TIMES_KEPT),
-        people=_counts(c.people, since, np.uint16, day, TIMES_KEPT),
-        networks=_counts(c.networks, since, np.uint32, day, 1),
-        placements=_counts(c.placements, since, np.uint32, day, 1),
-        device_creatives=_counts(c.device_creatives, since, np.uint8, MINUTES, 1),
+        devices=_counts(c.devices, since, day, TIMES_KEPT),
+        people=_counts(c.people, since, day, TIMES_KEPT),
+        networks=_counts(c.networks, since, day, 1),
+        placements=_counts(c.placements, since, day, 1),
+        device_creatives=_counts(c.device_creatives, since, MINUTES, 1),
         device_users=_sets(c.device_users, since, c.users_per_device),
         device_ads=_sets(c.device_ads, since, c.ads_per_device),
         network_devices=_sets(c.network_devices, since, c.devices_per_network),
@@ -111,8 +114,7 @@ def allocate(capacities: Capacities, watched_since: int) -> Tables:
 
 def scratch(capacities: Capacities, batch_max: int) -> Tables:
     """Return room for all rows that one batch may look at: its own keys and those of the other day."""
-    rows = 2 * batch_max
-    return allocate(Capacities(*[rows] * 8, *capacities[8:]), 0)
+    return allocate(capacities._replace(**dict.fromkeys(Tables._fields, 2 * batch_max)), 0)
 
 
 def row_bytes(table: CountTable | SetTable) -> float:
@@ -120,24 +122,24 @@ def row_bytes(table: CountTable | SetTable) -> float:
     return sum(array.nbytes for array in table) / len(table.used)
 
 
-def _counts(capacity: int, since: int, dtype: type[np.unsignedinteger[Any]], buckets: int, kept: int) -> CountTable:
+def _counts(capacity: int, since: int, buckets: int, kept: int) -> CountTable:
     return CountTable(
-        *_head(capacity, since, int(np.iinfo(dtype).max)),
+        *_head(capacity, since),
         heads=np.zeros((capacity, FIRST + kept), np.int64),
-        counts=np.zeros((capacity, buckets), dtype),
+        counts=np.zeros((capacity, buckets), np.uint16),
     )
 
 
 def _sets(capacity: int, since: int, bound: int) -> SetTable:
     return SetTable(
-        *_head(capacity, since, bound),
+        *_head(capacity, since),
         heads=np.zeros((capacity, LOST + 2), np.int64),
         members=np.zeros((capacity, 4 * bound), np.uint32),
     )
 
 
-def _head(capacity: int, since: int, limit: int) -> tuple[Ints, Bytes, Ints]:
+def _head(capacity: int, since: int) -> tuple[Ints, Bytes, Ints]:
     state = np.zeros(STATE_LEN, np.int64)
-    state[FLOOR], state[LIMIT] = since, limit
+    state[FLOOR] = since
     size = 1 << (_INDEX_PER_ROW * capacity - 1).bit_length()
     return np.zeros(size, np.int64), np.zeros(capacity, np.uint8), state

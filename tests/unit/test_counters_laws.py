@@ -13,7 +13,7 @@ from ml.counters.tables import HOUR_MS, MINUTE_MS, TEN_S_MS
 
 SINCE = NOW - HOUR_MS
 
-law = settings(deadline=None, max_examples=150)
+law = settings(deadline=None, max_examples=50)
 
 
 @pytest.mark.parametrize("capacities", [ROOMY, TIGHT], ids=["roomy", "evicting"])
@@ -50,8 +50,12 @@ def test_in_which_order_a_history_is_counted_changes_nothing(history, seed):
     committed = [renders[at] for renders, kept in history for at in kept]
     shuffled = list(committed)
     seed.shuffle(shuffled)
-    one, other = (Counters(ROOMY._replace(users_per_device=16, ads_per_device=16, devices_per_network=16), SINCE,
-                           batch_max=BATCH_MAX) for _ in range(2))
+    one, other = (
+        Counters(
+            ROOMY._replace(users_per_device=16, ads_per_device=16, devices_per_network=16), SINCE, batch_max=BATCH_MAX
+        )
+        for _ in range(2)
+    )
     for counters, order in ((one, committed), (other, shuffled)):
         for at in range(0, len(order), BATCH_MAX):
             counters.commit(batch_of(order[at : at + BATCH_MAX]))

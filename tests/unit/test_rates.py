@@ -1,18 +1,15 @@
 """Rates and rhythm, at each threshold; the vectors stand beside the packs."""
 
-import tomllib
-from importlib.resources import files
-
 import msgspec
 import pytest
+from counterskit import RATE_RULES as RULES
+from counterskit import RATE_VECTORS as VECTORS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.rates import Activity, RateRules, is_abusive, signals
 from domain.signals import Family
 
-VECTORS = tomllib.loads((files("domain") / "packs" / "vectors" / "rates.toml").read_text())
-RULES = msgspec.convert(VECTORS["rates"], RateRules)
 CELL_OF_MANY_WORKERS = msgspec.structs.replace(RULES, device=None, network=None)
 
 
