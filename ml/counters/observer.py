@@ -1,0 +1,165 @@
+"""The counters in the gate's words: renders in, activities out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from domain.events import ImpressionRendered
+from domain.ids import CauseId
+from domain.rates import Activity, RateRules
+from ml.counters.counters import BATCH_MAX, Counters
+from ml.counters.features import PLACE, STATUS_LETTERS, Column, Features, Status
+from ml.counters.keys import Batch, keys_of, names_of
+
+
+class OtherDay(NamedTuple):
+    """The same person's pseudonyms under the key of the day before or after, empty where there is none."""
+
+    device: str = ""
+    network: str = ""
+    user: str = ""
+
+
+NO_OTHER_DAY = OtherDay()
+_NEVER = (0, None)
+
+
+class Looked(Struct, frozen=True):
+    """What was seen of *claims*, in order."""
+
+    claims: Sequence[ImpressionRendered]
+    features: Features
+
+    def activity(self, place: int) -> Activity:
+        """Return what the rules read of the render at *place*."""
+        row, status = self.features.values[place].tolist(), self.features.status[place].tolist()
+        return Activity(
+            person_10s=_count(row, Column.PERSON_10S),
+            person_min=_count(row, Column.PERSON_MIN),
+            person_hour=_count(row, Column.PERSON_HOUR),
+            person_gap_variation=_fresh(row, status, Column.PERSON_GAP_VARIATION),
+            device_10s=_count(row, Column.DEVICE_10S),
+            device_min=_count(row, Column.DEVICE_MIN),
+            device_hour=_count(row, Column.DEVICE_HOUR),
+            network_hour=_count(row, Column.NETWORK_HOUR),
+            network_devices_hour=_whole(_fresh(row, status, Column.NETWORK_DEVICES_HOUR)),
+            auto_refresh=self.claims[place].auto_refresh,
+        )
+
+    def outstanding(self, rules: RateRules) -> list[int]:
+        """Return the places where any of *rules* may hold: few, so that only they are judged one by one."""
+        column, unusual = self.features.column, rules.unusual
+        found = _over(column(Column.PERSON_10S), unusual.per_10s)
+        found |= _over(column(Column.PERSON_MIN), unusual.per_min)
+        found |= _over(column(Column.PERSON_HOUR), unusual.per_hour)
+        found |= column(Column.PERSON_GAP_VARIATION) < rules.even_gap_variation
+        if rules.device is not None:
+            found |= _over(column(Column.DEVICE_10S), rules.device.per_10s)
+            found |= _over(column(Column.DEVICE_MIN), rules.device.per_min)
+            found |= _over(column(Column.DEVICE_HOUR), rules.device.per_hour)
+        if rules.network is not None:
+            least = rules.network.per_device_hour * rules.network.devices_min
+            found |= _over(column(Column.NETWORK_HOUR), least)
+        places: list[int] = np.flatnonzero(found).tolist()
+        return places
+
+    def recorded(self) -> list[tuple[tuple[float | None, ...], str]]:
+        """Return values (None for unknown) and status letters of each render, as `ImpressionScored` keeps them."""
+        known = self.features.values.astype(object)
+        known[np.isnan(self.features.values)] = None
+        letters = np.array(list(STATUS_LETTERS))[self.features.status]
+        return [
+            (tuple(values), "".join(status)) for values, status in zip(known.tolist(), letters.tolist(), strict=True)
+        ]
+
+
+class Observer:
+    """
+        Looks at renders before they are decided, and counts those whose `ImpressionRendered` became durable.
+
+        A render counts at its `event_at`: within [served_at, received_at], so that an upload after hours offline is no
+    burst, and a client that lies about it can at most spread what delivery has served it over the time it was served.
+        What an app fetched ahead and did not begin to show is nobody's activity: it has no features and counts nothing.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._looked: dict[CauseId, tuple[int, ImpressionRendered]] = {}
+        self._batch = _batch((), ())
+
+    def look(self, claims: Sequence[ImpressionRendered], others: Sequence[OtherDay] = ()) -> Looked:
+        """
+        Return the activity behind each of *claims*; *others*, if given, has one for each. Nothing is counted.
+
+        An event id that comes twice is looked at once: a retry moves nothing.
+
+        Raises:
+            ValueError: there are more than a batch of the counters may have.
+        """
+        first: dict[CauseId, tuple[int, ImpressionRendered]] = {}
+        rows = [first.setdefault(claim.cause, (len(first), claim))[0] for claim in claims]
+        self._looked = first
+        if len(first) == len(claims):
+            self._batch = _batch(claims, others)
+            return Looked(claims, self._counters.look(self._batch))
+        once = [rows.index(number) for number in range(len(first))]
+        self._batch = _batch([claims[place] for place in once], [others[place] for place in once] if others else ())
+        features = self._counters.look(self._batch)
+        return Looked(claims, Features(features.values[rows], features.status[rows]))
+
+    def keep(self, claims: Sequence[ImpressionRendered]) -> None:
+        """Count *claims*, each of which is in the ledger now; to be called once for each, in any order."""
+        known = [self._looked.get(claim.cause, _NEVER) for claim in claims]
+        if all(one is claim for (_, one), claim in zip(known, claims, strict=True)):
+            self._counters.commit(self._batch, np.array([row for row, _ in known], np.int64))
+            return
+        for at in range(0, len(claims), BATCH_MAX):
+            self._counters.commit(_batch(claims[at : at + BATCH_MAX], ()))
+
+
+def _batch(claims: Sequence[ImpressionRendered], others: Sequence[OtherDay]) -> Batch:
+    if any(claim.prefetched and not claim.begun for claim in claims):
+        claims = [_of_nobody(claim) if claim.prefetched and not claim.begun else claim for claim in claims]
+    batch = Batch(
+        times=np.array([claim.event_at for claim in claims], np.int64),
+        device=keys_of([claim.device for claim in claims]),
+        network=keys_of([claim.network for claim in claims]),
+        user=keys_of([claim.user for claim in claims]),
+        placement=names_of([claim.placement for claim in claims]),
+        creative=names_of([claim.creative for claim in claims]),
+        ad=names_of([claim.ad for claim in claims]),
+    )
+    if not any(any(other) for other in others):
+        return batch
+    return batch._replace(
+        other_device=keys_of([other.device for other in others]),
+        other_network=keys_of([other.network for other in others]),
+        other_user=keys_of([other.user for other in others]),
+    )
+
+
+def _of_nobody(claim: ImpressionRendered) -> ImpressionRendered:
+    return replace(claim, device="", user="", network="", placement="")
+
+
+def _over(column: NDArray[np.float64], limit: int) -> NDArray[np.bool_]:
+    over: NDArray[np.bool_] = column > limit
+    return over
+
+
+def _count(row: list[float], column: Column) -> int | None:
+    value = row[PLACE[column]]
+    return None if np.isnan(value) else int(value)
+
+
+def _fresh(row: list[float], status: list[int], column: Column) -> float | None:
+    place = PLACE[column]
+    return row[place] if status[place] == Status.FRESH else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
