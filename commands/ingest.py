@@ -329,7 +329,12 @@ class Ingest:
         if self._funds is None or not _is_paid(item) or not _counts_anew(state):
             return decide(state, command)
         funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
-        new = decide(state, funded_by(command, funded))
+        try:
+            new = decide(state, funded_by(command, funded))
+        except CommandRefused:
+            if funded.grant is not None:
+                self._funds.settle([funded.grant], is_appended=False)
+            raise
         if funded.grant is not None:
             group.grants += (funded.grant,)
             last = new[-1] if new else None
