@@ -118,7 +118,7 @@ class Budget:
         """Say of *grants* that nobody knows whether their decisions are durable: the ledger will be asked."""
         for grant in grants:
             if grant.is_open:
-                grant.period.is_doubtful = True
+                grant.period.is_doubtful |= grant.micros > 0
                 _spend(grant)
 
     async def run(self) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from commands.budget_upkeep import Difference
+from domain.reasons import Reason
 from ml.traffic.client import LoadClient
 from ml.traffic.events import TruthFile
 from ml.traffic.generator import Plan, Traffic
@@ -21,6 +23,7 @@ from ml.traffic.shot import Minter
 from ml.traffic.tally import Live, Tally
 from service.books import Books, check_books
 from service.campaigning import Authority
+from service.campaigns_check import check_campaigns
 from service.demo_campaigns import open_campaigns
 from service.demo_serves import Served, in_short_times, served_of
 from service.gate import now_ms
@@ -35,6 +38,14 @@ SHOW_S = 0.5
 LEAD_MS = 200
 PLANNED_MAX = 200_000
 """Traffic up to this many events is made before it is sent, which leaves more of the machine to the system."""
+
+
+class Budgets(Struct, frozen=True, kw_only=True):
+    """What became of the budgets: accounts of campaigns and days, and those that are otherwise than the ledger."""
+
+    accounts: int
+    over_budget: int
+    differences: list[Difference]
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):
@@ -64,12 +75,13 @@ class DemoReport(Struct, frozen=True, kw_only=True):
     invariants: dict[str, bool]
     problems: list[str]
     served: Served
+    budgets: Budgets
     data_dir: str
     machine: dict[str, object]
 
     @property
     def holds(self) -> bool:
-        return all(self.invariants.values())
+        return all(self.invariants.values()) and not self.budgets.differences
 
 
 Show = Callable[[Live, float], None]
@@ -102,11 +114,18 @@ async def _demo(
             books = await check_books(settings, tally)
             tell("asking what of all that was served has rendered")
             served = await served_of(settings)
+            checked = await check_campaigns(settings, mend=False)
     finally:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-    return _report(settings, tally, books, lags, served)
+    reasons = tally.by_reason()
+    budgets = Budgets(
+        accounts=checked.budgets.accounts,
+        over_budget=reasons.get(Reason.BUDGET_EXHAUSTED.value, 0),
+        differences=checked.budgets.differences,
+    )
+    return _report(settings, tally, books, lags, (served, budgets))
 
 
 async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Show) -> tuple[Tally, list[float]]:
@@ -147,7 +166,10 @@ async def _sample(desk: Desk, client: LoadClient, lags: list[float], show: Show)
         await asyncio.sleep(SAMPLE_S)
 
 
-def _report(settings: Settings, tally: Tally, books: Books, lags: list[float], served: Served) -> DemoReport:
+def _report(
+    settings: Settings, tally: Tally, books: Books, lags: list[float], more: tuple[Served, Budgets]
+) -> DemoReport:
+    served, budgets = more
     lags.sort()
     decided = sum(row.events for row in tally.rows if row.answer.status == "decided")
     return DemoReport(
@@ -175,6 +197,7 @@ def _report(settings: Settings, tally: Tally, books: Books, lags: list[float], s
         invariants=books.invariants,
         problems=books.problems,
         served=served,
+        budgets=budgets,
         data_dir=str(Path(settings.data_dir)),
         machine=machine(),
     )

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ml.traffic.tally import Live
-from service.demo import DemoReport
+from service.demo import Budgets, DemoReport
 from service.demo_serves import Served
 
 _MEANING = {
@@ -85,6 +85,12 @@ def _served(served: Served) -> str:
     return f"{said}, {served.in_flight:,} in flight"
 
 
+def _budgets(budgets: Budgets) -> str:
+    wrong = len(budgets.differences)
+    as_told = f"{wrong:,} otherwise than the ledger" if wrong else "all as in the ledger"
+    return f"{budgets.accounts:,} accounts, {as_told}; {budgets.over_budget:,} renders over budget, not billed"
+
+
 def _facts(report: DemoReport) -> list[tuple[str, str]]:
     def spelled(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
@@ -98,6 +104,7 @@ def _facts(report: DemoReport) -> list[tuple[str, str]]:
         ("reasons", spelled(report.reasons)),
         ("gross", f"{books} + {report.undecided:,} undecided"),
         ("billable", money or "nothing"),
+        ("budgets", _budgets(report.budgets)),
         ("served", _served(report.served)),
         ("monitors", ", ".join(report.served.alarms) or "no alarm"),
         ("latency", f"p50 {report.p50_ms:g} ms, p99 {report.p99_ms:g} ms; {report.within_50_ms:.2%} within 50 ms"),

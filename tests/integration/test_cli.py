@@ -80,6 +80,8 @@ def test_the_demo_checks_its_books_and_prints_one_object(settings):
     assert report["invariants"] == {"I1": True, "I2": True, "I3": True, "I4": True}
     assert report["gross"] == report["net"] + report["givt"] + report["sivt"] + report["undecided"]
     assert report["gross"] > 1_000
+    assert report["budgets"]["differences"] == []
+    assert report["budgets"]["over_budget"] > 0
     assert report["accepted"] == report["renders"] + report["views"]
     assert set(report["verdicts"]) == {"valid", "dropped", "duplicate", "uncertain"}
     assert not settings.data_dir.exists()

@@ -123,6 +123,22 @@ def test_reasons_stand_in_order_of_precedence():
     run(test)
 
 
+def test_what_took_no_money_leaves_no_doubt():
+    async def test(world):
+        await world.open("c-1", budget_micros=10 * PRICE)
+        gate = SpendingGate(world)
+        await gate.funds.ready([(a_token(), NOW, ())])
+        gate.funds.keep(gate.funds.fund(a_token(), NOW, ()).grant, 0)
+        await gate.funds.ready([])
+        assert reasons_of(await gate.batch(1)) == [None]
+        for _ in range(2):
+            world.pass_by(1_000)
+            await gate.budget.tick()
+        assert await world.booked() == PRICE
+
+    run(test)
+
+
 def test_an_unsettled_round_is_settled_by_the_ledger():
     async def test(world):
         await world.open("c-1", budget_micros=10 * PRICE)
