@@ -141,8 +141,10 @@ class Watched:
                 self._look_if_ready(now)
             case State.READY if now >= self._deadline:
                 self._deaths = 0
-            case State.STOPPING if code is not None or now >= self._deadline:
+            case State.STOPPING if code is not None:
                 self._finish()
+            case State.STOPPING if now >= self._deadline:
+                self._finish(f": {self.child.stop_grace_s:g} s after it was asked to end it still ran")
             case _:
                 pass
 
@@ -154,7 +156,8 @@ class Watched:
         else:
             self._process.send_signal(self.child.stop_signal)
             self._deadline = now + self.child.stop_grace_s
-            self._become(State.STOPPING, "asked to stop")
+            asked = signal.Signals(self.child.stop_signal).name
+            self._become(State.STOPPING, f"asked to stop by {asked}, within {self.child.stop_grace_s:g} s")
 
     def kill(self) -> None:
         if self._state is not State.STOPPED:
@@ -194,8 +197,8 @@ class Watched:
         self._deadline = now + self._patience.pause(self._deaths)
         self._become(State.PAUSED, f"it {what}")
 
-    def _finish(self) -> None:
-        self._become(State.STOPPED, self._reap())
+    def _finish(self, why: str = "") -> None:
+        self._become(State.STOPPED, self._reap() + why)
 
     def _reap(self) -> str:
         """Kill what is left of the process and of its group, which it leads, and say how it ended."""
@@ -217,14 +220,15 @@ def _spawn(child: Child, log: Path | None) -> subprocess.Popen[bytes]:
         raise RuntimeError("children die with the thread that starts them: start them from the main thread")
     output = _open_log(log) if log else None
     try:
-        return subprocess.Popen(  # noqa: S603 (the argument vector is ours)
-            launch.command(child.argv, child.stop_signal, child.run_as),
-            env=child.env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        with launch.held_back(child.stop_signal):
+            return subprocess.Popen(  # noqa: S603 (the argument vector is ours)
+                launch.command(child.argv, child.stop_signal, child.run_as),
+                env=child.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
     finally:
         if output is not None:
             os.close(output)

@@ -43,9 +43,9 @@ class DataLock:
         self._data_dir = data_dir
         self._file: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self) -> Holder:
         """
-        Take the data folder, making it if it is missing.
+        Take the data folder, making it if it is missing; return what others see of it.
 
         Raises:
             AlreadyRunning: Another process has it.
@@ -64,9 +64,11 @@ class DataLock:
             os.close(file)
             raise AlreadyRunning(self._data_dir, holder) from None
         now = datetime.fromtimestamp(int(time.time()), UTC).isoformat().replace("+00:00", "Z")
+        holder = Holder(pid=os.getpid(), started_at=now)
         os.ftruncate(file, 0)
-        os.pwrite(file, msgspec.json.encode(Holder(pid=os.getpid(), started_at=now)), 0)
+        os.pwrite(file, msgspec.json.encode(holder), 0)
         self._file = file
+        return holder
 
     def release(self) -> None:
         if self._file is not None:

@@ -3,6 +3,9 @@ Become another program that does not outlive its starter, as another user if ask
 
 Run as a script (`python -I -S launch.py ...`), so that no Python runs between fork and exec of a caller that may have
 threads, and so that a setuid, which clears the parent-death signal, comes before the signal is asked for.
+
+Python turns a SIGINT into an exception wherever it is, and some places swallow it: one at the start of this script was
+lost once in 400 times, and the program it became ran on. So whoever asks with that signal starts it with `held_back`.
 """
 
 import ctypes
@@ -10,6 +13,8 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 AS_STARTER = "-"
@@ -38,6 +43,16 @@ def die_with_parent(parent: int, sig: int = signal.SIGTERM) -> None:
     _prctl(_PR_SET_PDEATHSIG, sig)
     if os.getppid() != parent:
         os.kill(os.getpid(), sig)
+
+
+@contextmanager
+def held_back(sig: int) -> Iterator[None]:
+    """Have a process that is started inside, by `command`, take *sig* only once it ends by it without a word."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {sig})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def command(argv: tuple[str, ...], sig: int, run_as: str = AS_STARTER) -> list[str]:
@@ -100,6 +115,7 @@ def _main() -> None:
     parent, sig, run_as, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
     for changed_by_python in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(changed_by_python, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         if run_as != AS_STARTER:
             uid, gid, right = (int(part) for part in run_as.split(":"))

@@ -13,8 +13,8 @@ import msgspec
 import structlog
 
 from service.children import Child, ChildState, Patience, State, Watched
-from service.folders import DataLock, lock_holder
-from service.processes import LauncherError, Process, end, port_error, port_holder, same, signal_all
+from service.folders import DataLock, Holder, lock_holder
+from service.processes import LauncherError, Process, born, end, port_error, port_holder, same, signal_all
 
 _TICK_S = 0.05
 _EAGER_S = 0.01  # while starting and stopping
@@ -39,9 +39,19 @@ class Interrupted(KeyboardInterrupt):
         self.signal = sig
 
 
+class _Record(msgspec.Struct, frozen=True):
+    """The states, and whose they are: those that a killed supervisor left are not those of the next."""
+
+    by: Holder
+    children: tuple[ChildState, ...]
+
+
 def running_states(data_dir: Path) -> tuple[ChildState, ...]:
-    """Return the states of the children on *data_dir*, for other processes; none if no supervisor has it."""
-    return _read(data_dir / _STATE) if lock_holder(data_dir) else ()
+    """Return the states of the children on *data_dir*, for other processes; none before or after a supervisor's run."""
+    holder, record = lock_holder(data_dir), _read(data_dir / _STATE)
+    if record is None or holder != record.by or born(holder.pid) is None:
+        return ()
+    return record.children
 
 
 class Supervisor:
@@ -76,6 +86,7 @@ class Supervisor:
         self._ports = ports or {}
         self._watch = watch
         self._lock = DataLock(self._data_dir)
+        self._holder = Holder(pid=0, started_at="")
         self._signals: list[signal.Signals] = []
         self._defer = False
         self._old_handlers: dict[signal.Signals, object] = {}
@@ -92,7 +103,7 @@ class Supervisor:
             LauncherError: Something else on the machine is in the way.
             Interrupted: A signal came. All are stopped again.
         """
-        self._lock.acquire()
+        self._holder = self._lock.acquire()
         try:
             self._take_signals()
             self._end_leftovers()
@@ -172,7 +183,7 @@ class Supervisor:
         if states != self._written:
             self._written = states
             try:
-                _write(self._data_dir / _STATE, states)
+                _write(self._data_dir / _STATE, _Record(self._holder, states))
             except OSError as error:  # a full disk must not end what it can still serve
                 structlog.get_logger(__name__).warning("the states cannot be written", error=str(error))
         self._watch(states)
@@ -190,7 +201,9 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """End what a killed predecessor left: its children are ending (Linux), or run on (macOS)."""
-        left = {c.pid: c for c in _read(self._data_dir / _STATE) if c.pid and c.born and same(c.pid, c.born)}
+        record = _read(self._data_dir / _STATE)
+        children = () if record is None else record.children
+        left = {c.pid: c for c in children if c.pid and c.born and same(c.pid, c.born)}
         for pid, child in left.items():
             structlog.get_logger(__name__).info("ending what an earlier run left", name=child.name, pid=pid)
             signal_all([pid], signal.Signals(child.stop_signal))
@@ -248,14 +261,14 @@ def _alive(left: Mapping[int, ChildState]) -> set[int]:
     return {pid for pid, child in left.items() if child.born and same(pid, child.born)}
 
 
-def _write(file: Path, states: tuple[ChildState, ...]) -> None:
+def _write(file: Path, record: _Record) -> None:
     new = file.with_suffix(".new")
-    new.write_bytes(msgspec.json.encode(states))
+    new.write_bytes(msgspec.json.encode(record))
     new.replace(file)
 
 
-def _read(file: Path) -> tuple[ChildState, ...]:
+def _read(file: Path) -> _Record | None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=tuple[ChildState, ...])
+        return msgspec.json.decode(file.read_bytes(), type=_Record)
     except (FileNotFoundError, msgspec.DecodeError):  # never run, stopped in good order, or written by another version
-        return ()
+        return None

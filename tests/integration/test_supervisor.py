@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from helpers_processes import SLEEPER, alive, eventually, family, kill, needs_root, program, python_child
 
 from service import launch
-from service.children import ChildFailed, Patience, State
+from service.children import ChildFailed, Patience, State, Watched
 from service.embedded_postgres import PostgresServer
 from service.folders import AlreadyRunning, lock_holder
 from service.processes import LauncherError, born, port_holder
@@ -181,7 +183,27 @@ def test_kills_what_does_not_end_when_asked(tmp_path):
     child = python_child(deaf, ready=lambda: "deaf" in lines(log), stop_grace_s=0.2)
     with Supervisor(tmp_path, [child]) as supervisor:
         pass
-    assert only(supervisor).says == "ended by SIGKILL"
+    assert only(supervisor).says == "ended by SIGKILL: 0.2 s after it was asked to end it still ran"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_asked_to_stop_before_it_has_become_its_program_ends_at_once_and_without_a_word(tmp_path):
+    log = tmp_path / "child.log"
+    child = python_child(SLEEPER, stop_signal=signal.SIGINT)
+    watched = Watched(child, log, HASTY)
+    watched.step(time.monotonic(), needs_ready=True)
+    eventually(lambda: catches(watched.view().pid, signal.SIGINT))
+    watched.ask_to_stop(time.monotonic())
+    eventually(lambda: watched.step(time.monotonic(), needs_ready=True) or watched.state is State.STOPPED)
+    assert watched.view().says == "ended by SIGINT"
+    assert log.read_text() == ""
+
+
+def catches(pid, sig):
+    """Whether Python is that far in a process: it takes SIGINT as soon as it runs."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    [caught] = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return int(caught, 16) >> sig - 1 & 1
 
 
 @pytest.mark.slow
@@ -193,6 +215,7 @@ def test_ctrl_c_stops_everything_in_order_and_leaves_nothing(tmp_path):
     says, _ = running.communicate(timeout=90)
     assert running.returncode == 0, says
     assert says.splitlines()[-1] == "SIGINT"
+    assert "SIGKILL" not in says
     stopped = [line.split("name=")[1].split()[0] for line in says.splitlines() if "state=stopped" in line]
     assert stopped[0] == "gate"
     assert not alive(members)
@@ -211,6 +234,7 @@ def test_a_kill_of_the_supervisor_leaves_nothing_and_the_next_start_works(tmp_pa
     again.terminate()
     says, _ = again.communicate(timeout=90)
     assert says.splitlines()[-1] == "SIGTERM"
+    assert "SIGKILL" not in says
 
 
 def test_a_second_ctrl_c_ends_the_patience(tmp_path):
@@ -324,7 +348,9 @@ def left_over(folder, **changed):
     """A process that an earlier supervisor is said to have started, as where no parent-death signal ended it."""
     left = subprocess.Popen([sys.executable, "-c", SLEEPER])
     state = {"name": "gate", "state": "ready", "pid": left.pid, "born": born(left.pid), "restarts": 0, "since": 0}
-    (folder / "state.json").write_text(json.dumps([{**state, "says": "", "stop_signal": 15, **changed}]))
+    children = [{**state, "says": "", "stop_signal": 15, **changed}]
+    by = {"pid": os.getpid(), "started_at": "2026-01-01T00:00:00Z"}
+    (folder / "state.json").write_text(json.dumps({"by": by, "children": children}))
     yield left
     left.kill()
     left.wait()
@@ -333,6 +359,14 @@ def left_over(folder, **changed):
 def test_ends_what_an_earlier_run_left(tmp_path):
     with left_over(tmp_path) as left, Supervisor(tmp_path, []):
         assert left.wait() == -signal.SIGTERM
+
+
+def test_the_record_of_an_earlier_run_is_not_taken_for_the_states_of_this_one(tmp_path):
+    seen = []
+    child = python_child(SLEEPER, before=lambda: seen.append(running_states(tmp_path)))
+    with left_over(tmp_path, born=1.0), Supervisor(tmp_path, [child]):
+        assert [state.name for state in running_states(tmp_path)] == ["child"]
+    assert seen == [()]
 
 
 def test_leaves_a_process_alone_that_has_got_the_id_of_an_earlier_one(tmp_path):
