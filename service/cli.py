@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from projections.errors import ProjectionError
+from service.cli_quarantine import quarantine
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(quarantine, name="quarantine")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 

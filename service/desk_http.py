@@ -20,7 +20,8 @@ from projections.errors import QueryRefused
 from projections.queries import Fresh, Queries, ReportAnswer
 from projections.timeline import Timeline, timeline
 from service.access import Access
-from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of
+from service.parameters import rfc3339
 from service.problems import (
     RETRY_AFTER_S,
     UNFORESEEN,

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -21,6 +21,8 @@ from commands.intake import Intake, Lists
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
+from commands.quarantine_postgres import PostgresQuarantine
+from commands.quarantine_replay import Quarantine
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.vocabulary import DataSet
@@ -30,7 +32,9 @@ from service.access import Access
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
-from service.problems import NoSuchThing, reply_for
+from service.problems import MethodNotAllowed, NoSuchThing, reply_for
+from service.quarantine_http import QuarantineHttp
+from service.quarantine_metrics import QuarantineMetrics
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
 
@@ -39,6 +43,7 @@ DAYS_BACK, DAYS_AHEAD = 8, 2
 UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
+_COUNT_EVERY_S = 30.0
 _HOUR_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -55,7 +60,9 @@ class Gate:
         self._database = PostgresConnection(database_url, deadline_s=5.0)
         self._keyring = Keyring(PostgresDayKeys(self._database), keys.root)
         self._holding_store = PostgresHolding(self._database)
-        self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
+        self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS, now_ms)
+        self._operators_database = PostgresConnection(database_url, deadline_s=5.0)
+        self._quarantine_store = PostgresQuarantine(self._operators_database)
         self._pack = pack
         self._intake = Intake(
             pack=pack,
@@ -77,6 +84,7 @@ class Gate:
         )
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
+        self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._ready = False
 
     async def serve(self) -> None:
@@ -92,15 +100,17 @@ class Gate:
             access=self._access,
             settings=self._settings,
             metrics=self._metrics,
-            inner=self._cold_routes(),
+            inner=self._cold_routes(self._quarantine_routes(batcher)),
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._operators_database.close)
             background = [
                 asyncio.create_task(batcher.run()),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(_every(_COUNT_EVERY_S, self._count_waiting)),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -108,7 +118,19 @@ class Gate:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
 
-    def _cold_routes(self) -> Starlette:
+    def _quarantine_routes(self, batcher: Batcher) -> list[Route]:
+        quarantine = Quarantine(
+            store=self._quarantine_store,
+            ledger=self._store,
+            keyring=self._keyring,
+            intake=self._intake,
+            submit=batcher.submit,
+            clock=now_ms,
+        )
+        http = QuarantineHttp(quarantine, self._access, self._quarantine_metrics, batcher.check_admission)
+        return http.routes()
+
+    def _cold_routes(self, more: Sequence[Route]) -> Starlette:
         async def healthz(_: Request) -> Response:
             return PlainTextResponse("ok\n")
 
@@ -127,8 +149,12 @@ class Gate:
             reply = reply_for(NoSuchThing(request.url.path), "")
             return Response(reply.body, reply.status, media_type=reply.media_type)
 
-        routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-        return Starlette(routes=routes, exception_handlers={404: nothing})
+        async def wrong_method(request: Request, _: Exception) -> Response:
+            reply = reply_for(MethodNotAllowed(request.method), "")
+            return Response(reply.body, reply.status, media_type=reply.media_type)
+
+        routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics), *more]
+        return Starlette(routes=routes, exception_handlers={404: nothing, 405: wrong_method})
 
     async def _tidy(self) -> None:
         """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
@@ -142,6 +168,9 @@ class Gate:
         self._ready = True
         if destroyed or dropped:
             log.info("tidied", keys_destroyed=destroyed, bodies_dropped=dropped)
+
+    async def _count_waiting(self) -> None:
+        self._quarantine_metrics.waits(await self._quarantine_store.waiting(now_ms()))
 
     async def _unpark(self, batcher: Batcher) -> None:
         """Apply views whose render has arrived by now, as if they came again."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from commands.batcher import Batcher
 from commands.intake import Intake
 from commands.items import Answer, Caller, Status
+from commands.quarantine import sent_by
 from service.access import Access
 from service.gate_metrics import GateMetrics
 from service.problems import (
@@ -87,7 +88,7 @@ class GateApp:
             raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
         client = scope.get("client")
         caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
-        answers = await self._batcher.submit(await self._intake.prepare(raws, caller))
+        answers = await self._batcher.submit(sent_by(caller, await self._intake.prepare(raws, caller)))
         self._metrics.answered(answers)
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:

@@ -47,7 +47,7 @@ class Site:
         self.keys = load_or_make_keys(data_dir)
         self.store = MemoryStore()
         keyring = Keyring(MemoryDayKeys(), self.keys.root)
-        holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000)
+        holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000, clock=lambda: NOW)
         lists = ScreenLists()
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
         self._intake = Intake(region="eu", token_keys=self.keys.token_keys(), keyring=keyring, lists=lists, **common)

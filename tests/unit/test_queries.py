@@ -10,7 +10,8 @@ from projections.errors import QueryRefused
 from projections.queries import Pacing
 from projections.reports import ROWS_MAX, SPAN_MAX_MS, Report, check, sql_of
 from projections.vocabulary import VALUES, Dimension, Granularity, Metric
-from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of
+from service.parameters import rfc3339
 from service.problems import BadParameter
 
 FULL_HOUR = MINTED - MINTED % HOUR
