@@ -16,7 +16,14 @@ with kept as (
 )
 select wrapped from kept union all select wrapped from day_keys where day = %(day)s limit 1
 """
-_QUARANTINE = """
+_IS_GONE = """quarantine.state = 'expired' or (
+    quarantine.state = 'waiting' and quarantine.expires_at <= excluded.received_at
+)"""
+_RENEWED = ", ".join(
+    f"{column} = case when {_IS_GONE} then excluded.{column} else quarantine.{column} end"
+    for column in ("code", "detail", "path", "sdk", "size", "expires_at", "key_day", "sealed", "sender", "state")
+)
+_QUARANTINE = f"""
 insert into quarantine (
     name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
 )
@@ -25,9 +32,9 @@ from unnest(
     %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
 ) as v(n, e, c, d, p, k, z, t, r, x, y, s, f)
 on conflict (name) do update
-set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at)
+set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
 returning name
-"""
+"""  # noqa: S608 (made of constants)
 _COUNT = """
 select
     count(*) filter (where code <> %(reused)s and state = 'waiting' and expires_at > %(now)s),

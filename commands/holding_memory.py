@@ -40,12 +40,13 @@ class MemoryHolding:
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         for body in bodies:
             known = self.entries.get(body.name)
-            if known is None:
+            if known is None or as_of(known, body.received_at).state is EntryState.EXPIRED:
                 self.bodies[body.name] = body
                 self.entries[body.name] = _entry(body)
-            else:
-                last_at = max(known.last_at, body.received_at)
-                self.entries[body.name] = replace(known, times=known.times + body.times, last_at=last_at)
+            if known is not None:
+                again = {"times": known.times + body.times, "last_at": max(known.last_at, body.received_at)}
+                kept = replace(self.entries[body.name], received_at=known.received_at, **again)
+                self.entries[body.name] = kept
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         return {view.event_id for view in views if self.views.setdefault(view.event_id, view).digest != view.digest}

@@ -97,7 +97,8 @@ class ParkedView(Struct, frozen=True, kw_only=True):
 class HoldingStore(Protocol):
     """Where both lie. Keeping the same again changes nothing but how often and when it last came."""
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None: ...
+    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
+        """Keep *bodies*; one that comes again after its time was up is kept anew, as received when it first was."""
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         """Keep *views*; return the ids that are kept already with another digest."""
