@@ -18,7 +18,7 @@ from msgspec import Struct
 from commands.intake import Intake
 from commands.items import Answer, Item, Malformed, Ready, Refused, Status
 from commands.keyring import KEY_BYTES, Keyring
-from commands.mending import BODY_MAX_BYTES, Document, Flaw, Patch, derived, flaws, masked, mend, read
+from commands.mending import BODY_MAX_BYTES, IDENTIFIERS, Document, Flaw, Patch, derived, flaws, masked, mend, read
 from commands.quarantine import Sender, unsealed_sender
 from commands.quarantine_entries import (
     REUSED,
@@ -43,6 +43,7 @@ from ledger.codec import decode
 from ledger.store import READ_MAX, Commit, EventStore
 
 _REPLAYED = frozenset({Status.DECIDED, Status.RECORDED, Status.PARKED})
+_HIDDEN = "<hidden>"
 _NOT_AGAIN = (
     "its event id has an answer already, for another content. Under that id it would be refused again, and under a new "
     "one a single event would count as two. What the impression is, `impledger show` says; what is wrong with it, a "
@@ -67,8 +68,8 @@ class Explained(Struct, frozen=True, kw_only=True):
     """
     An entry and what is wrong with its body. `body` is the document (a text where it is none), masked unless asked for.
 
-    `fix` is the merge patch that follows from the flaws themselves, None if none does; `leaves_out` are the fields that
-    it removes. `advice` says what can be done, or why nothing can.
+    `fix` is the merge patch that follows from the flaws, masked as the body is, None if none follows; `leaves_out` are
+    the fields that it removes. `advice` says what can be done, or why nothing can.
     """
 
     entry: Entry
@@ -139,7 +140,7 @@ class Quarantine(Struct, frozen=True, kw_only=True):
             impression_id=self._impression(document),
             flaws=tuple(wrong),
             body=_as_it_came(body) if raw else masked(document, wrong),
-            fix=fix,
+            fix=fix if raw else _hidden(fix),
             leaves_out=tuple(leaves_out),
             advice=_advice(found.entry, wrong, fix),
         )
@@ -281,6 +282,13 @@ def _state_after(answer: Answer) -> EntryState:
 def _outcome(answer: Answer) -> str:
     words = [answer.status.value, answer.verdict and answer.verdict.value, answer.reason and answer.reason.value]
     return " ".join(word for word in words if word)
+
+
+def _hidden(fix: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return *fix* for a look at it: what is an identifier in the body is one in the fix."""
+    if fix is None:
+        return None
+    return {name: _HIDDEN if name in IDENTIFIERS and value is not None else value for name, value in fix.items()}
 
 
 def _is_lost(entry: Entry, wrong: Sequence[Flaw]) -> bool:

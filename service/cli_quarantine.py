@@ -63,6 +63,8 @@ def show(
     entry = answer["entry"]
     _out.print(f"{entry['code']} at {escape(entry['path'])}: {escape(entry['detail'])}")
     _out.print(f"{entry['state']}; received {entry['received_at']}, {entry['times']} times; gone {entry['expires_at']}")
+    if answer["impression_id"]:
+        _out.print(f"impression {answer['impression_id']}")
     for line in _marked(answer["body"], answer["flaws"]):
         _out.print(escape(line))
     if answer["fix"]:

@@ -45,7 +45,9 @@ class Settings:
         default=20, metadata={"doc": "The gate answers 503 while its oldest render waits longer than this."}
     )
     recent_max: int = field(default=262_144, metadata={"doc": "Impressions that the gate remembers between batches."})
-    quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
+    quarantine_ttl_h: int = field(
+        default=168, metadata={"doc": "Hours after which a quarantined body is deleted; 8 days at most."}
+    )
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
     @classmethod

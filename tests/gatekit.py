@@ -9,7 +9,7 @@ import msgspec
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
-from commands.items import Caller
+from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding, sent_by
 from commands.quarantine_memory import MemoryQuarantine
@@ -149,6 +149,14 @@ class KitGate:
         raws = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
         caller = Caller(scopes, "Mozilla/5.0", "::1")
         return await self.ingest.decide_batch(sent_by(caller, await self.intake.prepare(raws, caller)))
+
+    async def quarantined(self, event, **kept):
+        """Send *event*, which cannot be read; return its entry's name."""
+        before = set(self.holding_store.entries)
+        [answer] = await self.send(event, **kept)
+        assert answer.status is Status.QUARANTINED
+        [name] = set(self.holding_store.entries) - before
+        return name
 
     async def state(self, impression):
         commits = (await self.store.read_streams([impression], READ_MAX)).get(impression, [])

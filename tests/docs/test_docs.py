@@ -35,6 +35,8 @@ def test_every_command_that_a_page_names_exists(page):
     for line in re.findall(r"^\.venv/bin/impledger .*$", text, re.MULTILINE):
         words = line.partition("#")[0].split()[1:]
         command = COMMANDS[words[0]]
+        while hasattr(command, "commands"):
+            command, words = command.commands[words[1]], words[1:]
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words[1:] if word.startswith("--")} <= options
 
