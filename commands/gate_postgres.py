@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from commands.quarantine import ParkedView, QuarantinedBody
+from msgspec.structs import replace
+
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
+from commands.quarantine_entries import REUSED
 from ledger.postgres_arrays import ByteaArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection
 
@@ -13,9 +16,39 @@ with kept as (
 )
 select wrapped from kept union all select wrapped from day_keys where day = %(day)s limit 1
 """
-_QUARANTINE = """
-insert into quarantine (name, event_id, code, detail, path, size, received_at, expires_at, key_day, sealed)
-values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (name) do nothing returning name
+_IS_GONE = """quarantine.state = 'expired' or (
+    quarantine.state = 'waiting' and quarantine.expires_at <= excluded.received_at
+)"""
+_RENEWED = ", ".join(
+    f"{column} = case when {_IS_GONE} then excluded.{column} else quarantine.{column} end"
+    for column in ("code", "detail", "path", "sdk", "size", "expires_at", "key_day", "sealed", "sender", "state")
+)
+_QUARANTINE = f"""
+insert into quarantine (
+    name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
+)
+select n, nullif(e, '')::uuid, c, d, p, k, z, t, r, r, x, y, s, nullif(f, ''::bytea)
+from unnest(
+    %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
+) as v(n, e, c, d, p, k, z, t, r, x, y, s, f)
+on conflict (name) do update
+set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
+returning name
+"""  # noqa: S608 (made of constants)
+_COUNT = """
+select
+    count(*) filter (where code <> %(reused)s and state = 'waiting' and expires_at > %(now)s),
+    count(*) filter (
+        where code <> %(reused)s and (state = 'expired' or (state = 'waiting' and expires_at <= %(now)s))
+    ),
+    (select count(*) from parked_views),
+    count(*) filter (where code <> %(reused)s and state in ('replayed', 'superseded')),
+    count(*) filter (where code = %(reused)s)
+from quarantine
+"""
+_EXPIRE = """
+update quarantine set sealed = null, sender = null, state = case state when 'waiting' then 'expired' else state end
+where expires_at <= %s and sealed is not null returning name
 """
 _PARK = """
 insert into parked_views (event_id, impression, digest, received_at, sealed)
@@ -30,6 +63,9 @@ select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_v
 cross join lateral (select true from impression_commits c where c.stream = v.impression limit 1) rendered
 limit %s
 """
+
+_TEXTS = ("name", "event_id", "code", "detail", "path", "sdk")
+_NUMBERS = ("size", "times", "received_at", "expires_at", "key_day")
 
 
 class PostgresDayKeys:
@@ -59,22 +95,22 @@ class PostgresHolding:
         self._connection = connection
 
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
+        if not bodies:
+            return
+        by_name: dict[str, QuarantinedBody] = {}
         for body in bodies:
-            await self._connection.fetch(
-                _QUARANTINE,
-                [
-                    body.name,
-                    body.event_id,
-                    body.code,
-                    body.detail,
-                    body.path,
-                    body.size,
-                    body.received_at,
-                    body.expires_at,
-                    body.key_day,
-                    body.sealed,
-                ],
-            )
+            known = by_name.get(body.name)
+            by_name[body.name] = body if known is None else replace(known, times=known.times + body.times)
+        rows = [by_name[name] for name in sorted(by_name)]  # in one order everywhere: two batches never deadlock
+        await self._connection.fetch(
+            _QUARANTINE,
+            [
+                *(TextArray.of([str(getattr(row, name) or "") for row in rows]) for name in _TEXTS),
+                *([getattr(row, name) for row in rows] for name in _NUMBERS),
+                ByteaArray.of([row.sealed for row in rows]),
+                ByteaArray.of([row.sender or b"" for row in rows]),
+            ],
+        )
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         by_time: dict[int, list[ParkedView]] = {}
@@ -106,14 +142,17 @@ class PostgresHolding:
             "delete from parked_views where event_id = any(%s) returning event_id", [UuidArray.of(event_ids)]
         )
 
-    async def count(self) -> tuple[int, int]:
-        [[bodies, views]] = await self._connection.fetch(
-            "select (select count(*) from quarantine), (select count(*) from parked_views)", []
+    async def count(self, now: int) -> Held:
+        [[waiting, expired, parked, moved, reused]] = await self._connection.fetch(
+            _COUNT, {"now": now, "reused": REUSED}
         )
-        return int(bodies), int(views)
+        return Held(waiting=waiting, expired=expired, parked=parked, moved=moved, reused=reused)
 
     async def drop_expired(self, now: int, parked_before: int) -> int:
-        rows = await self._connection.fetch("delete from quarantine where expires_at <= %s returning name", [now])
+        rows = await self._connection.fetch(_EXPIRE, [now])
+        await self._connection.fetch(
+            "delete from quarantine where expires_at <= %s returning name", [now - RECORD_KEPT_MS]
+        )
         orphans = await self._connection.fetch(
             "delete from parked_views where received_at < %s returning event_id", [parked_before]
         )

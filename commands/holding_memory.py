@@ -1,9 +1,13 @@
 """Day keys, quarantine and parked views in memory: the reference model, for tests and simulation."""
 
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-from commands.quarantine import ParkedView, QuarantinedBody
+from msgspec.structs import replace
+
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
+from commands.quarantine_entries import REUSED, Entry, EntryState, as_of
 from ledger.store import EventStore
 
 
@@ -29,11 +33,20 @@ class MemoryHolding:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self.bodies: dict[str, QuarantinedBody] = {}
+        self.entries: dict[str, Entry] = {}
+        """Longer there than their bodies."""
         self.views: dict[UUID, ParkedView] = {}
 
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         for body in bodies:
-            self.bodies.setdefault(body.name, body)
+            known = self.entries.get(body.name)
+            if known is None or as_of(known, body.received_at).state is EntryState.EXPIRED:
+                self.bodies[body.name] = body
+                self.entries[body.name] = _entry(body)
+            if known is not None:
+                again = {"times": known.times + body.times, "last_at": max(known.last_at, body.received_at)}
+                kept = replace(self.entries[body.name], received_at=known.received_at, **again)
+                self.entries[body.name] = kept
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         return {view.event_id for view in views if self.views.setdefault(view.event_id, view).digest != view.digest}
@@ -46,13 +59,42 @@ class MemoryHolding:
         for event_id in event_ids:
             self.views.pop(event_id, None)
 
-    async def count(self) -> tuple[int, int]:
-        return len(self.bodies), len(self.views)
+    async def count(self, now: int) -> Held:
+        entries = [as_of(entry, now) for entry in self.entries.values()]
+        states = Counter(entry.state for entry in entries if entry.code != REUSED)
+        return Held(
+            waiting=states[EntryState.WAITING],
+            expired=states[EntryState.EXPIRED],
+            parked=len(self.views),
+            moved=states[EntryState.REPLAYED] + states[EntryState.SUPERSEDED],
+            reused=sum(entry.code == REUSED for entry in entries),
+        )
 
     async def drop_expired(self, now: int, parked_before: int) -> int:
-        bodies = [name for name, body in self.bodies.items() if body.expires_at <= now]
+        bodies = [name for name in self.bodies if self.entries[name].expires_at <= now]
         views = [event_id for event_id, view in self.views.items() if view.received_at < parked_before]
         for name in bodies:
             del self.bodies[name]
+            self.entries[name] = as_of(self.entries[name], now)
+        for name in [name for name, entry in self.entries.items() if entry.expires_at + RECORD_KEPT_MS <= now]:
+            del self.entries[name]
         await self.unpark(views)
         return len(bodies) + len(views)
+
+
+def _entry(body: QuarantinedBody) -> Entry:
+    return Entry(
+        name=body.name,
+        event_id=body.event_id,
+        code=body.code,
+        detail=body.detail,
+        path=body.path,
+        sdk=body.sdk,
+        size=body.size,
+        times=body.times,
+        received_at=body.received_at,
+        last_at=body.received_at,
+        expires_at=body.expires_at,
+        key_day=body.key_day,
+        state=EntryState.WAITING,
+    )

@@ -67,12 +67,13 @@ Slot: TypeAlias = tuple[str, str, str]
 
 
 class Malformed(Struct, frozen=True):
-    """Cannot be read; goes to quarantine."""
+    """Cannot be read; goes to quarantine. `caller` is who sent it: a replay is screened as it would have been."""
 
     raw: bytes | Raw
     fault: Fault
     received_at: int
     event_id: UUID | None = None
+    caller: Caller | None = None
 
 
 class Refused(Struct, frozen=True):

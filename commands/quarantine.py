@@ -1,22 +1,59 @@
 """Renders that cannot be read, and views that came too early: kept encrypted, with a time to live."""
 
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from hashlib import blake2b
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from commands.items import Malformed, Ready
-from commands.keyring import DAY_MS, KEY_BYTES, Keyring
+from commands.items import Caller, Fault, Item, Malformed, Ready
+from commands.keyring import DAY_MS, KEY_BYTES, LIFE_DAYS, DayKeys, Keyring
+from commands.quarantine_entries import REUSED
 from domain.ids import ImpressionId, minted_at
 
+RECORD_KEPT_MS = 30 * DAY_MS
+"""For so long after its body is gone, an entry still says that it was there and what became of it."""
 _NONCE_BYTES = 12
+_AGENT_MAX = 1_024
+_NETWORK_MAX = 128
+_DETAIL_MAX = 200
+_UNKNOWN_FIELD = "Object contains unknown field"
+_PLAIN_SDK = re.compile(r"[\w.+/-]{1,64}", re.ASCII)
+
+
+class Sender(Struct, frozen=True, kw_only=True):
+    """
+    What is kept, sealed, of who sent a quarantined body: it decides how its replay is screened.
+
+    `may_state`: it had the scope to state agent and network; `may_be_history`: to state when it was received.
+    """
+
+    may_state: bool = False
+    may_be_history: bool = False
+    agent: str | None = None
+    network: str | None = None
+
+    def caller(self, received_at: int) -> Caller:
+        """Return the sender as the gate saw it, with a body that it received at *received_at* (epoch ms)."""
+        scopes = {"ingest": self.may_state, "replay": self.may_be_history}
+        return Caller(frozenset(name for name, has in scopes.items() if has), self.agent, self.network, received_at)
+
+
+NOBODY = Sender()
+"""Who sent an entry that was made before senders were kept: one who may state nothing."""
 
 
 class QuarantinedBody(Struct, frozen=True, kw_only=True):
-    """In clear stand only error code, path and size; times are epoch ms, `key_day` counts UTC days since 1970."""
+    """
+    In clear stand only error, path, size and SDK; times are epoch ms, `key_day` counts UTC days since 1970.
+
+    `sender` is sealed, too; `times` is how often the body came in the batch.
+    """
 
     name: str
     event_id: UUID | None
@@ -28,6 +65,23 @@ class QuarantinedBody(Struct, frozen=True, kw_only=True):
     expires_at: int
     key_day: int
     sealed: bytes
+    sdk: str = ""
+    sender: bytes | None = None
+    times: int = 1
+
+
+class Held(Struct, frozen=True, kw_only=True):
+    """
+    What is kept beside the ledger. An event is in one of the first three, or its id is in the ledger, or it is `moved`.
+
+    `reused` are bodies that were refused because their event id is in the ledger with another content.
+    """
+
+    waiting: int = 0
+    expired: int = 0
+    parked: int = 0
+    moved: int = 0
+    reused: int = 0
 
 
 class ParkedView(Struct, frozen=True, kw_only=True):
@@ -41,9 +95,10 @@ class ParkedView(Struct, frozen=True, kw_only=True):
 
 
 class HoldingStore(Protocol):
-    """Where both lie. Keeping the same again changes nothing."""
+    """Where both lie. Keeping the same again changes nothing but how often and when it last came."""
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None: ...
+    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
+        """Keep *bodies*; one that comes again after its time was up is kept anew, as received when it first was."""
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
         """Keep *views*; return the ids that are kept already with another digest."""
@@ -53,20 +108,25 @@ class HoldingStore(Protocol):
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None: ...
 
-    async def count(self) -> tuple[int, int]:
-        """Return how many quarantined bodies and parked views there are."""
+    async def count(self, now: int) -> Held:
+        """Return how much is kept as of *now*."""
 
     async def drop_expired(self, now: int, parked_before: int) -> int:
-        """Delete quarantined bodies that expired by *now* and views parked before *parked_before*; say how many."""
+        """
+        Delete quarantined bodies that expired by *now* and views parked before *parked_before*; say how many.
+
+        Of a body its entry stays for another `RECORD_KEPT_MS`.
+        """
 
 
 class Holding:
-    """Seals what must be kept for a while and hands it to the store."""
+    """Seals what must be kept for a while and hands it to the store. `clock` gives epoch ms."""
 
-    def __init__(self, store: HoldingStore, keyring: Keyring, ttl_ms: int) -> None:
+    def __init__(self, store: HoldingStore, keyring: Keyring, ttl_ms: int, clock: Callable[[], int]) -> None:
         self._store = store
         self._keyring = keyring
         self._ttl_ms = ttl_ms
+        self._clock = clock
 
     async def quarantine(self, items: Sequence[Malformed]) -> None:
         """
@@ -75,9 +135,9 @@ class Holding:
         Raises:
             LedgerUnavailable: the store did not answer.
         """
-        days = [item.received_at // DAY_MS for item in items]
-        await self._keyring.ensure(days, max(item.received_at for item in items), secrets.token_bytes(KEY_BYTES))
-        await self._store.quarantine([self._seal(item) for item in items])
+        now = self._clock()
+        await self._keyring.ensure([now // DAY_MS], now, secrets.token_bytes(KEY_BYTES))
+        await self._store.quarantine([self._seal(item, now) for item in items])
 
     async def park(self, items: Sequence[Ready]) -> set[UUID]:
         """
@@ -102,24 +162,26 @@ class Holding:
     async def unpark(self, event_ids: Sequence[UUID]) -> None:
         await self._store.unpark(event_ids)
 
-    def _seal(self, item: Malformed) -> QuarantinedBody:
-        day = item.received_at // DAY_MS
+    def _seal(self, item: Malformed, now: int) -> QuarantinedBody:
+        """Seal under the key of today: what is replayed may have been received when keys are destroyed by now."""
+        day = now // DAY_MS
         keys = self._keyring.of(day)
-        assert keys is not None, "the keys of the day on which something is received are not destroyed yet"
+        assert keys is not None, "today's keys are not destroyed yet"
         raw = bytes(item.raw)
-        # The name follows from the event, so that a retry is kept once.
-        name = blake2b(str(item.event_id or keys.digest(raw)).encode(), digest_size=16).hexdigest()
+        name = _name(item, keys, raw)
         return QuarantinedBody(
             name=name,
             event_id=item.event_id,
             code=item.fault.code,
-            detail=item.fault.detail,
-            path=item.fault.path,
+            detail=_in_clear(item.fault),
+            path=item.fault.path[:_DETAIL_MAX],
             size=len(raw),
             received_at=item.received_at,
-            expires_at=item.received_at + self._ttl_ms,
+            expires_at=min(now + self._ttl_ms, (day + LIFE_DAYS) * DAY_MS),
             key_day=day,
             sealed=keys.seal(raw, secrets.token_bytes(_NONCE_BYTES), name),
+            sdk=_sdk(raw),
+            sender=None if item.caller is None else _sealed_sender(item.caller, keys, name),
         )
 
     def _parked(self, item: Ready) -> ParkedView:
@@ -133,6 +195,65 @@ class Holding:
             received_at=item.claim.received_at,
             sealed=keys.seal(bytes(item.raw), secrets.token_bytes(_NONCE_BYTES), str(event_id)),
         )
+
+
+def sent_by(caller: Caller, items: MutableSequence[Item]) -> MutableSequence[Item]:
+    """Note in *items* who sent what cannot be read."""
+    for at, item in enumerate(items):
+        if type(item) is Malformed:
+            items[at] = replace(item, caller=caller)
+    return items
+
+
+def unsealed_sender(sealed: bytes | None, keys: DayKeys, name: str) -> Sender:
+    """Return who sent the body of that *name*; raises `cryptography.exceptions.InvalidTag` if it was tampered with."""
+    if sealed is None:
+        return NOBODY
+    return msgspec.json.decode(keys.unseal(sealed, _sender_of(name)), type=Sender)
+
+
+def _sealed_sender(caller: Caller, keys: DayKeys, name: str) -> bytes:
+    sender = Sender(
+        may_state="ingest" in caller.scopes,
+        may_be_history="replay" in caller.scopes,
+        agent=None if caller.agent is None else caller.agent[:_AGENT_MAX],
+        network=None if caller.network is None else caller.network[:_NETWORK_MAX],
+    )
+    return keys.seal(msgspec.json.encode(sender), secrets.token_bytes(_NONCE_BYTES), _sender_of(name))
+
+
+def _sender_of(name: str) -> str:
+    return f"{name} sender"
+
+
+def _name(item: Malformed, keys: DayKeys, raw: bytes) -> str:
+    """
+    Return a name that follows from the event, so that a retry is kept once.
+
+    A body whose event id was reused stands beside the one that could not be read under the same id.
+    """
+    what = str(item.event_id or keys.digest(raw))
+    if item.fault.code == REUSED:
+        what = f"{REUSED} {what}"
+    return blake2b(what.encode(), digest_size=16).hexdigest()
+
+
+def _in_clear(fault: Fault) -> str:
+    """Return what is wrong without a word of the client's: the name of an unknown field is one."""
+    return _UNKNOWN_FIELD if fault.detail.startswith(_UNKNOWN_FIELD) else fault.detail[:_DETAIL_MAX]
+
+
+class _SdkOnly(Struct):
+    sdk: str = ""
+
+
+def _sdk(raw: bytes) -> str:
+    """Return the SDK that the body names, if it can be read and looks like one."""
+    try:
+        sdk = msgspec.json.decode(raw, type=_SdkOnly).sdk
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    return sdk if _PLAIN_SDK.fullmatch(sdk) else ""
 
 
 def _day(impression: ImpressionId) -> int:

@@ -1,6 +1,7 @@
 """Are the books right? Recomputes I1-I4 from ledger, ClickHouse, and what clients were told."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from commands.gate_postgres import PostgresHolding
+from commands.quarantine import Held
 from domain.render import Kind
 from domain.sequences import STREAM_PREFIX
 from domain.vocabulary import DataSet
@@ -48,13 +50,6 @@ class Books(Struct, frozen=True, kw_only=True):
     problems: list[str]
 
 
-class Kept(Struct, frozen=True):
-    """What is kept beside the ledger."""
-
-    quarantined: int
-    parked: int
-
-
 async def check_books(settings: Settings, tally: Tally | None = None, data_set: DataSet = DataSet.LIVE) -> Books:
     """
     Wait until the desk has shown everything and nothing more comes, then compare. Without *tally* I1 is not asked for.
@@ -69,10 +64,10 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         async with Desk(settings) as desk:
             client = await asyncio.to_thread(desk.tables)
             verification, rows = await _compare(desk, store, client, data_set)
-        kept = Kept(*await PostgresHolding(database).count())
+        held = await PostgresHolding(database).count(time.time_ns() // 1_000_000)
         problems = _problems(verification)
         if tally is not None:
-            problems["I1"] = _unkept(tally, await take_census(store), kept)
+            problems["I1"] = unkept(tally, await take_census(store), held)
     finally:
         await store.close()
         await database.close()
@@ -126,12 +121,13 @@ def _problems(verification: Verification) -> dict[str, list[str]]:
     return problems
 
 
-def _unkept(tally: Tally, census: Census, kept: Kept) -> list[str]:
+def unkept(tally: Tally, census: Census, held: Held) -> list[str]:
     """
     Say what was answered and is not kept.
 
     Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
-    retried one may be counted more often than its event was sent.
+    retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
+    quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
@@ -140,18 +136,18 @@ def _unkept(tally: Tally, census: Census, kept: Kept) -> list[str]:
     views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
     refused = sum(count for (_, status), count in answered.items() if status == "refused")
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
-    kept_views = census.views + kept.parked
+    kept_views = census.views + held.parked
     checks = [
         (
-            census.renders <= decided + tally.unanswered and decided <= census.renders + census.repeats,
-            f"{decided} decided, {census.renders} in the ledger, {census.repeats} repeats counted",
+            census.renders <= decided + tally.unanswered + held.moved and decided <= census.renders + census.repeats,
+            f"{decided} decided, {held.moved} moved, {census.renders} in the ledger, {census.repeats} repeats counted",
         ),
         (
-            kept_views <= views + tally.unanswered and views <= kept_views + census.unmoved,
-            f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {kept.parked} parked",
+            kept_views <= views + tally.unanswered + held.moved and views <= kept_views + census.unmoved,
+            f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {held.parked} parked",
         ),
         (refused <= sum(census.refused.values()), f"{refused} refused, {census.refused} counted"),
-        (quarantined <= kept.quarantined, f"{quarantined} quarantined, {kept.quarantined} kept"),
+        (quarantined <= held.waiting + held.expired + held.moved, f"{quarantined} quarantined, kept: {held}"),
         (tally.disagreements == 0, f"{tally.disagreements} retries got another answer than at first"),
     ]
     return [what for good, what in checks if not good]

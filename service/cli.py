@@ -17,7 +17,7 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_lists, cli_packs
+from service import cli_campaigns, cli_lists, cli_packs, cli_quarantine
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_command=True)
 app.add_typer(bench_app, name="bench")
 app.add_typer(cli_lists.app, name="classify")
+app.add_typer(cli_quarantine.app, name="quarantine")
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 

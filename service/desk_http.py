@@ -18,7 +18,8 @@ from projections.errors import QueryRefused, QuestionTooLarge
 from projections.queries import Queries
 from projections.timeline import Timeline, timeline
 from service.access import Access
-from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of
+from service.parameters import rfc3339
 from service.problems import (
     RETRY_AFTER_S,
     UNFORESEEN,

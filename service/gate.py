@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -23,6 +23,8 @@ from commands.intake import Intake
 from commands.items import Caller, Status
 from commands.keyring import Keyring
 from commands.quarantine import Holding
+from commands.quarantine_postgres import PostgresQuarantine
+from commands.quarantine_replay import Quarantine
 from commands.recall import recall
 from commands.sequences import SequenceCounter, SequenceTracker
 from commands.serves import Serves
@@ -39,7 +41,9 @@ from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
 from service.lists_watch import LISTS_POLL_S, ListsWatch
-from service.problems import NoSuchThing, reply_for
+from service.problems import MethodNotAllowed, NoSuchThing, reply_for
+from service.quarantine_http import QuarantineHttp
+from service.quarantine_metrics import QuarantineMetrics
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -51,6 +55,7 @@ _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
 _COUNT_EVERY_S = 5.0
 _FLOODS_EVERY_S = 1.0
+_COUNT_WAITING_EVERY_S = 30.0
 _HOUR_MS = 3_600_000
 
 log = structlog.get_logger()
@@ -75,7 +80,9 @@ class Gate:
         self._database = PostgresConnection(database_url, deadline_s=5.0)
         self._keyring = Keyring(PostgresDayKeys(self._database), keys.root)
         self._holding_store = PostgresHolding(self._database)
-        self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS)
+        self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS, now_ms)
+        self._operators_database = PostgresConnection(database_url, deadline_s=5.0)
+        self._quarantine_store = PostgresQuarantine(self._operators_database)
         self._pack = pack
         self._clocks = DeviceClocks(settings.recent_max)
         self._intake = Intake(
@@ -112,6 +119,7 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics()
+        self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
@@ -130,13 +138,14 @@ class Gate:
             access=self._access,
             settings=self._settings,
             metrics=self._metrics,
-            inner=self._cold_routes(),
+            inner=self._cold_routes(self._quarantine_routes(batcher)),
             watch=self._sequences.note,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._campaigning.close)
+            stack.push_async_callback(self._operators_database.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -145,6 +154,7 @@ class Gate:
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
+                asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             calm_collector()
             await serve_until_stopped(server)
@@ -152,7 +162,19 @@ class Gate:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
 
-    def _cold_routes(self) -> Starlette:
+    def _quarantine_routes(self, batcher: Batcher) -> list[Route]:
+        quarantine = Quarantine(
+            store=self._quarantine_store,
+            ledger=self._store,
+            keyring=self._keyring,
+            intake=self._intake,
+            submit=batcher.submit,
+            clock=now_ms,
+        )
+        http = QuarantineHttp(quarantine, self._access, self._quarantine_metrics, batcher.check_admission)
+        return http.routes()
+
+    def _cold_routes(self, more: Sequence[Route]) -> Starlette:
         async def healthz(_: Request) -> Response:
             return PlainTextResponse("ok\n")
 
@@ -181,8 +203,14 @@ class Gate:
             Route("/metrics", metrics),
             Route("/v1/serves", serves),
             *campaign_routes(self._campaigning, self._access),
+            *more,
         ]
-        return Starlette(routes=routes, exception_handlers={404: nothing})
+
+        async def wrong_method(request: Request, _: Exception) -> Response:
+            reply = reply_for(MethodNotAllowed(request.method), "")
+            return Response(reply.body, reply.status, media_type=reply.media_type)
+
+        return Starlette(routes=routes, exception_handlers={404: nothing, 405: wrong_method})
 
     async def _decide(self, batcher: Batcher) -> None:
         """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
@@ -211,6 +239,9 @@ class Gate:
         self._ready = True
         if destroyed or dropped:
             log.info("tidied", keys_destroyed=destroyed, bodies_dropped=dropped)
+
+    async def _count_waiting(self) -> None:
+        self._quarantine_metrics.waits(await self._quarantine_store.waiting(now_ms()))
 
     async def _unpark(self, batcher: Batcher) -> None:
         """Apply views whose render has arrived by now, as if they came again."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from commands.batcher import Batcher
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
+from commands.quarantine import sent_by
 from service.access import Access
 from service.gate_metrics import GateMetrics
 from service.problems import (
@@ -91,7 +92,7 @@ class GateApp:
         caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
         items = await self._intake.prepare(raws, caller)
         self._watch(items)
-        answers = await self._batcher.submit(items)
+        answers = await self._batcher.submit(sent_by(caller, items))
         self._metrics.answered(answers)
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:

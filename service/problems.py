@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from commands.batcher import Overloaded
 from commands.items import Status
+from commands.quarantine_entries import BodyGone, FixRefused, NotInQuarantine, NotReplayable, QuarantineError
 from commands.serves import TooManyCounts
 from domain.reasons import Reason
 from domain.serves import ServeRefusal
@@ -105,6 +106,10 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     CampaignVersionChanged: Problem(412, "The campaign has changed since"),
     UnusableCampaign: Problem(422, "The campaign cannot be as it is asked for"),
     Overloaded: Problem(503, "Too busy; send the same events again"),
+    NotInQuarantine: Problem(404, "There is no such entry in quarantine"),
+    NotReplayable: Problem(409, "The entry cannot be replayed"),
+    BodyGone: Problem(410, "The body in quarantine is gone"),
+    FixRefused: Problem(422, "The fix does not do"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
     QuestionTooLarge: Problem(422, "The answer takes more than one question may"),
@@ -156,7 +161,7 @@ def problem_of(error: Exception) -> Problem:
 def reply_for(error: Exception, request_id: str) -> Reply:
     """Return the problem document for *error*; only our own errors' texts are shown."""
     problem = problem_of(error)
-    detail = str(error) if isinstance(error, RequestError) else ""
+    detail = str(error) if isinstance(error, RequestError | QuarantineError) else ""
     headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
     return document(problem, request_id, detail=detail, headers=headers)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from projections.queries import Fresh, ReportAnswer
-from service.desk_parameters import rfc3339
+from service.parameters import rfc3339
 from service.problems import Reply
 
 RATE_DIGITS = 6

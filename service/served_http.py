@@ -12,8 +12,8 @@ from projections.completeness import Completeness, CompletenessQueries, ServedDi
 from projections.reports import HOUR_MS, ROWS_DEFAULT
 from projections.vocabulary import Granularity
 from service.desk_http import Extra
-from service.desk_parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.monitoring import Watch
+from service.parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.problems import Reply
 from service.report_replies import fresh_of
 

@@ -66,7 +66,6 @@ class Settings:
     recall_max: int = field(
         default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
     )
-    quarantine_ttl_h: int = field(default=168, metadata={"doc": "Hours after which a quarantined body is deleted."})
     serve_ttl_s: str = field(
         default="600",
         metadata={"doc": "Seconds until an ad without render is lost; surfaces may differ: `600 reels=900`."},
@@ -76,6 +75,9 @@ class Settings:
     )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
+    quarantine_ttl_h: int = field(
+        default=168, metadata={"doc": "Hours after which a quarantined body is deleted; 8 days at most."}
+    )
     log_json: str = field(default="auto", metadata={"doc": "`yes`, `no`, or `auto`: JSON unless on a terminal."})
 
     @classmethod

@@ -11,9 +11,11 @@ from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
-from commands.items import Caller
+from commands.items import Caller, Status
 from commands.keyring import Keyring
-from commands.quarantine import Holding
+from commands.quarantine import Holding, sent_by
+from commands.quarantine_memory import MemoryQuarantine
+from commands.quarantine_replay import Quarantine
 from domain.ids import mint
 from domain.impression import fold
 from domain.pack import parse_pack
@@ -106,7 +108,17 @@ class Minter:
 class KitGate:
     """Intake and ingest over a store in memory (or one that is handed in)."""
 
-    def __init__(self, store=None, holding_store=None, day_keys=None, recent_max=10_000, *, activity=None, funds=None):
+    def __init__(
+        self,
+        store=None,
+        holding_store=None,
+        day_keys=None,
+        recent_max=10_000,
+        *,
+        quarantine_store=None,
+        activity=None,
+        funds=None,
+    ):
         self.now = NOW
         self.lists = PlainLists()
         self.activity = activity or NoActivity()
@@ -114,13 +126,14 @@ class KitGate:
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
+        self.quarantine_store = quarantine_store or MemoryQuarantine(self.holding_store)
         self.restart(recent_max)
 
     def restart(self, recent_max=10_000, name="eu-kit"):
         """Forget everything that only memory knows."""
         keyring = Keyring(self.day_keys, b"r" * 32)
         self.clocks = DeviceClocks(10_000)
-        holding = Holding(self.holding_store, keyring, ttl_ms=3_600_000)
+        holding = Holding(self.holding_store, keyring, ttl_ms=3_600_000, clock=lambda: self.now)
         self.intake = Intake(
             pack=PACK,
             region="eu",
@@ -142,6 +155,14 @@ class KitGate:
             clock=lambda: self.now,
         )
         self.holding = holding
+        self.quarantine = Quarantine(
+            store=self.quarantine_store,
+            ledger=self.store,
+            keyring=keyring,
+            intake=self.intake,
+            submit=self.ingest.decide_batch,
+            clock=lambda: self.now,
+        )
 
     def token_of(self, event):
         return check_token(event["token"], KEYS)
@@ -151,7 +172,16 @@ class KitGate:
 
     async def send(self, *events, scopes=EVERYTHING):
         raws = [event if isinstance(event, bytes) else msgspec.json.encode(event) for event in events]
-        return await self.ingest.decide_batch(await self.intake.prepare(raws, Caller(scopes, "Mozilla/5.0", "::1")))
+        caller = Caller(scopes, "Mozilla/5.0", "::1")
+        return await self.ingest.decide_batch(sent_by(caller, await self.intake.prepare(raws, caller)))
+
+    async def quarantined(self, event, **kept):
+        """Send *event*, which cannot be read; return its entry's name."""
+        before = set(self.holding_store.entries)
+        [answer] = await self.send(event, **kept)
+        assert answer.status is Status.QUARANTINED
+        [name] = set(self.holding_store.entries) - before
+        return name
 
     async def state(self, impression):
         commits = (await self.store.read_streams([impression], READ_MAX)).get(impression, [])

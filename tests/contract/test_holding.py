@@ -11,7 +11,7 @@ from gatekit import NOW, Minter
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.keyring import DAY_MS, LIFE_DAYS, Keyring
-from commands.quarantine import ParkedView, QuarantinedBody
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
 from domain.aggregates import AnswersCounted
 from domain.vocabulary import DataSet
 from ledger.memory import MemoryStore
@@ -111,10 +111,14 @@ def test_the_same_body_is_quarantined_once_and_until_its_time_is_up(run):
     async def test(_, __, holding):
         await holding.quarantine([a_body("one"), a_body("two", expires_at=NOW + 2_000)])
         await holding.quarantine([a_body("one")])
-        assert await holding.count() == (2, 0)
+        assert await holding.count(NOW) == Held(waiting=2)
         assert await holding.drop_expired(NOW + 999, 0) == 0
+        assert await holding.count(NOW + 1_000) == Held(waiting=1, expired=1)
         assert await holding.drop_expired(NOW + 1_000, 0) == 1
-        assert await holding.count() == (1, 0)
+        assert await holding.drop_expired(NOW + 1_000, 0) == 0
+        assert await holding.count(NOW + 1_000) == Held(waiting=1, expired=1)
+        assert await holding.drop_expired(NOW + 1_000 + RECORD_KEPT_MS, 0) == 1
+        assert await holding.count(NOW + 1_000 + RECORD_KEPT_MS) == Held(expired=1)
 
     run(test)
 
@@ -130,7 +134,7 @@ def test_a_parked_view_is_due_once_its_render_has_landed(run):
         assert await holding.due_views(10) == [views[0]]
         await holding.unpark([views[0].event_id])
         assert await holding.due_views(10) == []
-        assert await holding.count() == (0, 1)
+        assert await holding.count(NOW) == Held(parked=1)
 
     run(test)
 
@@ -143,7 +147,7 @@ def test_an_id_that_is_parked_with_another_content_is_told(run):
             event_id=view.event_id, impression=view.impression, digest="other", received_at=NOW, sealed=b"\x02"
         )
         assert await holding.park([other]) == {view.event_id}
-        assert await holding.count() == (0, 1)
+        assert await holding.count(NOW) == Held(parked=1)
 
     run(test)
 

@@ -46,7 +46,8 @@ def test_every_command_that_a_page_names_exists(page):
     for line in re.findall(r"^\.venv/bin/impledger .*$", text, re.MULTILINE):
         words = line.partition("#")[0].split()[1:]
         command = COMMANDS[words[0]]
-        command = getattr(command, "commands", {}).get(words[1] if len(words) > 1 else "", command)
+        while hasattr(command, "commands") and len(words) > 1 and words[1] in command.commands:
+            command, words = command.commands[words[1]], words[1:]
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words[1:] if word.startswith("--")} <= options
 

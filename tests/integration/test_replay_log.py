@@ -49,7 +49,7 @@ class Site:
         self.keys = load_or_make_keys(data_dir)
         self.store = MemoryStore()
         keyring = Keyring(MemoryDayKeys(), self.keys.root)
-        holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000)
+        holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000, clock=lambda: NOW)
         lists = ScreenLists()
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
         known = {"keyring": keyring, "lists": lists, "clocks": DeviceClocks(9_999)}

@@ -22,7 +22,8 @@ from projections.vocabulary import (
     Granularity,
     Metric,
 )
-from service.desk_parameters import output_of, pacing_of, report_of, rfc3339
+from service.desk_parameters import output_of, pacing_of, report_of
+from service.parameters import rfc3339
 from service.problems import BadParameter
 
 FULL_HOUR = MINTED - MINTED % HOUR

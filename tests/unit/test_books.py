@@ -1,0 +1,55 @@
+"""I1 from what clients were told: everything answered is kept, and what was replayed has moved, not doubled."""
+
+import pytest
+
+from commands.quarantine import Held
+from domain.render import Kind
+from ledger.census import Census
+from ml.traffic.events import Answer
+from ml.traffic.tally import Row, Tally
+from service.books import unkept
+
+
+def a_tally(*rows, unanswered=0):
+    told = [Row(kind, Answer(status, None, None), events) for kind, status, events in rows]
+    counts = dict.fromkeys(
+        ("sent", "events", "renders", "views", "requests", "resends", "disagreements", "redecided", "misaligned"), 0
+    )
+    times = {"seconds": 1.0, "p50_ms": 1.0, "p99_ms": 1.0, "within_budget": 1.0, "held_back_s": 0.0}
+    return Tally(
+        rows=told,
+        http={},
+        rejected={},
+        unanswered=unanswered,
+        unanswered_ids=[],
+        disagreeing_ids=[],
+        **counts,
+        **times,
+    )
+
+
+def a_census(renders=0, views=0):
+    return Census(renders=renders, views=views, unmoved=0, repeats=0, refused={})
+
+
+RENDER, VIEW = Kind.RENDER, Kind.VIEW
+
+
+@pytest.mark.parametrize(
+    ("rows", "census", "held", "adds_up"),
+    [
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(5), Held(waiting=2), True),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(5), Held(waiting=1), False),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(5), Held(waiting=1, reused=1), False),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(6), Held(waiting=1, moved=1), True),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(7), Held(waiting=1, moved=1), False),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(6), Held(waiting=2), False),
+        ([(RENDER, "decided", 5), (RENDER, "quarantined", 2)], a_census(4), Held(waiting=2), False),
+        ([(VIEW, "quarantined", 2)], a_census(views=1), Held(waiting=1, moved=1), True),
+        ([(VIEW, "quarantined", 2)], a_census(views=2), Held(waiting=1, moved=1), False),
+        ([(VIEW, "quarantined", 2)], a_census(), Held(expired=2), True),
+    ],
+)
+def test_what_is_answered_is_kept_in_one_place(rows, census, held, adds_up):
+    problems = unkept(a_tally(*rows), census, held)
+    assert (problems == []) is adds_up, problems
