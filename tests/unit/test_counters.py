@@ -68,6 +68,29 @@ def test_the_key_that_was_active_least_recently_is_evicted_and_what_comes_back_i
     assert first == (1, "COLD")
 
 
+def test_an_evicted_key_leaves_no_window_fresh_that_its_last_render_may_have_been_in():
+    few = Counters(Capacities(*[3] * 8), NOW - 30 * HOUR_MS, batch_max=2)
+    start = -(NOW % MINUTE_MS)
+    for device in (1, 2, 3, 4):
+        few.commit(batch_of([seen(start, device=device)]))
+    within, after = (start + 59 * MINUTE_MS, start + 60 * MINUTE_MS)
+    statuses = [looked(few, [seen(time, device=1)])[0][Column.DEVICE_HOUR] for time in (within, after)]
+    assert statuses == [(1, "COLD"), (1, "FRESH")]
+
+
+def test_a_full_table_never_evicts_a_key_of_the_batch_that_it_counts():
+    few = Counters(Capacities(*[4] * 8), NOW - 30 * HOUR_MS, batch_max=3)
+    for device in (1, 2, 3, 4, 5):
+        few.commit(batch_of([seen(0, device=device)]))
+    batch = [seen(1, device=device) for device in (6, 7, 2)]
+    few.commit(batch_of(batch))
+    assert [row[Column.DEVICE_10S][0] for row in looked(few, [seen(2, device=device) for device in (6, 7, 2)])] == [
+        2,
+        2,
+        3,
+    ]
+
+
 @pytest.mark.parametrize("time", [-1, TIME_MAX])
 def test_a_time_out_of_range_is_refused(time):
     batch = batch_of([seen(0)])._replace(times=np.array([time]))
