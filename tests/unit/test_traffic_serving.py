@@ -107,7 +107,7 @@ def test_delivery_knows_of_every_ad_that_clients_report_and_of_some_that_they_do
 
 
 def test_one_version_loses_more_than_the_others():
-    serves, sendings = minted(seconds=60)
+    serves, sendings = minted(seconds=120)
     told = Counter(serve.sdk for serve in serves)
     heard = Counter()
     seen = set()
