@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from commands.items import Ready
 from domain.events import ImpressionEvent, ImpressionRendered
 from domain.ids import ImpressionId
 from domain.signals import Signal
@@ -20,9 +21,9 @@ class Conduct(Struct, frozen=True):
 class Activity(Protocol):
     """Counters over renders; belongs to one task."""
 
-    def look(self, claims: Sequence[ImpressionRendered]) -> Mapping[int, Conduct]:
+    def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
         """
-        Return what stands out, by place in *claims*, each counted after those before it; most have nothing.
+        Return what stands out, by place in *renders*, each counted after those before it; most have nothing.
 
         Nothing is counted for later.
         """
@@ -37,7 +38,7 @@ class Activity(Protocol):
 class NoActivity:
     """No counters: nothing stands out."""
 
-    def look(self, claims: Sequence[ImpressionRendered]) -> Mapping[int, Conduct]:  # noqa: ARG002
+    def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:  # noqa: ARG002
         return {}
 
     def count(self, claims: Sequence[ImpressionRendered]) -> None: ...

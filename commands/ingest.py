@@ -304,7 +304,7 @@ class Ingest:
         renders = [
             (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
         ]
-        found = self._activity.look([item.claim for _, item in renders])
+        found = self._activity.look([item for _, item in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 from msgspec import Meta, Struct
 
+from domain.rates import RateRules
 from domain.reasons import Reason
 from domain.vocabulary import CountingMethod, Evidence, Format, OmidType, Surface
 
@@ -119,6 +120,7 @@ class PackData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, di
     repeats_idle_ms: Natural
     resolve_within_ms: dict[Reason, Natural]
     signals: Signals
+    rates: RateRules
     omid: dict[OmidType, OmidProof]
     lateness: Annotated[tuple[Lateness, ...], Meta(min_length=1, max_length=TABLE_MAX)]
     accusation: Annotated[tuple[Accusation, ...], Meta(max_length=TABLE_MAX)]

@@ -15,7 +15,7 @@ from domain.signals import Family, Signal
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 
 
-class Activity(Struct, frozen=True, kw_only=True, gc=False):
+class Activity(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
     """
     What the counters know of one render's person, device and network; the render itself is counted.
 

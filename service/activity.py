@@ -1,37 +1,44 @@
 """The gate's `Activity` port on the counters of `ml/`: rates and rhythm of persons, judged by a rule pack."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from commands.activity import Conduct
+from commands.items import Ready
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionReconciled, ImpressionRendered, ImpressionViewed
 from domain.ids import ImpressionId
 from domain.rates import RateRules, is_abusive, signals
 from ml.counters.counters import BATCH_MAX, Counters
-from ml.counters.observer import Observer, OtherDay
+from ml.counters.observer import NO_OTHER_DAY, Observer, OtherDay
+from ml.counters.tables import Capacities
 
 CLOCKS_APART_MAX_MS = 60_000
 """Commits of several workers stand in the order of the ledger, not of their clocks; they are this close."""
 
 
-class CountedActivity:
+class CountedActivity(Collector):
     """
-    Judges each render by what *counters* know of its person. Belongs to one task.
+    Judges each render by what counters know of its person; they count what *rules* read. Belongs to one task.
 
     After a restart commits are recalled first, in the ledger's order; what the counters say is then right for windows
     that begin after the first of them, and marked as cold for others.
     """
 
-    def __init__(self, counters: Counters, rules: RateRules) -> None:
-        self._counters = counters
-        self._observer = Observer(counters)
+    def __init__(self, rules: RateRules, watched_since: int, capacities: Capacities | None = None) -> None:
+        self._tables = _tables(rules)
+        self._counters = Counters(capacities or Capacities(), watched_since, kept=self._tables)
+        self._observer = Observer(self._counters)
         self._rules = rules
         self._recalled: list[ImpressionRendered] = []
         self._is_watching = False
 
-    def look(self, claims: Sequence[ImpressionRendered], others: Sequence[OtherDay] = ()) -> Mapping[int, Conduct]:
-        """Return what stands out, by place in *claims*; *others* are their pseudonyms of the day before, if any."""
+    def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
+        """Return what stands out, by place in *renders*."""
         self._flush()
-        looked = self._observer.look(claims, others)
+        others = [_day_before(item) for item in renders] if any(len(item.slots) > 1 for item in renders) else ()
+        looked = self._observer.look([item.claim for item in renders], others)
         found: dict[int, Conduct] = {}
         for place in looked.outstanding(self._rules):
             activity = looked.activity(place)
@@ -66,3 +73,30 @@ class CountedActivity:
         if self._recalled:
             recalled, self._recalled = self._recalled, []
             self._observer.keep(recalled)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how full the counters are, for Prometheus."""
+        rows = GaugeMetricFamily("impledger_counter_rows", "Keys that the counters know", labels=["table"])
+        evicted = CounterMetricFamily("impledger_counter_evicted", "Keys that full counters forgot", labels=["table"])
+        for table, use in self._counters.use().items():
+            if table in self._tables:
+                rows.add_metric([table], use.rows)
+                evicted.add_metric([table], use.evicted)
+        yield rows
+        yield evicted
+
+
+def _tables(rules: RateRules) -> set[str]:
+    """Return the tables that *rules* read."""
+    shared = {"devices"} if rules.device is not None else set()
+    if rules.network is not None:
+        shared |= {"networks", "network_devices"}
+    return {"people", *shared}
+
+
+def _day_before(item: Ready) -> OtherDay:
+    """Return what the person of *item* was called the day before; devices beside a user and networks are not known."""
+    if len(item.slots) < 2:
+        return NO_OTHER_DAY
+    alias = item.slots[1][1]
+    return OtherDay(user=alias) if item.claim.user else OtherDay(device=alias)

@@ -324,12 +324,13 @@ def _settings() -> Settings:
 def _process(name: str) -> Settings:
     """Read the settings of a long-lived process and set up its memory, logs and caches."""
     from service.allocator import keep_memory  # noqa: PLC0415
+    from service.compiled import keep_compiled  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
     keep_memory()
     settings = _settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(settings.data_dir / "numba"))
+    keep_compiled(settings.data_dir)
     set_up_logs(name, settings.log_json)
     return settings
 

@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from commands.activity import NoActivity
 from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
@@ -35,6 +34,7 @@ from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
 from ml.lists.live import LiveLists
 from service.access import Access
+from service.activity import CountedActivity
 from service.campaigning import Authority, Campaigning
 from service.campaigns_http import campaign_routes
 from service.gate_http import GateApp
@@ -104,10 +104,11 @@ class Gate:
             campaigns_max=settings.campaigns_max,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
+        self._activity = CountedActivity(pack.rates, now_ms())
         self._ingest = Ingest(
             store=store,
             pack=pack,
-            activity=NoActivity(),
+            activity=self._activity,
             funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
@@ -118,12 +119,13 @@ class Gate:
         self._sequences = SequenceCounter(tracker, store, name, now_ms)
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
-        self._metrics = GateMetrics()
+        self._metrics = GateMetrics(pack)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
+        self._metrics.registry.register(self._activity)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -215,7 +217,7 @@ class Gate:
     async def _decide(self, batcher: Batcher) -> None:
         """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
         began = time.perf_counter()
-        memories = (self._ingest.recall, self._clocks.recall)
+        memories = (self._ingest.recall, self._clocks.recall, self._activity.recall)
         while True:
             try:
                 commits = await recall(self._store, self._settings.recall_max, memories)

@@ -92,6 +92,7 @@ class GateApp:
         caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
         items = await self._intake.prepare(raws, caller)
         self._watch(items)
+        self._metrics.received(items)
         answers = await self._batcher.submit(sent_by(caller, items))
         self._metrics.answered(answers)
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]

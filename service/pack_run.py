@@ -20,6 +20,7 @@ from domain.ids import mint
 from domain.impression import Decided, Impression, Unseen, fold
 from domain.pack import Measures, Pack, judge_view
 from domain.pack_tables import EXPECTED
+from domain.rates import is_abusive, signals
 from domain.reasons import Reason
 from domain.render import Kind, Render
 from domain.screen import claim, cut_of, screen
@@ -32,6 +33,7 @@ from service.pack_vectors import (
     IdleVector,
     LatenessVector,
     LateViewVector,
+    RateVector,
     RepeatVector,
     ScreenVector,
     SignalVector,
@@ -66,7 +68,7 @@ def failures(vectors: Vectors, pack: Pack) -> Iterator[Failure]:
             yield Failure(table, vector.case, expected, got)
 
 
-def outcome(vector: Vector, pack: Pack) -> tuple[Any, Any]:  # noqa: PLR0911 (one case per kind of vector)
+def outcome(vector: Vector, pack: Pack) -> tuple[Any, Any]:  # noqa: C901, PLR0911 (one case per kind of vector)
     """Return what *vector* expects and what *pack* says."""
     match vector:
         case ScreenVector():
@@ -88,6 +90,8 @@ def outcome(vector: Vector, pack: Pack) -> tuple[Any, Any]:  # noqa: PLR0911 (on
             return vector.ends, pack.has_idled(vector.idle_ms)
         case DoubleFireVector():
             return vector.fires, _fires_twice(vector, pack)
+        case RateVector():
+            return (vector.abusive, vector.signals), _conduct(vector, pack)
         case _:
             assert_never(vector)
 
@@ -163,6 +167,11 @@ def _fires_twice(vector: DoubleFireVector, pack: Pack) -> bool:
     first, second = (_ready(number, apart_ms, pack) for number, apart_ms in ((1, 0), (2, vector.apart_ms)))
     slots.remember(first)
     return slots.original_of(second) is not None
+
+
+def _conduct(vector: RateVector, pack: Pack) -> tuple[bool, tuple[str, ...]]:
+    found = signals(vector.activity, pack.rates)
+    return is_abusive(vector.activity, pack.rates), tuple(f"{signal.family} {signal.name}" for signal in found)
 
 
 def _ready(number: int, apart_ms: int, pack: Pack) -> Ready:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from domain.pack import PackError
 from domain.pack_tables import Expected
+from domain.rates import Activity
 from domain.reasons import Reason
 from domain.standing import Viewability
 from domain.vocabulary import AgentClass, CountingMethod, Evidence, Format, NetworkClass, OmidType, Surface
@@ -110,6 +111,14 @@ class DoubleFireVector(_Vector, frozen=True, kw_only=True):
     fires: bool
 
 
+class RateVector(_Vector, frozen=True, kw_only=True):
+    """What is known of a person's activity; whether that is abusive, and its signals as `family name`."""
+
+    activity: Activity
+    abusive: bool = False
+    signals: tuple[str, ...] = ()
+
+
 Vector: TypeAlias = (
     ScreenVector
     | ViewVector
@@ -120,6 +129,7 @@ Vector: TypeAlias = (
     | RepeatVector
     | IdleVector
     | DoubleFireVector
+    | RateVector
 )
 
 
@@ -136,6 +146,7 @@ class Vectors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repeat: tuple[RepeatVector, ...] = ()
     idle: tuple[IdleVector, ...] = ()
     double_fire: tuple[DoubleFireVector, ...] = ()
+    rate: tuple[RateVector, ...] = ()
 
     def all(self) -> Iterator[tuple[str, Vector]]:
         """Yield every vector with the name of its table."""

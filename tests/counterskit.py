@@ -1,22 +1,25 @@
 """Histories of renders for the counters, and the kernels' answers in the reference's words."""
 
-import tomllib
-from importlib.resources import files
 from math import isnan
 
-import msgspec
 import numpy as np
+from builders import PACK
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from domain.rates import RateRules
+from domain.rates import NetworkShare, RateLimits
 from ml.counters.counters import Counters
 from ml.counters.features import FEATURES, Status
 from ml.counters.keys import NO_KEYS, Batch, keys_of
 from ml.counters.reference import Reference, Seen
 from ml.counters.tables import HOUR_MS, MINUTE_MS, TEN_S_MS, Capacities
 
-RATE_VECTORS = tomllib.loads((files("domain") / "packs" / "vectors" / "rates.toml").read_text())
-RATE_RULES = msgspec.convert(RATE_VECTORS["rates"], RateRules)
+RATE_RULES = PACK.rates
+RULES_OF_ONE_WORKER = replace(
+    RATE_RULES,
+    device=RateLimits(per_10s=120, per_min=480, per_hour=7_200),
+    network=NetworkShare(per_device_hour=1_800, devices_min=4),
+)
 NOW = 1_790_000_000_000
 BATCH_MAX = 6
 ROOMY = Capacities(*[64] * 8, users_per_device=3, ads_per_device=3, devices_per_network=3)

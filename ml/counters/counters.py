@@ -1,5 +1,6 @@
 """The counters of one worker: look before deciding, commit what became durable."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +38,6 @@ _OF_USERS = [
     (PLACE[Column.USER_MIN], PLACE[Column.PERSON_MIN]),
     (PLACE[Column.USER_HOUR], PLACE[Column.PERSON_HOUR]),
 ]
-_USERS, _ADS = PLACE[Column.DEVICE_USERS_HOUR], PLACE[Column.DEVICE_ADS_MIN]
-_DEVICES = PLACE[Column.NETWORK_DEVICES_HOUR]
 
 
 class _Keys(NamedTuple):
@@ -54,6 +53,40 @@ class _Keys(NamedTuple):
 _NO_OTHERS = _Keys(*[_NO_KEYS] * 5)
 
 
+class _Counted(NamedTuple):
+    """Which table counts by which of `_Keys`, from what a batch names, and its first column."""
+
+    table: str
+    key: str
+    reads: tuple[str, ...]
+    column: Column
+
+
+class _Distinct(NamedTuple):
+    """As `_Counted`, of sets: their members are *names* of a batch, *aliases* under the other day's key."""
+
+    table: str
+    key: str
+    names: str
+    aliases: str
+    ring: Ints
+    column: Column
+
+
+_COUNTS = (
+    _Counted("devices", "device", ("device",), Column.DEVICE_10S),
+    _Counted("people", "person", ("user", "device"), Column.PERSON_10S),
+    _Counted("networks", "network", ("network",), Column.NETWORK_10S),
+    _Counted("placements", "placement", ("placement",), Column.PLACEMENT_10S),
+    _Counted("device_creatives", "pair", ("device", "creative"), Column.DEVICE_CREATIVE_HOUR),
+)
+_SETS = (
+    _Distinct("device_users", "device", "user", "other_user", _HOUR, Column.DEVICE_USERS_HOUR),
+    _Distinct("device_ads", "device", "ad", "ad", _MINUTE, Column.DEVICE_ADS_MIN),
+    _Distinct("network_devices", "network", "device", "other_device", _HOUR, Column.NETWORK_DEVICES_HOUR),
+)
+
+
 class TableUse(Struct, frozen=True):
     """How full a table is. *evicted* keys are counted since the start."""
 
@@ -67,12 +100,20 @@ class Counters:
     """
     Sliding-window counters in bounded memory. Belongs to one thread.
 
-    `watched_since` is the time (epoch ms) from which on every render of this worker is committed here: windows that
-    begin before it are `COLD`. Time never comes from a clock: each render brings its own, in any order. A render
-    counts in the buckets of its own time, as long as the key's ring still has them.
+    Only the tables named in *kept* count; features of others are `MISSING`, and columns of a batch that are not in
+    `reads` are not looked at. `watched_since` is the time (epoch ms) from which on every render of this worker is
+    committed here: windows that begin before it are `COLD`. Time never comes from a clock: each render brings its own,
+    in any order. A render counts in the buckets of its own time, as long as the key's ring still has them.
     """
 
-    def __init__(self, capacities: Capacities, watched_since: int, *, batch_max: int = BATCH_MAX) -> None:
+    def __init__(
+        self,
+        capacities: Capacities,
+        watched_since: int,
+        *,
+        kept: Collection[str] = Tables._fields,
+        batch_max: int = BATCH_MAX,
+    ) -> None:
         if min(capacities[: len(Tables._fields)]) <= batch_max:
             raise ValueError(f"every table must have more rows than a batch has renders ({batch_max})")
         if min(capacities) < 1 or batch_max < 1 or not 0 <= watched_since < TIME_MAX:
@@ -80,6 +121,10 @@ class Counters:
         self._tables = allocate(capacities, watched_since)
         self._rows = Tables(*map(tuple, self._tables))  # type: ignore[arg-type]
         self._room = Tables(*map(tuple, scratch(capacities, batch_max)))  # type: ignore[arg-type]
+        self._counts = [use for use in _COUNTS if use.table in kept]
+        self._sets = [use for use in _SETS if use.table in kept]
+        read = [name for use in self._counts for name in use.reads] + [n for s in self._sets for n in (s.key, s.names)]
+        self.reads = frozenset(read)
         self._batch_max = batch_max
         self.watched_since = watched_since
 
@@ -128,31 +173,24 @@ class Counters:
         return {name: _use(table) for name, table in self._tables._asdict().items()}
 
     def _look(self, b: Batch, values: NDArray[np.float64], status: NDArray[np.uint8]) -> None:
-        t, s, k, o, when = self._rows, self._room, _keys(b), _other_keys(b), b.times
-        out = values, status
-        look, look_set = kernels.look_counts, kernels.look_sets
-        look(t.devices, s.devices, k.device, o.device, when, *out, PLACE[Column.DEVICE_10S])
-        look(t.people, s.people, k.person, o.person, when, *out, PLACE[Column.PERSON_10S])
-        look(t.networks, s.networks, k.network, o.network, when, *out, PLACE[Column.NETWORK_10S])
-        look(t.placements, s.placements, k.placement, o.placement, when, *out, PLACE[Column.PLACEMENT_10S])
-        look(t.device_creatives, s.device_creatives, k.pair, o.pair, when, *out, PLACE[Column.DEVICE_CREATIVE_HOUR])
-        for table, room, own, others, names, aliases, ring, column in (
-            (t.device_users, s.device_users, k.device, o.device, b.user, b.other_user, _HOUR, _USERS),
-            (t.device_ads, s.device_ads, k.device, o.device, b.ad, b.ad, _MINUTE, _ADS),
-            (t.network_devices, s.network_devices, k.network, o.network, b.device, b.other_device, _HOUR, _DEVICES),
-        ):
-            look_set(table, room, own, others, names, aliases, when, ring, *out, column)
+        keys, others, when = _keys(b), _other_keys(b), b.times
+        for use in self._counts:
+            table, room = getattr(self._rows, use.table), getattr(self._room, use.table)
+            own, other = getattr(keys, use.key), getattr(others, use.key)
+            kernels.look_counts(table, room, own, other, when, values, status, PLACE[use.column])
+        for one in self._sets:
+            table, room = getattr(self._rows, one.table), getattr(self._room, one.table)
+            own, other = getattr(keys, one.key), getattr(others, one.key)
+            names, aliases, column = getattr(b, one.names), getattr(b, one.aliases), PLACE[one.column]
+            kernels.look_sets(table, room, own, other, names, aliases, when, one.ring, values, status, column)
 
     def _commit(self, b: Batch) -> None:
-        t, k, when = self._rows, _keys(b), b.times
-        kernels.commit_counts(t.devices, k.device, when)
-        kernels.commit_counts(t.people, k.person, when)
-        kernels.commit_counts(t.networks, k.network, when)
-        kernels.commit_counts(t.placements, k.placement, when)
-        kernels.commit_counts(t.device_creatives, k.pair, when)
-        kernels.commit_sets(t.device_users, k.device, b.user, when, MINUTE_MS)
-        kernels.commit_sets(t.device_ads, k.device, b.ad, when, TEN_S_MS)
-        kernels.commit_sets(t.network_devices, k.network, b.device, when, MINUTE_MS)
+        keys, when = _keys(b), b.times
+        for use in self._counts:
+            kernels.commit_counts(getattr(self._rows, use.table), getattr(keys, use.key), when)
+        for one in self._sets:
+            table, own, width = getattr(self._rows, one.table), getattr(keys, one.key), one.ring[1]
+            kernels.commit_sets(table, own, getattr(b, one.names), when, width)
 
     def _check(self, batch: Batch) -> None:
         times, n = batch.times, len(batch.times)

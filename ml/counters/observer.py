@@ -1,6 +1,6 @@
 """The counters in the gate's words: renders in, activities out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from domain.ids import CauseId
 from domain.rates import Activity, RateRules
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.features import PLACE, STATUS_LETTERS, Column, Features, Status
-from ml.counters.keys import Batch, keys_of, names_of
+from ml.counters.keys import KEY_WORDS, Batch, keys_of, names_of
 
 
 class OtherDay(NamedTuple):
@@ -79,17 +79,17 @@ class Looked(Struct, frozen=True):
 
 class Observer:
     """
-        Looks at renders before they are decided, and counts those whose `ImpressionRendered` became durable.
+    Looks at renders before they are decided, and counts those whose `ImpressionRendered` became durable.
 
-        A render counts at its `event_at`: within [served_at, received_at], so that an upload after hours offline is no
+    A render counts at its `event_at`: within [served_at, received_at], so that an upload after hours offline is no
     burst, and a client that lies about it can at most spread what delivery has served it over the time it was served.
-        What an app fetched ahead and did not begin to show is nobody's activity: it has no features and counts nothing.
+    What an app fetched ahead and did not begin to show is nobody's activity: it has no features and counts nothing.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._looked: dict[CauseId, tuple[int, ImpressionRendered]] = {}
-        self._batch = _batch((), ())
+        self._batch = _batch((), (), counters.reads)
 
     def look(self, claims: Sequence[ImpressionRendered], others: Sequence[OtherDay] = ()) -> Looked:
         """
@@ -104,10 +104,14 @@ class Observer:
         rows = [first.setdefault(claim.cause, (len(first), claim))[0] for claim in claims]
         self._looked = first
         if len(first) == len(claims):
-            self._batch = _batch(claims, others)
+            self._batch = _batch(claims, others, self._counters.reads)
             return Looked(claims, self._counters.look(self._batch))
         once = [rows.index(number) for number in range(len(first))]
-        self._batch = _batch([claims[place] for place in once], [others[place] for place in once] if others else ())
+        self._batch = _batch(
+            [claims[place] for place in once],
+            [others[place] for place in once] if others else (),
+            self._counters.reads,
+        )
         features = self._counters.look(self._batch)
         return Looked(claims, Features(features.values[rows], features.status[rows]))
 
@@ -118,20 +122,21 @@ class Observer:
             self._counters.commit(self._batch, np.array([row for row, _ in known], np.int64))
             return
         for at in range(0, len(claims), BATCH_MAX):
-            self._counters.commit(_batch(claims[at : at + BATCH_MAX], ()))
+            self._counters.commit(_batch(claims[at : at + BATCH_MAX], (), self._counters.reads))
 
 
-def _batch(claims: Sequence[ImpressionRendered], others: Sequence[OtherDay]) -> Batch:
+def _batch(claims: Sequence[ImpressionRendered], others: Sequence[OtherDay], reads: Collection[str]) -> Batch:
     if any(claim.prefetched and not claim.begun for claim in claims):
         claims = [_of_nobody(claim) if claim.prefetched and not claim.begun else claim for claim in claims]
+    unread = np.zeros((len(claims), KEY_WORDS), np.uint32)
     batch = Batch(
         times=np.array([claim.event_at for claim in claims], np.int64),
-        device=keys_of([claim.device for claim in claims]),
-        network=keys_of([claim.network for claim in claims]),
-        user=keys_of([claim.user for claim in claims]),
-        placement=names_of([claim.placement for claim in claims]),
-        creative=names_of([claim.creative for claim in claims]),
-        ad=names_of([claim.ad for claim in claims]),
+        device=keys_of([claim.device for claim in claims]) if "device" in reads else unread,
+        network=keys_of([claim.network for claim in claims]) if "network" in reads else unread,
+        user=keys_of([claim.user for claim in claims]) if "user" in reads else unread,
+        placement=names_of([claim.placement for claim in claims]) if "placement" in reads else unread,
+        creative=names_of([claim.creative for claim in claims]) if "creative" in reads else unread,
+        ad=names_of([claim.ad for claim in claims]) if "ad" in reads else unread,
     )
     if not any(any(other) for other in others):
         return batch

@@ -22,7 +22,7 @@ class Unanswered(Exception):
 class Patience(Struct, frozen=True, kw_only=True):
     """How long to wait before asking again: doubling from *first_s* to *most_s*, and never less than was asked for."""
 
-    first_s: float = 0.05
+    first_s: float = 0.055
     most_s: float = 2.0
 
     def wait_s(self, failures: int, asked_s: float, rng: Random) -> float:

@@ -13,7 +13,7 @@ from ml.traffic.habits import Habits, draw_habits
 
 CURRENCIES = ("EUR", "USD")
 CREATIVES = Span(2, 7)
-ENDED_CAMPAIGNS = 0.05
+ENDED_CAMPAIGNS = 0.045
 """Share of campaigns whose flight is over while stale caches still show them."""
 VIDEO_PACKS = ("mrc", "mrc_cross_media")
 AUTO_REFRESHED = 0.22

@@ -66,7 +66,7 @@ class Site:
             batcher=batcher,
             access=Access(self.keys.api),
             settings=Settings(),
-            metrics=GateMetrics(),
+            metrics=GateMetrics(PACK),
             inner=Starlette(),
         )
         with socket.socket() as listener:

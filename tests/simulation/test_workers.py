@@ -5,12 +5,17 @@ import random
 from datetime import date
 
 import pytest
-from gatekit import NOW, KitGate, Minter
+from gatekit import NOW, PACK, KitGate, Minter
 
 from domain.ids import mint, shard, shard_of_person
+from domain.reasons import Reason, Verdict
 from ledger.memory import MemoryStore
+from ml.counters.tables import Capacities
+from service.activity import CountedActivity
 
 SHARD_KEY = b"shard" * 6
+DAY_MS = 86_400_000
+SMALL = Capacities(*[1_024] * 8)
 
 
 def history(seed):
@@ -34,6 +39,8 @@ def history(seed):
         shown = None if dice.random() < 0.1 else at
         event = clients.render(token, user=person, device=f"{person}'s", client_at=at, on_screen_at=shown)
         events += [event] * (2 if dice.random() < 0.1 else 1)
+    events += machine(dice, clients)
+    dice.shuffle(events)
     batches = []
     while events:
         size = dice.randrange(1, 20)
@@ -42,11 +49,23 @@ def history(seed):
     return batches
 
 
+def machine(dice, clients):
+    """One person at whom ads are fired faster than anybody looks, with a pause or two."""
+    place = shard_of_person("machine", SHARD_KEY)
+    events = []
+    for _ in range(PACK.rates.abusive.per_10s + dice.randrange(20)):
+        at = NOW - dice.randrange(1_000, 6_000)
+        token = clients.token(impression=mint(at - 500, place, dice.getrandbits(62)))
+        events.append(clients.render(token, user="machine", client_at=at, on_screen_at=at))
+    return events
+
+
 async def verdicts(batches, workers):
     store, kit = MemoryStore(), None
     gates = []
     for number in range(workers):
-        kit = KitGate(store, None if kit is None else kit.holding_store, None if kit is None else kit.day_keys)
+        holding, keys = (None, None) if kit is None else (kit.holding_store, kit.day_keys)
+        kit = KitGate(store, holding, keys, activity=CountedActivity(PACK.rates, NOW - DAY_MS, SMALL))
         kit.restart(name=f"eu-{number}")
         gates.append(kit)
     await gates[0].open(date(2026, 9, 10), date(2026, 9, 23))
@@ -69,3 +88,4 @@ def test_one_worker_and_four_decide_alike(seed):
     alone = asyncio.run(verdicts(batches, 1))
     assert asyncio.run(verdicts(batches, 4)) == alone
     assert len({verdict for verdict, _ in alone.values()}) >= 3, "the history exercises nothing"
+    assert (Verdict.DROPPED, Reason.RATE_ABUSIVE) in alone.values()

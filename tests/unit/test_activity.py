@@ -1,20 +1,43 @@
 """The gate's activity port on the counters: what stands out, what a restart recalls."""
 
-from builders import MINTED, SECOND, a_render, a_token, admit, cause
-from counterskit import RATE_RULES
+import pytest
+from builders import MINTED, PACK, SECOND, a_render, a_token, admit, cause
+from counterskit import RATE_RULES, RULES_OF_ONE_WORKER
 from msgspec.structs import replace
 
+from commands.items import Ready
 from domain.decide import decide
+from domain.events import Versions
 from domain.impression import Unseen
-from ml.counters.counters import Counters
-from ml.counters.tables import HOUR_MS, MINUTE_MS, Capacities
-from service.activity import CLOCKS_APART_MAX_MS, CountedActivity
+from domain.render import Kind
+from ml.counters.tables import HOUR_MS, Capacities
+from service.activity import CountedActivity
 
 SMALL = Capacities(*[1_024] * 8)
+SHARED = {"devices", "networks", "network_devices"}
+TOKEN = a_token()
 
 
 def an_activity(since=MINTED - 24 * HOUR_MS) -> CountedActivity:
-    return CountedActivity(Counters(SMALL, since), RATE_RULES)
+    return CountedActivity(RATE_RULES, since, SMALL)
+
+
+def ready(claim, *aliases) -> Ready:
+    """The render of *claim*, as the gate has prepared it; *aliases* is how the day before would name the person."""
+    slots = tuple((claim.placement, name, claim.creative) for name in (claim.user or claim.device, *aliases))
+    return Ready(
+        impression=TOKEN.impression,
+        kind=Kind.RENDER,
+        claim=claim,
+        reasons=(),
+        slots=slots,
+        versions=Versions(pack=PACK.id, lists=""),
+        raw=b"",
+    )
+
+
+def look(activity, claims):
+    return activity.look([ready(claim) for claim in claims])
 
 
 def a_commit(number, at):
@@ -29,12 +52,12 @@ def commits(count, gap_ms):
 
 
 def test_most_renders_have_nothing_that_stands_out():
-    assert an_activity().look([claim for claim, _ in commits(16, 60_000)]) == {}
+    assert look(an_activity(), [claim for claim, _ in commits(16, 60_000)]) == {}
 
 
 def test_a_burst_stands_out_from_the_render_on_that_is_one_too_many():
     limits = RATE_RULES.abusive.per_10s
-    found = an_activity().look([claim for claim, _ in commits(limits + 2, 1)])
+    found = look(an_activity(), [claim for claim, _ in commits(limits + 2, 1)])
     assert [place for place, conduct in found.items() if conduct.abusive] == [limits, limits + 1]
     assert [signal.name for signal in found[RATE_RULES.unusual.per_10s].signals] == [
         "person_10s",
@@ -45,10 +68,10 @@ def test_a_burst_stands_out_from_the_render_on_that_is_one_too_many():
 def test_only_what_was_counted_is_remembered():
     activity = an_activity()
     claims = [claim for claim, _ in commits(RATE_RULES.abusive.per_10s, 1)]
-    activity.look(claims)
-    assert activity.look(claims[:1]) == {}
+    look(activity, claims)
+    assert look(activity, claims[:1]) == {}
     activity.count(claims)
-    assert activity.look(claims[:1])[0].abusive
+    assert look(activity, claims[:1])[0].abusive
 
 
 def test_after_a_restart_everything_stands_out_as_it_would_have():
@@ -59,22 +82,39 @@ def test_after_a_restart_everything_stands_out_as_it_would_have():
         for claim, events in history[:cut]:
             restarted.recall(claim.cause, events)
         rest = [claim for claim, _ in history[cut:]]
-        assert lived.look(rest) == restarted.look(rest) != {}
+        assert look(lived, rest) == look(restarted, rest) != {}
 
 
 def test_windows_are_whole_again_from_the_first_recalled_commit_on():
-    counters = Counters(SMALL, MINTED + HOUR_MS)
-    activity = CountedActivity(counters, RATE_RULES)
-    for claim, events in commits(3, SECOND):
+    activity = an_activity(since=MINTED + HOUR_MS)
+    rendered = commits(30, 10 * SECOND)
+    even = [claim for claim, _ in rendered][-1:]
+    for claim, events in rendered[:-1]:
         activity.recall(claim.cause, events)
-    activity.look([])
-    assert counters.watched_since == MINTED + CLOCKS_APART_MAX_MS
-    assert counters.use()["devices"].rows == 1
+    [conduct] = look(activity, even).values()
+    assert [signal.name for signal in conduct.signals] == ["person_gap_variation"]
 
 
-def test_nothing_is_recalled_where_the_ledger_is_empty():
-    counters = Counters(SMALL, MINTED)
-    activity = CountedActivity(counters, RATE_RULES)
-    claim, _ = a_commit(0, MINTED + MINUTE_MS)
-    activity.count([claim])
-    assert counters.watched_since == MINTED
+def test_what_a_person_did_under_yesterdays_name_counts_along():
+    activity = an_activity()
+    claims = [claim for claim, _ in commits(RATE_RULES.abusive.per_10s + 1, 1)]
+    activity.count([replace(claim, user="e" * 24) for claim in claims[:-1]])
+    assert look(activity, claims[-1:]) == {}
+    [conduct] = activity.look([ready(claims[-1], "e" * 24)]).values()
+    assert conduct.abusive
+
+
+def test_a_device_that_names_no_user_is_a_person():
+    activity = an_activity()
+    claims = [replace(claim, user="") for claim, _ in commits(RATE_RULES.abusive.per_10s + 1, 1)]
+    activity.count([replace(claim, device="e" * 24) for claim in claims[:-1]])
+    [conduct] = activity.look([ready(claims[-1], "e" * 24)]).values()
+    assert conduct.abusive
+
+
+@pytest.mark.parametrize(("rules", "tables"), [(RATE_RULES, {"people"}), (RULES_OF_ONE_WORKER, SHARED | {"people"})])
+def test_only_what_the_rules_read_is_counted(rules, tables):
+    activity = CountedActivity(rules, MINTED, SMALL)
+    activity.count([claim for claim, _ in commits(3, SECOND)])
+    rows = next(iter(activity.collect())).samples
+    assert {sample.labels["table"]: sample.value for sample in rows} == dict.fromkeys(tables, 1)

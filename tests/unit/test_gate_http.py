@@ -8,7 +8,7 @@ from hashlib import sha256
 import httpx
 import msgspec
 import pytest
-from gatekit import EVERYTHING, NOW, KitGate, Minter
+from gatekit import EVERYTHING, NOW, PACK, KitGate, Minter
 from starlette.applications import Starlette
 
 from commands.batcher import Batcher, Overloaded
@@ -30,18 +30,19 @@ def run(test, wait_max_s=5.0, watch=lambda _: None, **settings):
         gate = KitGate()
         await gate.open(date(2026, 9, 20), date(2026, 9, 22))
         batcher = Batcher(gate.ingest.decide_batch, batch_max=8, wait_max_s=wait_max_s)
+        metrics = GateMetrics(PACK)
         app = GateApp(
             intake=gate.intake,
             batcher=batcher,
             access=Access(API),
             settings=Settings(**settings),
-            metrics=GateMetrics(),
+            metrics=metrics,
             inner=Starlette(),
             watch=watch,
         )
         running = asyncio.create_task(batcher.run())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gate") as http:
-            http.batcher = batcher
+            http.batcher, http.metrics = batcher, metrics
             await test(gate, Minter(), http)
         running.cancel()
         with suppress(asyncio.CancelledError):
@@ -264,3 +265,17 @@ def test_every_error_of_ours_has_its_place_in_the_table():
     assert {Overloaded, LedgerUnavailable} <= PROBLEMS.keys()
     assert set(REFUSALS) == {reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.REQUEST}
     assert problem_of(KeyError("x")).status == 500
+
+
+def test_how_late_events_come_is_counted_in_the_classes_of_the_rule_pack():
+    async def test(gate, clients, http):
+        ages = [late.within_ms for late in PACK.lateness][:2]
+        served = [clients.token(at=gate.now - age) for age in (*ages, ages[0] + 1)]
+        await post(http, [clients.render(token) for token in served])
+        found = {
+            lateness: http.metrics.registry.get_sample_value("impledger_received_total", {"lateness": lateness})
+            for lateness in ("prompt", "delayed", "late")
+        }
+        assert found == {"prompt": 1, "delayed": 2, "late": None}
+
+    run(test)
