@@ -114,7 +114,7 @@ class Ingest:
         self._funds = funds
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
-        self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
+        self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
         self._floods = Floods(pack.repeats_idle_ms)

@@ -128,8 +128,8 @@ class Spool:
         self._files = 0
 
     @property
-    def bytes(self) -> int:
-        """How much is written and not done yet."""
+    def size(self) -> int:
+        """How many bytes are written and not done yet."""
         return sum(self._sizes.values())
 
     @property
@@ -148,7 +148,7 @@ class Spool:
             free = self._disk.free_bytes(self.folder)
         except OSError:
             return False
-        return self.bytes < self._max_bytes and free > DISK_RESERVE
+        return self.size < self._max_bytes and free > DISK_RESERVE
 
     async def write(self, payload: bytes) -> None:
         """
@@ -159,8 +159,8 @@ class Spool:
         """
         async with self._turn:
             data = await asyncio.to_thread(frame, self._number + 1, payload)
-            if self.bytes + len(data) > self._max_bytes:
-                raise SpoolFull(f"the spool holds {self.bytes} bytes and may hold {self._max_bytes}")
+            if self.size + len(data) > self._max_bytes:
+                raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
             await asyncio.to_thread(self._append, data)
             self._number += 1
 
