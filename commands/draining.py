@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from commands.activity import Activity
 from commands.items import Answer, Item
 from commands.keyring import KEY_BYTES, Keyring
+from commands.redecide import PASSING
 from commands.spool_records import (
     Kept,
     KeptAppend,
@@ -28,7 +29,6 @@ from commands.spool_records import (
 )
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionScored
 from domain.ids import CauseId, ImpressionId, day_of, minted_at
-from domain.reasons import Reason
 from domain.vocabulary import Rung
 from ledger.codec import decode_impression, encode
 from ledger.store import (
@@ -128,7 +128,7 @@ class Drain:
         """Append *chunk*, of streams that differ; return what must be decided by the ledger."""
         appends = [_relabelled(append_of(one), label) if one.is_sent else append_of(one) for one in chunk]
         outcomes = await self._outcomes(appends, chunk)
-        causes = await self._causes([one.impression for one in chunk if one.impression is not None], outcomes)
+        causes = await self._causes(appends, outcomes)
         waiting: list[KeptItem] = []
         for kept, append, outcome in zip(chunk, appends, outcomes, strict=True):
             assert kept.impression is not None
@@ -162,18 +162,22 @@ class Drain:
                 await self._store.prepare_days(error.day, error.day, sets[error.day])
         raise LedgerUnavailable("days cannot be made ready")
 
-    async def _causes(
-        self, impressions: Sequence[ImpressionId], outcomes: Sequence[Outcome]
-    ) -> dict[ImpressionId, set[CauseId]]:
-        """Return the causes that stand in the streams which are not as the spool left them."""
-        changed = [one for one, out in zip(impressions, outcomes, strict=True) if not isinstance(out, Appended)]
+    async def _causes(self, appends: Sequence[Append], outcomes: Sequence[Outcome]) -> dict[ImpressionId, set[CauseId]]:
+        """Return the causes in streams that were there before, and learn how their first renders were answered."""
+        changed = [
+            append.stream
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if not isinstance(append.stream, str) and (append.expected or not isinstance(outcome, Appended))
+        ]
         if not changed:
             return {}
         streams = await self._store.read_streams(changed, READ_MAX)
+        for impression in changed:
+            self._decider.recall(impression, decode_impression(streams[impression][0].data))
         return {
             impression: {
                 event.cause
-                for commit in streams.get(impression, ())
+                for commit in streams[impression]
                 for event in decode_impression(commit.data)
                 if not isinstance(event, ImpressionScored)
             }
@@ -243,7 +247,9 @@ def _impression_events(append: Append) -> tuple[ImpressionEvent, ...]:
 
 
 def _is_pending(events: Sequence[ImpressionEvent]) -> bool:
-    return any(
-        isinstance(event, ImpressionScored) and event.rung is Rung.SPOOLED and Reason.DEGRADED in event.reasons
-        for event in events
-    )
+    """Tell whether it was decided without the ledger, and that decides it."""
+    match events:
+        case (ImpressionRendered(), ImpressionScored(rung=Rung.SPOOLED), ImpressionDeduped(reason=reason), *_):
+            return reason in PASSING
+        case _:
+            return False

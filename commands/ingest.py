@@ -168,20 +168,23 @@ class Ingest:
         """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
         members = [member for group in batch.open.values() for member in group.members]
         counted = self._counts(batch)
-        unanswered = batch.sent if was_asked else ()
         stranded = Stranded(
             now=batch.now,
             ready=[*members, *batch.early],
-            sent=[append for append in unanswered if not isinstance(append.stream, str)],
-            counts=[append for append in (*unanswered, counted) if append and isinstance(append.stream, str)],
+            sent=[append for append in batch.sent if was_asked and not isinstance(append.stream, str)],
+            counts=[append for append in (*batch.sent, counted) if append and isinstance(append.stream, str)],
             malformed=batch.quarantine,
             slots=self._slots,
+            remember=self._remember_spooled,
         )
-        for (at, item), answer in zip(stranded.ready, await spooling.take(stranded), strict=True):
+        for (at, _), answer in zip(stranded.ready, await spooling.take(stranded), strict=True):
             batch.answers[at] = answer
-            if answer.verdict is not None and self._recent.get(item.impression) is None:
-                first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason)
-                self._recent.remember(item.impression, first)
+
+    def _remember_spooled(self, item: Ready, answer: Answer) -> None:
+        """A retry gets the same answer until the ledger knows better."""
+        if answer.verdict is not None and self._recent.get(item.impression) is None:
+            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason)
+            self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
         """Remember one commit of the ledger as if it had just been decided here."""

@@ -42,7 +42,7 @@ CHUNK_MAX = 128
 DIGEST = "redecision"
 _ROUNDS_MAX = 8
 _SLOTS_MAX = 16
-_PASSING = frozenset({Reason.DEGRADED, Reason.REGISTRY_BEHIND})
+PASSING = frozenset({Reason.DEGRADED, Reason.REGISTRY_BEHIND})
 """Reasons that pass by themselves once everything answers again."""
 _OVER_BUDGET: tuple[Reason, ...] = (Reason.BUDGET_EXHAUSTED,)
 
@@ -113,9 +113,11 @@ class Redecider:
         waiting = list(dict.fromkeys(impressions))
         over: dict[str, int] = {}
         asked: set[str] = set()
-        for _ in range(len(waiting) * _ROUNDS_MAX):
-            if not waiting:
-                return done
+        rounds_left = len(waiting) * _ROUNDS_MAX
+        while waiting:
+            if not rounds_left:
+                raise LedgerUnavailable("streams kept changing")
+            rounds_left -= 1
             chunk, rest = waiting[:CHUNK_MAX], waiting[CHUNK_MAX:]
             pending, originals = await self._read(chunk)
             campaigns = {one.rendered.campaign for one in pending} - asked
@@ -125,7 +127,7 @@ class Redecider:
             again = await self._decide(pending, originals, over, done)
             waiting = again + rest
             await self._rest()
-        raise LedgerUnavailable("streams kept changing")
+        return done
 
     async def _read(self, chunk: Sequence[ImpressionId]) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
         """Read what waits, and what it may be a double fire of."""
@@ -221,9 +223,7 @@ class Redecider:
             for slot in one.item.slots:
                 seen.recall(slot, (other.int, one.rendered.event_at))
         command = render_of(one.item, self._pack, seen, conduct, now=now)
-        reasons: tuple[Reason, ...] = tuple(
-            reason for reason in command.scored.reasons if reason is not Reason.DEGRADED
-        )
+        reasons = command.scored.reasons
         if self._funds is not None and one.item.data_set is DataSet.LIVE:
             reasons = self._funds.unleased(one.rendered, one.rendered.event_at, reasons, "").reasons
         return reasons, command.duplicate_of
@@ -261,7 +261,7 @@ def _corrected(state: Decided, command: Reconcile) -> tuple[ImpressionReconciled
 def _waits(state: Impression) -> bool:
     if not isinstance(state, Decided) or not isinstance(state.standing, Uncertain) or state.standing.expired:
         return False
-    return state.verdict_in_force is None and state.standing.reason in _PASSING
+    return state.verdict_in_force is None and state.standing.reason in PASSING
 
 
 def _is_original(state: Impression | None) -> bool:

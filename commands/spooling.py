@@ -84,9 +84,9 @@ class SpooledAnswers:
         kept = batch.kept()
         if kept:
             await self._journal.write(pack(kept))
-        for (_, item), answer in zip(stranded.ready, answers, strict=True):
-            if answer.status is not Status.REFUSED:
-                self._answered.put(item.claim.cause.int, _Answered(item.claim.digest, answer))
+        for item, answer in batch.fresh:
+            self._answered.put(item.claim.cause.int, _Answered(item.claim.digest, answer))
+            stranded.remember(item, answer)
         return answers
 
     def known(self, item: Ready) -> Answer | None:
@@ -143,6 +143,7 @@ class _Batch:
         self._kept: list[Kept] = []
         self._reused: list[Malformed] = []
         self._seen: dict[int, _Answered] = {}
+        self.fresh: list[tuple[Ready, Answer]] = []
 
     def answer(self, item: Ready) -> Answer:
         known = self._known(item)
@@ -155,6 +156,7 @@ class _Batch:
             return known
         answer = self._fresh(item) if known is None or known.status is Status.REFUSED else known
         self._seen[item.claim.cause.int] = _Answered(item.claim.digest, answer)
+        self.fresh.append((item, answer))
         return answer
 
     def kept(self) -> list[Kept]:

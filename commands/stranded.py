@@ -1,6 +1,6 @@
 """What a batch could not bring into the ledger, and the port of those who keep it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ class Stranded(Struct, frozen=True, kw_only=True):
     Renders and views without a durable answer, by their places in the batch, and what else must be kept.
 
     `sent` are appends to impressions whose outcome is not known, `counts` those of what was only counted. `slots` is
-    what the gate remembers of what was shown to whom. `now` is epoch ms.
+    what the gate remembers of what was shown to whom; `remember` is told what was answered anew. `now` is epoch ms.
     """
 
     now: int
@@ -24,6 +24,7 @@ class Stranded(Struct, frozen=True, kw_only=True):
     counts: Sequence[Append]
     malformed: Sequence[Malformed]
     slots: RecentSlots
+    remember: Callable[[Ready, Answer], None]
 
 
 class Spooling(Protocol):

@@ -145,7 +145,7 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
     checks = [
         (
             kept_renders <= decided + tally.unanswered + held.moved and decided <= kept_renders + census.repeats,
-            f"{decided} decided, {held.moved} moved, {census.renders} in the ledger, {census.repeats} repeats, {spooled}",
+            f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}",
         ),
         (
             kept_views <= views + tally.unanswered + held.moved and views <= kept_views + census.unmoved,
