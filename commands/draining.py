@@ -43,7 +43,7 @@ from ledger.store import (
     Outcome,
 )
 
-CHUNK_MAX = 128
+CHUNK_MAX = 32
 """Appends in one call: enough to be quick, few enough not to hold up those who wait for an answer."""
 _ROUNDS_MAX = 8
 

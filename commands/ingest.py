@@ -175,6 +175,7 @@ class Ingest:
             counts=[append for append in (*batch.sent, counted) if append and isinstance(append.stream, str)],
             malformed=batch.quarantine,
             slots=self._slots,
+            first=self._recent.get,
             remember=self._remember_spooled,
         )
         for (at, _), answer in zip(stranded.ready, await spooling.take(stranded), strict=True):

@@ -38,7 +38,7 @@ from domain.vocabulary import Authority, DataSet
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable
 
-CHUNK_MAX = 128
+CHUNK_MAX = 32
 DIGEST = "redecision"
 _ROUNDS_MAX = 8
 _SLOTS_MAX = 16

@@ -177,6 +177,9 @@ class _Batch:
             return here.answer
         if here is not None:
             return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
+        first = self._stranded.first(item.impression)
+        if first is not None and first.event_id == item.claim.cause and first.digest != item.claim.digest:
+            return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
         return self._spool.known(item)
 
     def _fresh(self, item: Ready) -> Answer:

@@ -6,7 +6,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from commands.items import Answer, Malformed, Ready
-from commands.recent import RecentSlots
+from commands.recent import FirstAnswer, RecentSlots
+from domain.ids import ImpressionId
 from ledger.store import Append
 
 
@@ -15,7 +16,8 @@ class Stranded(Struct, frozen=True, kw_only=True):
     Renders and views without a durable answer, by their places in the batch, and what else must be kept.
 
     `sent` are appends to impressions whose outcome is not known, `counts` those of what was only counted. `slots` is
-    what the gate remembers of what was shown to whom; `remember` is told what was answered anew. `now` is epoch ms.
+    what the gate remembers of what was shown to whom, `first` of how first renders were answered; `remember` is told
+    what is answered anew. `now` is epoch ms.
     """
 
     now: int
@@ -24,6 +26,7 @@ class Stranded(Struct, frozen=True, kw_only=True):
     counts: Sequence[Append]
     malformed: Sequence[Malformed]
     slots: RecentSlots
+    first: Callable[[ImpressionId], FirstAnswer | None]
     remember: Callable[[Ready, Answer], None]
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 from commands.gate_postgres import PostgresHolding
 from commands.quarantine import Held
 from commands.spool_census import Spooled, take_spooled
+from domain.reasons import Reason
 from domain.render import Kind
 from domain.sequences import STREAM_PREFIX
 from domain.vocabulary import DataSet
@@ -131,7 +132,8 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
 
     Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
     retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
-    quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits.
+    quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits. What was answered out of the
+    spool may turn out to be a reused event id.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
@@ -142,9 +144,12 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
     kept_views = census.views + held.parked + spooled.views
     kept_renders = census.renders + spooled.renders
+    reused = sum(row.events for row in tally.rows if row.answer.reason == Reason.EVENT_ID_REUSED)
+    reused_later = max(0, held.reused - reused)
     checks = [
         (
-            kept_renders <= decided + tally.unanswered + held.moved and decided <= kept_renders + census.repeats,
+            kept_renders <= decided + tally.unanswered + held.moved
+            and decided <= kept_renders + census.repeats + reused_later,
             f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}",
         ),
         (

@@ -67,7 +67,7 @@ class Settings:
         default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
     )
     ledger_deadline_ms: int = field(
-        default=35, metadata={"doc": "Longest that an answer waits for the ledger; then it is spooled, `DEGRADED`."}
+        default=30, metadata={"doc": "Longest that an answer waits for the ledger; then it is spooled, `DEGRADED`."}
     )
     spool_dir: str = field(
         default="", metadata={"doc": "Folder of what the ledger did not take; empty: `spool` in the data folder."}

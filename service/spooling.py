@@ -32,7 +32,9 @@ from service.settings import Settings
 
 DRAIN_EVERY_S = 0.5
 ADOPT_EVERY_S = 10.0
-_REST_MAX_S = 0.05
+_REST_MAX_S = 0.5
+_CALM_S = 2.0
+_CALM_SHARE, _BUSY_SHARE = 2, 20
 _KEYS_DEADLINE_S = 1.0
 """A key is fetched once a day, by a request that alone waits for it."""
 _MIB = 1 << 20
@@ -79,7 +81,7 @@ class GateSpool(Collector):
                 "Make the folder writable, or name another with IMPLEDGER_SPOOL_DIR."
             ) from error
         self._spool = Spool(self._owned.folder, max_bytes=settings.spool_max_mb * _MIB)
-        self._pace = _Pace()
+        self._pace = _Pace(self._guards["ledger"])
         self._answers: SpooledAnswers | None = None
         self._backlog: Backlog | None = None
         self._answered = self._refused = 0
@@ -217,14 +219,21 @@ class GateSpool(Collector):
 
 
 class _Pace:
-    """Half of the time is for those who wait for an answer."""
+    """
+    Two thirds of the time are for those who wait for an answer; nearly all of it where one had to wait too long lately.
 
-    def __init__(self) -> None:
+    Otherwise draining what a slow ledger did not take in time would make it slower still.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self._since = time.monotonic()
 
     def begin(self) -> None:
         self._since = time.monotonic()
 
     async def rest(self) -> None:
-        await asyncio.sleep(min(time.monotonic() - self._since, _REST_MAX_S))
+        now = time.monotonic()
+        is_calm = now - self._guard.missed_at > _CALM_S
+        await asyncio.sleep(min((_CALM_SHARE if is_calm else _BUSY_SHARE) * (now - self._since), _REST_MAX_S))
         self._since = time.monotonic()

@@ -1,4 +1,4 @@
-"""The journal: what is acknowledged is on disk, what is torn is cut, what is damaged is told, what is too much refused."""
+"""The journal: what it acknowledges is on disk; what is torn is cut, damage is told, too much is refused."""
 
 import asyncio
 import errno

@@ -231,6 +231,17 @@ def test_an_event_id_with_another_content_is_refused_also_while_spooling(tmp_pat
     run(test, tmp_path)
 
 
+def test_an_event_id_of_before_the_outage_is_known_too(tmp_path):
+    async def test(gate, clients):
+        event = clients.render()
+        await gate.send(event)
+        with gate.store.away():
+            [answer] = await gate.send({**event, "width": 31})
+        assert (answer.status, answer.reason) == (Status.REFUSED, Reason.EVENT_ID_REUSED)
+
+    run(test, tmp_path)
+
+
 def test_half_of_a_batch_that_reached_the_ledger_is_not_spooled(tmp_path):
     async def test(gate, clients):
         token = clients.token()
