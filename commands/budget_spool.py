@@ -19,12 +19,19 @@ _MARGIN_S = 0.1
 
 
 class SpoolMoney:
-    """Books what spools decided. *head* tells the ledger's last position."""
+    """Books what spools decided. *head* tells the ledger's last position, *wait* waits for some seconds."""
 
-    def __init__(self, budgets: BudgetStore, upkeep: Upkeep, head: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self,
+        budgets: BudgetStore,
+        upkeep: Upkeep,
+        head: Callable[[], Awaitable[int]],
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._budgets = budgets
         self._upkeep = upkeep
         self._head = head
+        self._wait = wait
 
     async def call_up(self, label: str) -> None:
         """
@@ -45,14 +52,18 @@ class SpoolMoney:
     async def book(self, label: str) -> None:
         """Book what the ledger has under *label*; raises `LedgerUnavailable`."""
         await self.call_up(label)
-        await asyncio.sleep(_TTL_MS / 1_000 + _MARGIN_S)
+        await self._wait(_TTL_MS / 1_000 + _MARGIN_S)
         await self._upkeep.bury()
 
     async def over(self, campaigns: Sequence[str]) -> dict[str, int]:
-        """Return by how many micros *campaigns* have spent and hold more than their budgets; raises as above."""
+        """
+        Return by how many micros *campaigns* have spent more than their budgets; raises as above.
+
+        What gates hold is not spent: it goes back, or is the bound on overshoot that is told of all leases.
+        """
         found: dict[str, int] = {}
         for at in range(0, len(campaigns), BOUNDS_MAX):
             for bound in await self._budgets.bounds(campaigns[at : at + BOUNDS_MAX]):
                 if bound.limit_micros is not None:
-                    found[bound.campaign] = bound.spent_micros + bound.held_micros - bound.limit_micros
+                    found[bound.campaign] = bound.spent_micros - bound.limit_micros
         return found

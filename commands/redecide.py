@@ -53,7 +53,7 @@ def correction_of(render: CauseId) -> CauseId:
 
 
 class Over(Protocol):
-    """Tells how much more than its budget a campaign has spent and holds."""
+    """Tells by how many micros campaigns have spent more than their budgets."""
 
     async def __call__(self, campaigns: Sequence[str]) -> dict[str, int]: ...
 

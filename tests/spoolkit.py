@@ -93,8 +93,11 @@ class FailingDisk(OsDisk):
 class SpoolGate(KitGate):
     """A gate that answers while its ledger is away. A second one on the same *root* and store is another process."""
 
-    def __init__(self, root, store=None, holding_store=None, day_keys=None, *, disk=None, segment_max=1 << 20, **kept):
+    def __init__(
+        self, root, store=None, holding_store=None, day_keys=None, *, disk=None, segment_max=1 << 20, money=None, **kept
+    ):
         self.root = root
+        self.money = money
         self.owned = own_new(root)
         self.spool = Spool(self.owned.folder, max_bytes=64 << 20, segment_max=segment_max, disk=disk)
         store = store or AbsentStore()
@@ -125,11 +128,11 @@ class SpoolGate(KitGate):
             slots=self.ingest.slots,
             activity=self.activity,
             funds=self.funds,
-            over=nothing_over,
+            over=self.money.over if self.money else nothing_over,
             clock=lambda: self.now,
             rest=no_rest,
         )
-        self.backlog = Backlog(self.root, self.spool, self.owned, drain=drain, again=self.redecider, money=None)
+        self.backlog = Backlog(self.root, self.spool, self.owned, drain=drain, again=self.redecider, money=self.money)
 
     async def warm(self):
         """Have today's keys at hand, as a gate has."""
