@@ -7,7 +7,7 @@ uncertain is decided again. One that was damaged is set aside then; what could b
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,9 @@ from domain.ids import ImpressionId
 from ledger.codec import UnreadableCommit
 from ledger.spool import Segment, Spool, cut_tail, read_segment, set_aside
 from ledger.spool_owners import DAMAGED, Owned, adopt
+
+TOGETHER_MAX = 8
+"""Segments that are booked and decided again together."""
 
 log = structlog.get_logger()
 
@@ -115,25 +118,35 @@ class Backlog:
         for owned in (self._owned, *self._orphans):
             owned.release()
 
-    async def _bring_in(self, paths: Iterable[Path], owner: str, *, own: bool) -> None:
-        for path in paths:
-            began = time.perf_counter()
-            segment = await asyncio.to_thread(read_segment, path)
-            progress = self._progress.setdefault(path, _Progress())
-            await self._bring_in_segment(segment, f"{LABEL}{owner}", progress)
+    async def _bring_in(self, paths: Sequence[Path], owner: str, *, own: bool) -> None:
+        for at in range(0, len(paths), TOGETHER_MAX):
+            await self._bring_in_together(paths[at : at + TOGETHER_MAX], f"{LABEL}{owner}", own=own)
+
+    async def _bring_in_together(self, paths: Sequence[Path], label: str, *, own: bool) -> None:
+        began = time.perf_counter()
+        if self._money is not None and paths:
+            await self._money.call_up(label)
+        brought = [(await self._read_in(path, label), self._progress[path]) for path in paths]
+        if self._money is not None and paths:
+            await self._money.book(label)
+        pending = [impression for _, progress in brought for impression in progress.done.pending]
+        self.totals.redecided += (await self._again.redecide(pending)).decided
+        for segment, progress in brought:
             self._finish(segment, progress, own=own)
+        if brought:
             log.info(
                 "drained",
-                owner=owner,
-                segment=path.name,
-                events=progress.done.drained,
-                superseded=progress.done.superseded,
+                spool=label,
+                segments=len(brought),
+                events=sum(progress.done.drained for _, progress in brought),
+                superseded=sum(progress.done.superseded for _, progress in brought),
                 seconds=round(time.perf_counter() - began, 3),
             )
 
-    async def _bring_in_segment(self, segment: Segment, label: str, progress: _Progress) -> None:
-        if self._money is not None:
-            await self._money.call_up(label)
+    async def _read_in(self, path: Path, label: str) -> Segment:
+        """Bring in what of the segment *path* is not in yet; return it without its data."""
+        segment = await asyncio.to_thread(read_segment, path)
+        progress = self._progress.setdefault(path, _Progress())
         for number, payload in enumerate(segment.payloads()):
             if number < progress.batches:
                 continue
@@ -142,12 +155,10 @@ class Backlog:
                 await self._drain.bring_in(unpack(payload), label, done)
             except (UnreadableRecord, UnreadableCommit) as error:
                 progress.is_unreadable = True
-                log.error("a batch of the spool cannot be read", segment=str(segment.path), error=str(error))  # noqa: TRY400
+                log.error("a batch of the spool cannot be read", segment=str(path), error=str(error))  # noqa: TRY400
             progress.batches = number + 1
             self._note(progress, done)
-        if self._money is not None:
-            await self._money.book(label)
-        self.totals.redecided += (await self._again.redecide(progress.done.pending)).decided
+        return Segment(path, b"", segment.scan)
 
     def _note(self, progress: _Progress, done: Drained) -> None:
         for sums in (self.totals, progress.done):

@@ -111,9 +111,9 @@ class Guard:
         task = asyncio.ensure_future(ask(*arguments))
         deadline_s = self._deadline_s + parts * EACH_S
         try:
-            if not (await asyncio.wait({task}, timeout=deadline_s))[0]:
-                # This process may have slept over the answer that is there.
-                await asyncio.wait({task}, timeout=_GRACE_S)
+            await _done(task, deadline_s)
+            if not task.done():  # this process may have slept over the answer that is there
+                await _done(task, _GRACE_S)
         except asyncio.CancelledError:
             task.cancel()
             raise
@@ -149,6 +149,24 @@ class Guard:
         self._late.discard(task)
         if not task.cancelled() and task.exception() is None:
             self.breaker.answered()
+
+
+async def _done(task: "asyncio.Task[Any]", within_s: float) -> None:
+    """Return when *task* is done or its time is up; `asyncio.wait` does that, too, in twice the time."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    task.add_done_callback(wake)
+    timer = loop.call_later(within_s, wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)
 
 
 class GuardedStore:
