@@ -60,6 +60,8 @@ def open_homes(settings: Settings) -> tuple[Homes, str] | None:
     path, source = Path(settings.cell_map), settings.cell_map
     text = read_text(path)
     cells = parse_cell_map(text, source)
+    if not settings.cell:
+        raise CellMapError(source, [Flaw("cell", "IMPLEDGER_CELL must name the one that this gate is of")])
     cell = cells.cells.get(settings.cell)
     if cell is None:
         raise CellMapError(source, [Flaw(f"cell.{settings.cell}", "is not in the map, and IMPLEDGER_CELL names it")])

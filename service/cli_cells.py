@@ -18,7 +18,7 @@ out = Console(highlight=False, soft_wrap=True, markup=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Map = Annotated[Path | None, typer.Option("--map", help="File of the cell map; default: IMPLEDGER_CELL_MAP.")]
-Region = Annotated[str, typer.Option(help="Region; default: IMPLEDGER_REGION.")]
+Region = Annotated[str, typer.Option(help="Region; default: the map's only one, else IMPLEDGER_REGION.")]
 
 LEAD_S = 600
 """By default an epoch begins so long after it is written, for the file to reach everybody who mints or decides."""
@@ -80,7 +80,7 @@ def grow_map(
     from service.cell_maps import grow_file  # noqa: PLC0415
 
     path = _path(file)
-    cell = Cell(name, region or _region(), address)
+    cell = Cell(name, region or _region(path), address)
     at = _time(since) if since else (_now_ms() // 1_000 + LEAD_S) * 1_000
     if at < _now_ms():
         raise typer.BadParameter(f"{since} is over: ids that were minted since are of an older epoch")
@@ -130,7 +130,7 @@ def route(
             token = read_token(what)
             impression, where, number, source = token.impression, token.region, token.epoch, "token"
         else:
-            impression, where, source = _impression(what), region or _region(), "option" if epoch else "mint time"
+            impression, where, source = _impression(what), region or _region(path), "option" if epoch else "mint time"
             number = epoch or cells.epoch_at(where, minted_at(impression)).number
         cell = cells.cell_of(where, number, shard(impression))
     except UnknownRoute as error:
@@ -166,16 +166,21 @@ def _map_lines(regions: list[dict[str, Any]]) -> list[str]:
 
 
 def _path(file: Path | None) -> Path:
-    named = file or Path(os.environ.get("IMPLEDGER_CELL_MAP", ""))
-    if named == Path():
-        raise typer.BadParameter("name the file with --map, or set IMPLEDGER_CELL_MAP")
-    return named
-
-
-def _region() -> str:
     from service.settings import Settings  # noqa: PLC0415
 
-    return Settings.from_env(os.environ).region
+    named = str(file) if file else Settings.from_env(os.environ).cell_map
+    if not named:
+        raise typer.BadParameter("name the file with --map, or set IMPLEDGER_CELL_MAP")
+    return Path(named)
+
+
+def _region(path: Path) -> str:
+    """Return the region that is meant where none is named: the map's only one, else that of the settings."""
+    from service.cell_maps import load_cell_map  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+
+    regions = load_cell_map(path).regions
+    return regions[0] if len(regions) == 1 else Settings.from_env(os.environ).region
 
 
 def _impression(text: str) -> UUID:

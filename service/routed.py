@@ -21,7 +21,7 @@ class RoutedCourier:
     """
     Delivers over *router* until every render is answered; what failed is sent again by itself.
 
-    What a cell refuses for good is answered with its status, for the request as a whole. `resends` counts sendings after
+    What a cell refuses for good is the answer for the request as a whole. `resends` counts sendings after
     the first of a request, `http` each by 200 if all cells answered, else by the status of the first that did not.
     """
 
