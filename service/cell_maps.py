@@ -48,17 +48,17 @@ def kept_path(settings: Settings) -> Path:
     return settings.data_dir / _KEPT
 
 
-def open_homes(settings: Settings) -> tuple[Homes, str] | None:
+def homes_of(settings: Settings) -> tuple[Homes, str] | None:
     """
-    Return what the cell map of *settings* says to its cell, and the map's text; None without one.
+    Return what the cell map of *settings* says to its cell, and the map's text; None without one. Changes nothing.
 
     Raises:
         CellMapError: it cannot be used, does not know the cell, or contradicts the one that the cell went by before.
     """
     if not settings.cell_map:
         return None
-    path, source = Path(settings.cell_map), settings.cell_map
-    text = read_text(path)
+    source = settings.cell_map
+    text = read_text(Path(source))
     cells = parse_cell_map(text, source)
     if not settings.cell:
         raise CellMapError(source, [Flaw("cell", "IMPLEDGER_CELL must name the one that this gate is of")])
@@ -71,8 +71,15 @@ def open_homes(settings: Settings) -> tuple[Homes, str] | None:
     kept = kept_path(settings)
     if kept.exists():
         check_follows(cells, load_cell_map(kept), source)
-    write_whole(kept, text)
     return Homes(cells, cell.name), text
+
+
+def open_homes(settings: Settings) -> tuple[Homes, str] | None:
+    """Return `homes_of` *settings*, and keep the map: from now on the cell goes by it, or by one that follows it."""
+    found = homes_of(settings)
+    if found is not None:
+        write_whole(kept_path(settings), found[1])
+    return found
 
 
 def grow_file(path: Path, cell: Cell, since: int, *, dry_run: bool = False) -> Growth:

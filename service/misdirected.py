@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec.structs import asdict
-
+from commands.answers import elsewhere
 from commands.items import Answer, Elsewhere, Item, Refused
-from domain.cells import Cell
 from domain.reasons import Reason
 from service.problems import REFUSALS, Reply, document
 
@@ -18,7 +16,7 @@ def with_homes(items: Sequence[Item], answers: list[Answer]) -> list[Answer]:
     if Refused not in map(type, items):
         return answers
     return [
-        _elsewhere(answer, item.home)
+        elsewhere(item.event_id, item.impression_id, item.home)
         if isinstance(item, Refused) and item.reason is Reason.REGION_MISDIRECTED
         else answer
         for item, answer in zip(items, answers, strict=True)
@@ -38,8 +36,3 @@ def misdirected(answers: Sequence[Answer], request_id: str, *, is_single: bool) 
         facts = {"cell": cell, "address": address, **facts}
         detail = UNKNOWN if cell is None else f"send it to {cell} at {address}"
     return document(REFUSALS[Reason.REGION_MISDIRECTED], request_id, detail=detail, **facts)
-
-
-def _elsewhere(answer: Answer, home: Cell | None) -> Elsewhere:
-    told = (None, None) if home is None else (home.name, home.address)
-    return Elsewhere(**asdict(answer), cell=told[0], address=told[1])

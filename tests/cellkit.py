@@ -67,9 +67,13 @@ class CellGate(KitGate):
     """A gate that owns its share of a map."""
 
     def __init__(self, cells, name, **kept):
-        super().__init__(**kept)
         self.homes = Homes(cells, name)
+        super().__init__(**kept)
+
+    def restart(self, recent_max=10_000, name="eu-kit"):
+        super().restart(recent_max, name)
         self.intake = replace(self.intake, homes=self.homes)
+        self.quarantine = replace(self.quarantine, intake=self.intake)
 
 
 @asynccontextmanager

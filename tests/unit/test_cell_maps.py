@@ -17,6 +17,8 @@ from domain.token import mint_token
 from service.cell_maps import grow_file, kept_path, load_cell_map, open_homes
 from service.cell_watch import CellMapWatch
 from service.cli import app
+from service.doctor import _cell_map
+from service.machine import children
 from service.settings import Settings, SettingsError
 
 TWO, THREE = cells_of(2), cells_of(3)
@@ -223,3 +225,15 @@ def test_what_an_operator_cannot_ask_is_refused(path, words, code):
 
 def test_a_map_must_be_named():
     assert "--map" in spoken("show", code=2, env={"IMPLEDGER_CELL_MAP": ""}).output
+
+
+def test_the_machine_is_not_started_on_a_map_that_cannot_be_used_and_the_doctor_says_why(settings, path):
+    assert [check.says for check in _cell_map(settings)] == ["eu-1 owns 2048 of 4,096 shards under epoch 2"]
+    assert list(_cell_map(Settings())) == []
+    assert not kept_path(settings).exists()
+    path.write_text("broken")
+    with pytest.raises(CellMapError):
+        children(settings)
+    [check] = _cell_map(settings)
+    assert not check.ok
+    assert "docs/cells.md" in check.fix

@@ -8,8 +8,11 @@ from cellkit import BEARER, address, cells_of, cluster, grown, minted, one_cell
 from gatekit import Minter
 
 from commands.homes import Homes
+from commands.quarantine_entries import EntryState
+from commands.quarantine_replay import Fix
 from domain.cells import Cell, CellMap, Epoch
 from domain.ids import SHARDS
+from domain.reasons import Reason
 
 SERVER = {"authorization": f"Bearer {BEARER}"}
 TWO = cells_of(2)
@@ -190,3 +193,19 @@ def test_a_cell_that_grows_gives_up_new_ids_and_keeps_old_ones():
     assert (homes.owns(old), homes.owns(new)) == (True, False)
     assert (homes.home_of(old).name, homes.home_of(new).name) == ("eu-1", "eu-2")
     assert homes.owns(minted(clients, two, OURS))
+
+
+def test_an_operator_who_mends_a_render_of_another_cell_is_told_whose_it_is():
+    async def test(gates, clients, http):
+        broken = clients.render(minted(clients, TWO, THEIRS), client_at=-5)
+        assert (await post(http, broken)).status_code == 422
+        [name] = gates["eu-1"].holding_store.entries
+        done = await gates["eu-1"].quarantine.replay(name, Fix({"client_at": None}))
+        assert (done.answer.reason, done.answer.cell, done.answer.address) == (
+            Reason.REGION_MISDIRECTED,
+            "eu-2",
+            address("eu-2"),
+        )
+        assert done.entry.state is EntryState.WAITING
+
+    run(test)
