@@ -186,15 +186,15 @@ def _owners(one: _Epoch, key: str, cells: Mapping[str, Cell], flaws: list[Flaw])
             flaws.append(Flaw(f"{key}.shards.{name}", f"is no cell of region {one.region!r}"))
         try:
             for first, last in _ranges(text):
-                for shard in range(first, last + 1):
-                    if owners[shard]:
-                        twice.append(shard)
-                    owners[shard] = intern(name)
+                taken = owners[first : last + 1]
+                if any(taken):
+                    twice += [shard for shard, owner in enumerate(taken, first) if owner]
+                owners[first : last + 1] = [intern(name)] * len(taken)
         except ValueError as error:
             flaws.append(Flaw(f"{key}.shards.{name}", str(error)))
     if twice:
         flaws.append(Flaw(f"{key}.shards", f"{len(twice)} shards have two owners, the first of them {min(twice)}"))
-    if free := [shard for shard in range(SHARDS) if not owners[shard]]:
+    if free := [shard for shard, owner in enumerate(owners) if not owner]:
         flaws.append(Flaw(f"{key}.shards", f"{len(free)} shards have no owner, the first of them {free[0]}"))
     return tuple(owners)
 

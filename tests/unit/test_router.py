@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import httpx
 import msgspec
 import pytest
 from builders import unhurried
@@ -19,6 +20,7 @@ from ml.traffic.delivery import JSON, NDJSON, Unanswered
 from service import router as router_module
 from service.routed import RoutedCourier
 from service.router import BATCH_MAX, Failed, Limits, NoReply, Reply, Router
+from service.router_wires import HttpxWire
 
 THREE = cells_of(3)
 ONE_TRY = Limits(tries_max=1)
@@ -273,6 +275,26 @@ def test_an_answer_that_does_not_fit_is_no_answer(body):
         [outcome] = await Router(one_cell(), Strange()).send([encoded(clients.render())])
         assert isinstance(outcome, Failed)
         assert not outcome.may_pass
+
+    asyncio.run(main())
+
+
+def test_a_cell_that_never_answers_is_waited_for_no_longer_than_was_asked():
+    class Deaf(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, _):
+            await asyncio.Event().wait()
+
+    async def main():
+        clients = Minter()
+        async with httpx.AsyncClient(transport=Deaf()) as http:
+            wire = HttpxWire(http, lambda _: "")
+            router = Router(one_cell(), wire, limits=Limits(deadline_s=0.1, try_s=0.02, tries_max=2))
+            async with asyncio.timeout(5):
+                [outcome] = await router.send([encoded(clients.render())])
+            assert (outcome.status, outcome.cell, outcome.may_pass) == (0, "eu-1", True)
+            assert "TimeoutError" in outcome.why
+            with pytest.raises(NoReply):
+                await wire.cell_map(address("eu-1"), 0.01)
 
     asyncio.run(main())
 
