@@ -35,6 +35,7 @@ from service.cell_maps import load_cell_map
 from service.keyfiles import load_or_make_keys
 from service.load import _event
 from service.machine import answers
+from service.replay_log import ReplaySettings, replay_log
 from service.routed import RoutedCourier
 from service.router import Router
 from service.router_wires import HttpxWire, LoadWire
@@ -43,6 +44,7 @@ from service.stage import on_free_ports
 
 pytestmark = pytest.mark.slow
 
+LINE = '9.9.9.{} - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 9 "http://x.example/p" "Mozilla/5.0"\n'
 START_S = 60
 GROWN_WITHIN_S = 30
 
@@ -65,7 +67,7 @@ class Cells:
         keys = load_or_make_keys(self.settings[name].data_dir)
         if len(self.settings) > 1:
             shared = {field: getattr(self.keys, field) for field in ("tokens", "mint_with", "shard")}
-            keys = msgspec.structs.replace(keys, **shared)
+            keys = msgspec.structs.replace(keys, **shared, api={**keys.api, **self.keys.api})
             (self.settings[name].data_dir / "keys" / "keys.json").write_bytes(msgspec.json.encode(keys))
         return self.address(name)
 
@@ -254,6 +256,25 @@ def test_two_cells_take_their_own_turn_the_others_away_and_a_third_takes_only_ne
     for token, event in (old[0], new[0]):
         by_token = cells.cli("route", event["token"])
         assert token.impression in ledger[by_token["cell"]]
+
+
+def test_a_log_is_replayed_over_the_router_under_the_first_epoch_and_again_after_the_map_grew(cells, tmp_path):
+    cells.start("eu-1")
+    cells.start("eu-2")
+    cells.wait()
+    log = tmp_path / "access.log"
+    log.write_text("".join(map(LINE.format, range(40))))
+    sending = ReplaySettings(
+        gate_url=cells.address("eu-2"), keys=cells.keys, region="eu", cells=load_cell_map(cells.path)
+    )
+    report = asyncio.run(replay_log(log, sending))
+    assert (report.impressions, report.statuses) == (40, {"decided": 40})
+    before = asyncio.run(ledgers(cells))
+    assert (len(before["eu-1"]), len(before["eu-2"])) == (40, 0), "under the first epoch all is the first cell's"
+    cells.cli("grow", "eu-3", "http://127.0.0.1:9")
+    again = asyncio.run(replay_log(log, msgspec.structs.replace(sending, cells=load_cell_map(cells.path))))
+    assert again.verdicts == report.verdicts
+    assert asyncio.run(ledgers(cells)) == before
 
 
 def assert_counted_once(cells, made, by):
