@@ -25,9 +25,9 @@ def with_homes(items: Sequence[Item], answers: list[Answer]) -> list[Answer]:
 
 def misdirected(answers: Sequence[Answer], request_id: str, *, is_single: bool) -> Reply | None:
     """Return the problem document for a request whose renders all belong elsewhere, None for any other."""
-    homes = {(answer.cell, answer.address) for answer in answers if isinstance(answer, Elsewhere)}
-    if not homes or not all(isinstance(answer, Elsewhere) for answer in answers):
+    if not answers or not all(isinstance(answer, Elsewhere) for answer in answers):
         return None
+    homes = {(answer.cell, answer.address) for answer in answers if isinstance(answer, Elsewhere)}
     facts: dict[str, Any] = {"outcome": answers[0]} if is_single else {"outcomes": answers}
     if len(homes) > 1:
         detail = f"{len(homes)} cells own these renders; each outcome names its cell"
