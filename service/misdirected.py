@@ -30,7 +30,7 @@ def misdirected(answers: Sequence[Answer], request_id: str, *, is_single: bool) 
     homes = {(answer.cell, answer.address) for answer in answers if isinstance(answer, Elsewhere)}
     facts: dict[str, Any] = {"outcome": answers[0]} if is_single else {"outcomes": answers}
     if len(homes) > 1:
-        detail = f"{len(homes)} cells own these renders; each outcome names its cell"
+        detail = "several cells own these renders; each outcome names its own"
     else:
         [(cell, address)] = homes
         facts = {"cell": cell, "address": address, **facts}
