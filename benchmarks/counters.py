@@ -18,7 +18,7 @@ from ledger.codec import decode_impression, encode
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.keys import Batch
 from ml.counters.observer import Observer
-from ml.counters.tables import Capacities, allocate, row_bytes
+from ml.counters.tables import Capacities, Tables, allocate, row_bytes
 
 KNOWN = 1_000_000
 NETWORKS, PLACEMENTS, CREATIVES, ADS = 200_000, 10_000, 3, 5_000
@@ -72,7 +72,8 @@ def main() -> None:
         ),
         "us_per_render": {n: _kernels(crowd, counters, n) for n in (1, 10, 100, 512)},
         "recall_us_per_commit": _recall(crowd),
-        "us_per_render_with_claims_of_100": _observer(crowd),
+        "us_per_render_with_claims_of_100": _observer(crowd, Tables._fields),
+        "us_per_render_with_claims_of_100_people_only": _observer(crowd, ("people",)),
         "import_s": _import_s(),
     }
     print(json.dumps(figures, indent=2))
@@ -95,9 +96,9 @@ def _kernels(crowd, counters, n) -> dict:
     return {"look": round(look, 2), "commit": round(commit, 2)}
 
 
-def _observer(crowd) -> dict:
+def _observer(crowd, kept) -> dict:
     """From claims to counts, keys collected; the second time round, when every key is known."""
-    observer = Observer(Counters(Capacities(), 0))
+    observer = Observer(Counters(Capacities(), 0, kept=kept))
     for again in range(2):
         claims = [_claim(number + again * 20_000, crowd) for number in range(20_000)]
         look = keep = 0

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from commands.items import Answer, Fault, Malformed, Ready, Status
+from commands.items import Answer, Elsewhere, Fault, Malformed, Ready, Status
+from domain.cells import Cell
 from domain.decide import CommandRefused, Refusal
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
@@ -24,6 +25,18 @@ def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: R
 
 def refused(event_id: UUID, impression: ImpressionId | None, reason: Reason) -> Answer:
     return Answer(event_id=event_id, impression_id=impression, status=Status.REFUSED, reason=reason)
+
+
+def elsewhere(event_id: UUID, impression: ImpressionId | None, home: Cell | None) -> Elsewhere:
+    """Return the answer about a render that *home* owns, None where the map does not know who does."""
+    return Elsewhere(
+        event_id=event_id,
+        impression_id=impression,
+        status=Status.REFUSED,
+        reason=Reason.REGION_MISDIRECTED,
+        cell=None if home is None else home.name,
+        address=None if home is None else home.address,
+    )
 
 
 def not_taken(item: Ready, error: CommandRefused) -> Answer:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from commands.clocks import DeviceClocks
+from commands.homes import Homes
 from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
 from domain.events import Versions
@@ -54,7 +55,7 @@ class _Parsed(Struct, frozen=True, gc=False):
 
 
 class Intake(Struct, frozen=True, kw_only=True):
-    """Prepares renders. `clock` gives epoch ms."""
+    """Prepares renders. `clock` gives epoch ms. Without `homes` the cell owns all of its region."""
 
     pack: Pack
     region: str
@@ -64,6 +65,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     clocks: DeviceClocks
     store: EventStore
     clock: Callable[[], int]
+    homes: Homes | None = None
 
     async def prepare(self, raws: Sequence[bytes | msgspec.Raw], caller: Caller) -> list[Item]:
         """
@@ -99,8 +101,10 @@ class Intake(Struct, frozen=True, kw_only=True):
             token = check_token(render.token, self.token_keys)
         except TokenInvalid:
             return Refused(render.event_id, Reason.TOKEN_INVALID)
-        if token.region != self.region:
-            return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression)
+        homes = self.homes
+        if token.region != self.region if homes is None else not homes.owns(token):
+            home = None if homes is None else homes.home_of(token)
+            return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression, home)
         return _Parsed(render, token, raw, received_at, data_set)
 
     def _screen(self, one: _Parsed, caller: Caller, rung: Rung) -> Item:

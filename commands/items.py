@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import Raw, Struct
 
+from domain.cells import Cell
 from domain.events import ImpressionRendered, Versions
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
@@ -39,6 +40,13 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     provisional: bool = False
     rung: Rung | None = None
     errors: tuple[str, ...] = ()
+
+
+class Elsewhere(Answer, frozen=True, kw_only=True, gc=False):
+    """The answer about a render that another cell owns; both are None where this cell does not know which."""
+
+    cell: str | None = None
+    address: str | None = None
 
 
 class Caller(Struct, frozen=True):
@@ -77,11 +85,12 @@ class Malformed(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """A reason of class request holds."""
+    """A reason of class request holds. `home` is the cell that owns a misdirected one, if a cell map says so."""
 
     event_id: UUID
     reason: Reason
     impression_id: ImpressionId | None = None
+    home: Cell | None = None
 
 
 class Ready(Struct, frozen=True, kw_only=True, gc=False):

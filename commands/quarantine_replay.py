@@ -15,6 +15,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from msgspec import Struct
 
+from commands.answers import elsewhere, refused
 from commands.intake import Intake
 from commands.items import Answer, Item, Malformed, Ready, Refused, Status
 from commands.keyring import KEY_BYTES, Keyring
@@ -166,12 +167,9 @@ class Quarantine(Struct, frozen=True, kw_only=True):
             case Malformed():
                 raise FixRefused(f"it still cannot be read. {item.fault.path}: {item.fault.detail}")
             case Refused():
-                answer = Answer(
-                    event_id=item.event_id,
-                    impression_id=item.impression_id,
-                    status=Status.REFUSED,
-                    reason=item.reason,
-                )
+                answer = refused(item.event_id, item.impression_id, item.reason)
+                if item.home is not None:
+                    answer = elsewhere(item.event_id, item.impression_id, item.home)
                 return await self._settled(found.entry, answer, fixed, None, dry_run=dry_run)
             case Ready():
                 return await self._replay(found.entry, item, fixed, dry_run=dry_run)

@@ -9,6 +9,7 @@ has shown everything.
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 
 from msgspec import Struct
@@ -57,7 +58,7 @@ class Bench(Struct, frozen=True, kw_only=True):
 
 def bench(settings: Settings, *, decisions: int, batch: int, seed: int) -> Bench:
     """Start everything on a folder of its own, measure, stop."""
-    with stage(on_free_ports(settings), keep=False) as (staged, supervisor):
+    with stage(on_free_ports(replace(settings, cell="", cell_map="")), keep=False) as (staged, supervisor):
         keys = load_or_make_keys(staged.data_dir)
         dice = random.Random(seed)  # noqa: S311 (seeded on purpose)
 

@@ -13,11 +13,12 @@ import msgspec
 import typer
 from rich.console import Console, RenderableType
 
+from domain.cells import CellMapError
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_lists, cli_packs, cli_quarantine
+from service import cli_campaigns, cli_cells, cli_lists, cli_packs, cli_quarantine
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -35,6 +36,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
+app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -50,6 +52,8 @@ def main() -> None:
         _fail(str(error), "Mend that list; docs/lists.md says what each file has to look like.")
     except PackError as error:
         _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
+    except CellMapError as error:
+        _fail(str(error), "Mend the cell map; docs/cells.md says what it has to look like.")
     except LauncherError as error:
         _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
     except (LedgerUnavailable, ProjectionError) as error:

@@ -199,22 +199,22 @@ def _marked(body: Any, flaws: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {name}    <-- {flaw['says']}"
 
 
-def _entries(entries: list[dict[str, Any]]) -> Table:
+def _entries(entries: list[dict[str, Any]]) -> Table | str:
+    """Leaves out what `show` says of each: a name must fit on the screen."""
+    if not entries:
+        return "nothing is in quarantine that was asked for"
     table = Table(title=f"{len(entries)} entries", title_justify="left")
-    for column in ("name", "received_at", "state", "code", "path", "sdk"):
-        table.add_column(column, no_wrap=column == "name")
-    for column in ("bytes", "times"):
-        table.add_column(column, justify="right")
-    for column in ("expires_at", "outcome, or what is wrong"):
-        table.add_column(column)
+    for column in ("name", "received_at", "state", "code", "path", "sdk", "times", "outcome, or what is wrong"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for one in entries:
         cells = [one[name] for name in ("name", "received_at", "state", "code", "path", "sdk")]
-        cells += [str(one["size"]), str(one["times"]), one["expires_at"], one["outcome"] or one["detail"]]
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escape, [*cells, str(one["times"]), one["outcome"] or one["detail"]]))
     return table
 
 
-def _groups(groups: list[dict[str, Any]]) -> Table:
+def _groups(groups: list[dict[str, Any]]) -> Table | str:
+    if not groups:
+        return "nothing is in quarantine that was asked for"
     table = Table(title=f"{len(groups)} groups", title_justify="left")
     for column in ("code", "path", "sdk"):
         table.add_column(column)

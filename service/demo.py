@@ -96,7 +96,8 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
         LauncherError: the machine is not fit for it; the text says why.
     """
     tell("starting PostgreSQL, Valkey, gate and desk")
-    settings = in_short_times(replace(settings, campaigns=Authority.REGISTRY.value))
+    alone = replace(settings, campaigns=Authority.REGISTRY.value, cell="", cell_map="")
+    settings = in_short_times(alone)
     with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
 

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import psycopg
 import redis
 
+from domain.cells import CellMapError
+from service.cell_maps import homes_of
 from service.embedded_cluster import postgres_binary
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer, valkey_binary
@@ -57,6 +59,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield lock
     yield from _ports(settings, data_dir, holder)
     yield _lists(settings)
+    yield from _cell_map(settings)
     yield from _postgres(settings, data_dir, holder)
     yield _broker(settings, data_dir, holder)
     yield from _clickhouse(settings)
@@ -166,6 +169,19 @@ def _lists(settings: Settings) -> Check:
     fix = "Mend that file, or see that what writes it runs; docs/lists.md says what each has to look like."
     ok, says = lists_state(settings, int(time.time() * 1_000))
     return _check("lists", ok, says, fix)
+
+
+def _cell_map(settings: Settings) -> Iterator[Check]:
+    fix = "Mend the map, IMPLEDGER_CELL or IMPLEDGER_REGION; docs/cells.md says what they have to look like."
+    try:
+        found = homes_of(settings)
+    except CellMapError as error:
+        yield Check("cell map", ok=False, says=str(error), fix=fix)
+        return
+    if found is not None:
+        cell, newest = found[0].cell, found[0].cells.epochs(found[0].cell.region)[-1]
+        owned = newest.sizes().get(cell.name, 0)
+        yield Check("cell map", ok=True, says=f"{cell.name} owns {owned} of 4,096 shards under epoch {newest.number}")
 
 
 def _postgres(settings: Settings, data_dir: Path, holder: Holder | None) -> Iterator[Check]:

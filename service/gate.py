@@ -38,6 +38,7 @@ from service.access import Access
 from service.activity import CountedActivity
 from service.campaigning import Authority, Campaigning
 from service.campaigns_http import campaign_routes
+from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
@@ -89,6 +90,7 @@ class Gate:
         self._quarantine_store = PostgresQuarantine(self._operators_database)
         self._pack = pack
         self._clocks = DeviceClocks(settings.recent_max)
+        self._cell_map = CellMapWatch(settings)
         self._intake = Intake(
             pack=pack,
             region=settings.region,
@@ -98,6 +100,7 @@ class Gate:
             clocks=self._clocks,
             store=store,
             clock=now_ms,
+            homes=self._cell_map.homes,
         )
         self._campaigning = Campaigning(
             store,
@@ -141,6 +144,7 @@ class Gate:
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
+        self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
 
     async def serve(self) -> None:
@@ -173,6 +177,7 @@ class Gate:
                 asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
+                asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
@@ -225,6 +230,7 @@ class Gate:
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             Route("/v1/serves", serves),
+            *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
             *more,
         ]

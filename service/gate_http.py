@@ -15,6 +15,7 @@ from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
 from service.access import Access
 from service.gate_metrics import GateMetrics
+from service.misdirected import misdirected, with_homes
 from service.problems import (
     BadDocument,
     BodyTooLarge,
@@ -95,6 +96,10 @@ class GateApp:
         self._metrics.received(items)
         answers = await self._batcher.submit(sent_by(caller, items))
         self._metrics.answered(answers)
+        if self._intake.homes is not None:
+            answers = with_homes(items, answers)
+            if (reply := misdirected(answers, request_id, is_single=is_single)) is not None:
+                return reply
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:
             return _single(shown[0], answers[0], request_id)

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
+from service.cell_maps import homes_of
 from service.children import Child
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
@@ -23,8 +24,10 @@ def children(settings: Settings) -> list[Child]:
 
     Raises:
         PackError: the rule pack cannot be used, so that the gate would never start.
+        CellMapError: the cell map cannot.
     """
     load_pack(settings.rule_pack)
+    homes_of(settings)
     engines: list[Child] = []
     if EMBEDDED in {settings.ledger_url, settings.database_url}:
         engines.append(PostgresServer(settings.data_dir).child())

@@ -127,7 +127,7 @@ UNFORESEEN = Problem(500, "An error of ours")
 REFUSALS: Mapping[Reason, Problem] = {
     Reason.TOKEN_INVALID: Problem(403, "The token is not one of delivery's"),
     Reason.TOKEN_EXPIRED: Problem(410, "The token has expired"),
-    Reason.REGION_MISDIRECTED: Problem(421, "Another region owns the impression"),
+    Reason.REGION_MISDIRECTED: Problem(421, "Another region or cell owns the impression"),
     Reason.EVENT_ID_REUSED: Problem(409, "The event id came before with another content"),
 }
 """What a single refused render is answered with; in a batch it is an outcome among others."""

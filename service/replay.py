@@ -10,6 +10,7 @@ from rich.table import Table
 
 from domain.vocabulary import DataSet
 from service.books import Books, check_books
+from service.cell_maps import load_cell_map
 from service.folders import lock_holder
 from service.keyfiles import load_or_make_keys
 from service.replay_log import ReplayReport, ReplaySettings, replay_log
@@ -76,7 +77,8 @@ def replay(settings: Settings, path: Path, *, site: str, tell: Callable[[str], N
             stack.enter_context(stage(settings, keep=True))
         keys = load_or_make_keys(settings.data_dir)
         url = f"http://{settings.host}:{settings.gate_port}"
-        sending = ReplaySettings(gate_url=url, keys=keys, region=settings.region, site=site)
+        cells = load_cell_map(Path(settings.cell_map)) if settings.cell_map else None
+        sending = ReplaySettings(gate_url=url, keys=keys, region=settings.region, site=site, cells=cells)
 
         async def run() -> tuple[ReplayReport, Books]:
             report = await replay_log(path, sending, lambda so_far: tell(f"{so_far.lines} lines"))

@@ -3,20 +3,25 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from domain.cells import CellMap
 from ml.traffic.access_log import BLANK, Blank, Malformed, Request, content_digest, read_access_log
 from ml.traffic.beacons import Beacons
 from ml.traffic.client import joined
-from ml.traffic.delivery import JSON, Patience, Postman, Unanswered
+from ml.traffic.delivery import JSON, Courier, Patience, Postman, Unanswered
 from ml.traffic.events import Claims
 from ml.traffic.http1 import Connections, Origin
 from ml.traffic.shot import Minter
 from ml.traffic.tally import Outcome, outcomes_of
 from service.keyfiles import Keys
+from service.routed import RoutedCourier
+from service.router import Limits, Router
+from service.router_wires import LoadWire
 
 BATCH = 500
 _TIMEOUT_S = 30.0
@@ -63,12 +68,17 @@ class ReplayStopped(Exception):
 
 
 class ReplaySettings(Struct, frozen=True, kw_only=True):
-    """*site* names the advertiser and starts every campaign's name; the same log under another site is other events."""
+    """
+    *site* names the advertiser and starts every campaign's name; the same log under another site is other events.
+
+    With *cells* every event goes to its cell by the first epoch, so that a replay after the map grew finds its streams.
+    """
 
     gate_url: str
     keys: Keys
     region: str
     site: str = "site"
+    cells: CellMap | None = None
     give_up_after_s: float = 60.0
     """How long one batch is sent again until the replay stops."""
 
@@ -89,9 +99,8 @@ async def replay_log(
     report = ReplayReport(file=str(path), content=digest.hex())
     beacons = Beacons(_minter(settings), digest, settings.site)
     began = time.monotonic()
-    connections = Connections(Origin.of(settings.gate_url), size=1, timeout_s=_TIMEOUT_S)
-    async with connections:
-        postman = Postman(connections, settings.keys.operator, patience=Patience())
+    async with AsyncExitStack() as stack:
+        postman = await _courier(settings, stack)
         for batch in _batches(path, beacons, report):
             for outcome in await _send(postman, batch, settings, report):
                 _count(outcome, report)
@@ -127,7 +136,19 @@ def _batches(path: Path, beacons: Beacons, report: ReplayReport) -> Iterator[lis
         yield batch
 
 
-async def _send(postman: Postman, batch: list[Claims], settings: ReplaySettings, report: ReplayReport) -> list[Outcome]:
+async def _courier(settings: ReplaySettings, stack: AsyncExitStack) -> Courier:
+    if settings.cells is not None:
+        wire = await stack.enter_async_context(
+            LoadWire(lambda _: settings.keys.operator, connections=1, try_s=_TIMEOUT_S)
+        )
+        limits = Limits(deadline_s=settings.give_up_after_s, try_s=_TIMEOUT_S)
+        return RoutedCourier(Router(settings.cells, wire, limits=limits))
+    connections = Connections(Origin.of(settings.gate_url), size=1, timeout_s=_TIMEOUT_S)
+    await stack.enter_async_context(connections)
+    return Postman(connections, settings.keys.operator, patience=Patience())
+
+
+async def _send(postman: Courier, batch: list[Claims], settings: ReplaySettings, report: ReplayReport) -> list[Outcome]:
     body = joined([msgspec.json.encode(claims) for claims in batch], JSON)
     give_up_at = asyncio.get_running_loop().time() + settings.give_up_after_s
     try:

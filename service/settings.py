@@ -25,6 +25,11 @@ class Settings:
 
     data_dir: Path = field(default=Path("impledger-data"), metadata={"doc": "Where embedded engines and keys live."})
     region: str = field(default="eu", metadata={"doc": "Region that this cell owns; tokens of another one get 421."})
+    cell: str = field(default="", metadata={"doc": "Name of this cell in the cell map; a gate with a map needs it."})
+    cell_map: str = field(
+        default="",
+        metadata={"doc": "File of the cell map (docs/cells.md); empty: this cell owns all of its region."},
+    )
     host: str = field(default="127.0.0.1", metadata={"doc": "Address that gate and desk listen on."})
     gate_port: int = field(default=8410, metadata={"doc": "Port of the write API."})
     desk_port: int = field(default=8420, metadata={"doc": "Port of the read API."})
@@ -140,6 +145,7 @@ class Settings:
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
+            ("cell", bool(self.cell_map) or not self.cell, f"needs {PREFIX}CELL_MAP, the map that it is in"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),

@@ -10,7 +10,7 @@ from random import Random
 
 from msgspec import Struct
 
-from ml.traffic.delivery import JSON, NDJSON, Patience, Postman, Unanswered
+from ml.traffic.delivery import JSON, NDJSON, Courier, Patience, Postman, Unanswered
 from ml.traffic.draw import Span
 from ml.traffic.events import Sending
 from ml.traffic.http1 import Connections, Origin
@@ -42,13 +42,20 @@ class Load(Struct, frozen=True, kw_only=True):
 
 
 class LoadClient:
-    """Sends traffic to the gate at *url* with the key *bearer*. Build it in a running event loop; one run each."""
+    """
+    Sends traffic to the gate at *url* with the key *bearer*, or wherever *courier* brings it.
 
-    def __init__(self, url: str, bearer: str, *, load: Load | None = None, seed: int = 0) -> None:
+    Build it in a running event loop; one run each.
+    """
+
+    def __init__(
+        self, url: str, bearer: str, *, load: Load | None = None, seed: int = 0, courier: Courier | None = None
+    ) -> None:
         self._load = load or Load()
         self._rng = Random(seed)
         self._connections = Connections(Origin.of(url), size=self._load.connections, timeout_s=self._load.timeout_s)
-        self._postman = Postman(self._connections, bearer, patience=self._load.patience, seed=seed)
+        postman = Postman(self._connections, bearer, patience=self._load.patience, seed=seed)
+        self._postman: Courier = courier or postman
         self._clock = asyncio.get_running_loop().time
         self._recorder = Recorder()
         self._waiting = 0

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -28,6 +29,17 @@ class Patience(Struct, frozen=True, kw_only=True):
     def wait_s(self, failures: int, asked_s: float, rng: Random) -> float:
         wait_s = max(min(self.first_s * 2.0**failures, self.most_s), asked_s)
         return wait_s * (1 + 0.3 * rng.random())
+
+
+class Courier(Protocol):
+    """Whoever brings requests to where they belong and comes back with the answer; see `Postman`."""
+
+    resends: int
+    http: Counter[int]
+
+    async def deliver(
+        self, kind: str, body: Callable[[int], bytes], give_up_at: Callable[[], float], took: Callable[[float], None]
+    ) -> Response: ...
 
 
 class Postman:

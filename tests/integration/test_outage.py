@@ -9,6 +9,7 @@ from dataclasses import replace
 import httpx
 import psutil
 import pytest
+from helpers_processes import eventually
 
 from domain.reasons import Reason
 from ml.traffic.generator import Plan
@@ -90,9 +91,8 @@ def test_every_render_is_answered_while_postgresql_is_away_and_kept_once(outage,
             tally, _ = await drive(settings, keys, PLAN, desk, show)
             watch = await away
             books = await check_books(settings, tally)
-            async with asyncio.timeout(DRAINED_WITHIN_S):
-                while list(spool_dir(settings).rglob("*.segment")):
-                    await asyncio.sleep(0.1)
+            spool = spool_dir(settings)
+            await asyncio.to_thread(eventually, lambda: not list(spool.rglob("*.segment")), DRAINED_WITHIN_S)
             later = await check_books(settings, tally)
             checked = await check_campaigns(settings, mend=False)
         watch.cancel()

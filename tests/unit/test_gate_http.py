@@ -152,6 +152,16 @@ def test_a_single_refused_render_is_a_problem_with_its_reason(change, status, re
     run(test)
 
 
+def test_without_a_cell_map_a_batch_of_another_region_is_told_so_render_by_render():
+    async def test(_, clients, http):
+        response = await post(http, [clients.render(clients.token(region="us")) for _ in range(2)])
+        assert response.status_code == 200
+        assert [answer["reason"] for answer in response.json()] == ["REGION_MISDIRECTED"] * 2
+        assert not any({"cell", "address"} & answer.keys() for answer in response.json())
+
+    run(test)
+
+
 def test_a_single_render_with_a_reused_event_id_is_a_conflict():
     async def test(_, clients, http):
         event = clients.render()

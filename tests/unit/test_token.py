@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.ids import mint
-from domain.token import Token, TokenInvalid, TokenKey, check_token, mint_token
+from domain.token import Token, TokenInvalid, TokenKey, check_token, mint_token, read_token
 
 KEYS = {"k1": KEY, "k2": TokenKey(signing=b"t" * 32, price=b"q" * 32)}
 TEXT = mint_token(a_token(), "k1", KEY)
@@ -151,3 +151,29 @@ def test_an_invalid_token_is_not_told_what_would_have_been_valid():
     with pytest.raises(TokenInvalid) as caught:
         check_token(TEXT[:-1] + ("0" if TEXT[-1] != "0" else "1"), KEYS)
     assert TEXT[-64:-1] not in str(caught.value)
+
+
+def test_a_router_without_keys_reads_where_a_token_belongs_and_not_its_price():
+    read = read_token(TEXT)
+    assert (read.impression, read.region, read.epoch) == (a_token().impression, "eu", 1)
+    assert read.price_micros > PRICE << 20
+    assert read_token(TEXT[:-64] + "0" * 64) == read
+
+
+@unhurried
+@given(text=st.text() | st.sampled_from(["", "v1", "v1.", "v1.k1.", "v2" + TEXT[2:], TEXT.replace(".k1.", "..k1.")]))
+def test_what_is_no_token_cannot_be_read_for_routing_either(text):
+    with pytest.raises(TokenInvalid):
+        read_token(text)
+
+
+@unhurried
+@given(data=st.binary(max_size=60))
+def test_no_payload_makes_a_router_raise_anything_else(data):
+    with pytest.raises(TokenInvalid):
+        read_token(signed(urlsafe_b64encode(data).rstrip(b"=").decode()))
+
+
+def test_a_router_does_not_go_by_what_is_no_impression_id():
+    with pytest.raises(TokenInvalid, match="UUIDv7"):
+        read_token(mint_token(a_token(impression=UUID(int=1)), "k1", KEY))
