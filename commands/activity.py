@@ -9,13 +9,19 @@ from commands.items import Ready
 from domain.events import ImpressionEvent, ImpressionRendered
 from domain.ids import ImpressionId
 from domain.signals import Signal
+from domain.vocabulary import Rung
 
 
 class Conduct(Struct, frozen=True):
-    """What stands out about one render: whether its rate is beyond anything human, and signals."""
+    """
+    What stands out about one render: whether its rate is beyond anything human, and signals.
+
+    `rungs` are those that looking at it was on: what does not stand out may not have been seen.
+    """
 
     abusive: bool = False
     signals: tuple[Signal, ...] = ()
+    rungs: tuple[Rung, ...] = ()
 
 
 class Activity(Protocol):

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from commands.items import Answer, Elsewhere, Fault, Malformed, Ready, Status
+from commands.items import Answer, Deferred, Elsewhere, Fault, Malformed, Ready, Status
 from domain.cells import Cell
 from domain.decide import CommandRefused, Refusal
 from domain.ids import ImpressionId
@@ -43,6 +43,10 @@ def not_taken(item: Ready, error: CommandRefused) -> Answer:
     if error.refusal is Refusal.EVENT_ID_REUSED:
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
     return Answer(event_id=item.claim.cause, impression_id=item.impression, status=Status.PARKED)
+
+
+def deferred(item: Deferred) -> Answer:
+    return Answer(event_id=item.event_id, impression_id=item.impression_id, status=Status.DEFERRED)
 
 
 def quarantined(item: Malformed) -> Answer:

@@ -22,17 +22,32 @@ class _Waiting(Struct):
 
 
 class Batcher:
-    """Cuts what waits into batches of at most *batch_max* items, one at a time, in order of arrival."""
+    """
+    Cuts what waits into batches of at most *batch_max* items, one at a time, in order of arrival.
+
+    *waited* is told before each batch how long, in seconds, its oldest item has waited.
+    """
 
     def __init__(
-        self, decide: Callable[[Sequence[Item]], Awaitable[list[Answer]]], *, batch_max: int, wait_max_s: float
+        self,
+        decide: Callable[[Sequence[Item]], Awaitable[list[Answer]]],
+        *,
+        batch_max: int,
+        wait_max_s: float,
+        waited: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._decide = decide
         self._batch_max = batch_max
         self._wait_max_s = wait_max_s
+        self._waited = waited
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+
+    @property
+    def oldest_s(self) -> float:
+        """How long, in seconds, the oldest item has waited."""
+        return self._clock() - self._queue[0].since if self._queue else 0.0
 
     def check_admission(self) -> None:
         """
@@ -41,7 +56,7 @@ class Batcher:
         Raises:
             Overloaded: it has waited longer than `wait_max_s`.
         """
-        if self._queue and self._clock() - self._queue[0].since > self._wait_max_s:
+        if self.oldest_s > self._wait_max_s:
             raise Overloaded
 
     async def submit(self, items: Sequence[Item]) -> list[Answer]:
@@ -64,6 +79,7 @@ class Batcher:
             while not self._queue:
                 self._wake.clear()
                 await self._wake.wait()
+            self._waited(self.oldest_s)
             await self._flush(self._take())
 
     def _take(self) -> list[tuple[_Waiting, Sequence[Item]]]:

@@ -41,11 +41,11 @@ class Budget:
         """How many accounts have something at hand here."""
         return len(self._leases.purses)
 
-    async def ensure(self, needs: Mapping[Account, int]) -> None:
+    async def ensure(self, needs: Mapping[Account, int], within_s: float = float("inf")) -> None:
         """
         See to it that each account can pay its need, as far as there is money; asks the store only where it must.
 
-        Never raises for a store that does not answer, and never waits longer for it than `patience_s`.
+        Never raises for a store that does not answer, and never waits longer for it than `patience_s` or *within_s*.
         """
         leases = self._leases
         self._look_at_the_clock()
@@ -56,7 +56,7 @@ class Budget:
         if leases.is_behind:  # every tick asks again
             return
         task = asyncio.create_task(leases.fetch(needs, still=lambda: self._is_short(needs)))
-        done, _ = await asyncio.wait({task}, timeout=self._rules.patience_s)
+        done, _ = await asyncio.wait({task}, timeout=min(within_s, self._rules.patience_s))
         if done:
             task.result()
         else:

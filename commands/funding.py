@@ -6,7 +6,9 @@ A batch's round goes: `await ready(asks)`; per render, in batch order, `fund` wi
 has an unknown outcome, and the ledger is asked for it.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -16,6 +18,7 @@ from commands.account_days import Calendars
 from commands.budget import Budget
 from commands.budget_purse import Grant
 from commands.budget_store import Account
+from commands.countdown import finishes
 from commands.registry import Registry
 from domain.campaign import Campaign
 from domain.flight import Sold, judge_flight
@@ -25,6 +28,8 @@ from domain.screen import in_order
 from domain.vocabulary import Rung
 from ledger.store import LedgerUnavailable
 
+READY_WITHIN_S = 0.025
+"""How long a batch waits for campaigns and leases together; then it goes on without."""
 _TAKES_NOTHING_ANYHOW = frozenset({ReasonClass.REQUEST, ReasonClass.NOT_COUNTED, ReasonClass.POLICY})
 
 
@@ -47,27 +52,33 @@ class Funded(Struct, frozen=True, gc=False):
 class Funds:
     """Judges flights and sets money aside. Belongs to the one task that decides batches."""
 
-    def __init__(self, registry: Registry, budget: Budget) -> None:
+    def __init__(self, registry: Registry, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
         self._budget = budget
         self._look = registry.look
         self._day = Calendars().day
         self._is_stale = True
         self._open: list[Grant] = []
+        self._loading: asyncio.Task[None] | None = None
+        self._time = clock
 
-    async def ready(self, asks: Sequence[Ask]) -> None:
-        """Load campaigns and lease money for *asks*, a round's renders; never raises for a store that is down."""
+    async def ready(self, asks: Sequence[Ask], within_s: float = READY_WITHIN_S) -> None:
+        """
+        Load campaigns and lease money for *asks*, a round's renders.
+
+        Never raises for a store that is down, and waits no longer than *within_s*, all in all.
+        """
+        ends_at = self._time() + within_s
         self._budget.doubt(self._open)
         self._open = []
         self._is_stale = self._registry.is_stale
         needs: dict[Account, int] = {}
         unknown = self._add_needs(needs, asks)
         if unknown and (missing := self._registry.missing({sold.campaign for sold, _, _ in unknown})):
-            with suppress(LedgerUnavailable):  # what is not at hand is not known: uncertain, and decided again later
-                await self._registry.load(missing)
+            await self._load(missing, within_s)
             self._is_stale = self._registry.is_stale
             self._add_needs(needs, unknown)
-        await self._budget.ensure(needs)
+        await self._budget.ensure(needs, max(0.0, ends_at - self._time()))
 
     def fund(self, sold: Sold, event_at: int, reasons: tuple[Reason, ...]) -> Funded:
         """
@@ -111,6 +122,15 @@ class Funds:
     def settle(self, grants: Iterable[Grant], *, is_appended: bool) -> None:
         """Say of *grants* that their decisions are durable, or that they came to nothing."""
         self._budget.settle(grants, is_appended=is_appended)
+
+    async def _load(self, campaigns: Sequence[str], within_s: float) -> None:
+        """Load what can be loaded in time; what is not at hand is not known: uncertain, and decided again later."""
+        if self._loading is not None and not self._loading.done():
+            return
+        self._loading = asyncio.create_task(self._registry.load(campaigns))
+        if await finishes(self._loading, within_s):
+            with suppress(LedgerUnavailable):
+                self._loading.result()
 
     def _add_needs(self, needs: dict[Account, int], asks: Iterable[Ask]) -> list[Ask]:
         """Add what renders of known campaigns take to *needs*; return the others."""

@@ -14,12 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from commands.activity import Activity, Conduct
-from commands.answers import decided, not_taken, quarantined, refused, reused
+from commands.answers import decided, deferred, not_taken, quarantined, refused, reused
 from commands.budget_purse import Grant
+from commands.countdown import Countdown
 from commands.floods import Floods, Lot
-from commands.funding import Funds
-from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
+from commands.funding import READY_WITHIN_S, Funds
+from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status
 from commands.judge import funded_by, render_of, view_of
+from commands.ladder import ALWAYS, Ladder
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from commands.stranded import Spooling, Stranded
@@ -39,7 +41,7 @@ from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
-from domain.vocabulary import DataSet
+from domain.vocabulary import DataSet, Rung
 from ledger.breaker import NotAsked
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
@@ -85,6 +87,7 @@ class _Batch(Struct):
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
     conduct: dict[int, Conduct] = {}
+    rungs: tuple[Rung, ...] = ALWAYS
 
     @property
     def uncounted(self) -> bool:
@@ -106,8 +109,12 @@ class Ingest:
         name: str,
         clock: Callable[[], int],
         spooling: Spooling | None = None,
+        ladder: Ladder | None = None,
+        countdown: Countdown | None = None,
     ) -> None:
         self._store = store
+        self._ladder = ladder
+        self._countdown = countdown
         self._spooling = spooling
         self._pack = pack
         self._activity = activity
@@ -132,12 +139,19 @@ class Ingest:
         """
         batch = _Batch(self._clock(), [None] * len(items))
         async with self._turn:
+            if self._ladder is not None:
+                batch.rungs = self._ladder.for_batch()
+            if self._countdown is not None:
+                self._countdown.begin(len(items))
             try:
                 await self._bring_in(batch, items)
             except LedgerUnavailable as error:
                 if self._spooling is None:
                     raise
                 await self._strand(self._spooling, batch, was_asked=not isinstance(error, NotAsked))
+            finally:
+                if self._countdown is not None:
+                    self._countdown.end()
         return [answer for answer in batch.answers if answer is not None]
 
     async def decide_spooled(self, items: Sequence[Item]) -> list[Answer]:
@@ -180,19 +194,21 @@ class Ingest:
         )
         for (at, _), answer in zip(stranded.ready, await spooling.take(stranded), strict=True):
             batch.answers[at] = answer
+            if self._ladder is not None and answer.rung is Rung.SPOOLED and answer.verdict is not None:
+                self._ladder.decided(Rung.SPOOLED, ())
 
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason)
+            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason, answer.rung)
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
         """Remember one commit of the ledger as if it had just been decided here."""
         match events:
-            case (ImpressionRendered() as rendered, ImpressionScored(), ImpressionDeduped() as decision, *_):
+            case (ImpressionRendered() as rendered, ImpressionScored(rung=rung), ImpressionDeduped() as decision, *_):
                 if decision.before is None:
-                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason)
+                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason, rung)
                     self._recent.remember(impression, first)
                 person = rendered.user or rendered.device
                 if person and in_gross(decision.after):
@@ -245,7 +261,7 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and is_news and _is_retry(item, known):
-                    batch.answers[at] = decided(item, known.verdict, known.reason)
+                    batch.answers[at] = decided(item, known.verdict, known.reason, known.rung)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
@@ -255,6 +271,8 @@ class Ingest:
             case Refused():
                 batch.refused[item.reason] = batch.refused.get(item.reason, 0) + 1
                 batch.answers[at] = refused(item.event_id, item.impression_id, item.reason)
+            case Deferred():
+                batch.answers[at] = deferred(item)
             case Malformed():
                 batch.quarantine.append(item)
                 batch.answers[at] = quarantined(item)
@@ -298,10 +316,17 @@ class Ingest:
             if is_appended:
                 rendered += group.rendered
                 self._remember(group)
+                self._count_rungs(group.events)
                 self._close(batch, group)
             else:
                 group.must_read = True
         self._activity.count(rendered)
+
+    def _count_rungs(self, events: Iterable[ImpressionEvent]) -> None:
+        if self._ladder is not None:
+            for event in events:
+                if type(event) is ImpressionScored:
+                    self._ladder.decided(event.rung, event.rungs)
 
     async def _observe(self, batch: _Batch) -> None:
         """Ask what stands out about the renders that are still open, and see to it that there is money for them."""
@@ -312,7 +337,8 @@ class Ingest:
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(
-                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)]
+                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)],
+                READY_WITHIN_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 
     async def _read(self, groups: Sequence[_Group]) -> None:
@@ -360,7 +386,7 @@ class Ingest:
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:
-                    group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason)
+                    group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason, rung)
                 if in_gross(last.after):
                     group.shown += (item,)
                 return decided(item, last.verdict, last.reason, rung)
@@ -378,7 +404,7 @@ class Ingest:
         if item.kind is Kind.VIEW:
             return decide(state, view_of(item, self._pack, batch.now))
         conduct = batch.conduct.get(at, _PLAIN)
-        command = render_of(item, self._pack, self._slots, conduct, now=batch.now)
+        command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
         if self._funds is None or not _is_paid(item) or not _counts_anew(state):
             return decide(state, command)
         funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from commands.clocks import DeviceClocks
 from commands.homes import Homes
-from commands.items import Caller, Fault, Item, Malformed, Ready, Refused, Slot
+from commands.items import Caller, Deferred, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
 from domain.events import Versions
 from domain.ids import day_of, minted_at
@@ -22,8 +22,10 @@ from domain.render import Render, content, millis
 from domain.screen import REQUEST_REASONS, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass, Rung
-from ledger.store import EventStore
+from ledger.store import EventStore, LedgerUnavailable
 
+KEYS_WITHIN_S = 0.03
+"""How long a request waits for the keys of days that this process has not met yet."""
 _OVERLAP_MS = 3_600_000
 _RENDER = msgspec.json.Decoder(Render)
 _REPLAY = "replay"
@@ -71,20 +73,36 @@ class Intake(Struct, frozen=True, kw_only=True):
         """
         Return one item per render of *raws*, in order; whatever is wrong with one leaves its neighbours alone.
 
+        What names a day whose key cannot be had in time is deferred: nobody would recognise it.
+
         Raises:
-            LedgerUnavailable: a key or a partition could not be had.
+            LedgerUnavailable: no key could be had in time, or a partition could not.
         """
         now = self.clock() if caller.received_at is None else caller.received_at
-        parsed = [self._parse(raw, caller, now) for raw in raws]
+        parsed: list[_Parsed | Item] = [self._parse(raw, caller, now) for raw in raws]
         days = {day for one in parsed if isinstance(one, _Parsed) for day in _days(one.token)}
         if not self.keyring.has(days):
-            await self.keyring.ensure(sorted(days), now, secrets.token_bytes(KEY_BYTES))
+            fresh = secrets.token_bytes(KEY_BYTES)
+            if not await self.keyring.ensure_within(sorted(days), now, fresh, KEYS_WITHIN_S):
+                parsed = self._deferring(parsed)
         if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
             for day in days:
                 on = day_of(day * DAY_MS)
                 await self.store.prepare_days(on, on, DataSet.REPLAY)
         rung = Rung.STALE_LISTS if self.lists.stale(now) else Rung.MODEL_FALLBACK
         return [self._screen(one, caller, rung) if isinstance(one, _Parsed) else one for one in parsed]
+
+    def _deferring(self, parsed: Sequence["_Parsed | Item"]) -> "list[_Parsed | Item]":
+        """Defer what has no key; where that would be all of a request, it fails as a whole."""
+        found = [
+            Deferred(one.render.event_id, one.token.impression)
+            if isinstance(one, _Parsed) and not self.keyring.has(_days(one.token))
+            else one
+            for one in parsed
+        ]
+        if all(type(one) is Deferred for one in found):
+            raise LedgerUnavailable("no key of these renders' days could be had in time")
+        return found
 
     def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
         try:

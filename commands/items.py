@@ -25,12 +25,18 @@ class Status(StrEnum):
     """A reason of class request: counted, but never touches the impression's stream."""
     QUARANTINED = "quarantined"
     """It cannot be read; kept, encrypted, until it is looked at or its time is up."""
+    DEFERRED = "deferred"
+    """Nothing of it was taken, for the key of its day could not be had in time: send the same event again."""
     ACCEPTED = "accepted"
     """What callers without the `decide` scope are told of all that was taken in."""
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
-    """What the caller is told about one render. `provisional`: uncertain, so it may yet change."""
+    """
+    What the caller is told about one render. `provisional`: uncertain, so it may yet change.
+
+    `rung` is the worst that it was decided on; the event has those beside it.
+    """
 
     event_id: UUID | None = None
     impression_id: ImpressionId | None = None
@@ -93,6 +99,13 @@ class Refused(Struct, frozen=True):
     home: Cell | None = None
 
 
+class Deferred(Struct, frozen=True):
+    """The key of its day is not at hand yet; nobody can recognise it without."""
+
+    event_id: UUID
+    impression_id: ImpressionId
+
+
 class Ready(Struct, frozen=True, kw_only=True, gc=False):
     """
     Read, checked and screened: `reasons` hold against it, in order of precedence.
@@ -112,4 +125,4 @@ class Ready(Struct, frozen=True, kw_only=True, gc=False):
     raw: bytes | Raw
 
 
-Item: TypeAlias = Malformed | Refused | Ready
+Item: TypeAlias = Malformed | Refused | Deferred | Ready

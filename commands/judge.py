@@ -8,6 +8,7 @@ from commands.items import Ready
 from commands.recent import RecentSlots
 from domain.decide import AdmitRender, RecordView, measures_of
 from domain.events import ImpressionScored
+from domain.ladder import is_measured, name_rungs
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.screen import cut_of, in_order
@@ -15,7 +16,6 @@ from domain.suspicion import geometry, suspect
 from domain.vocabulary import Rung
 
 _PLAIN = Conduct()
-_RUNGS = list(Rung)
 
 
 def view_of(item: Ready, pack: Pack, now: int) -> RecordView:
@@ -32,22 +32,40 @@ def view_of(item: Ready, pack: Pack, now: int) -> RecordView:
     )
 
 
-def render_of(item: Ready, pack: Pack, slots: RecentSlots, conduct: Conduct = _PLAIN, *, now: int) -> AdmitRender:
-    """Return the command that admits a render, with all reasons that hold against it in order of precedence."""
+def render_of(  # noqa: PLR0913 (all that speaks of a render meets here)
+    item: Ready,
+    pack: Pack,
+    slots: RecentSlots,
+    conduct: Conduct = _PLAIN,
+    rungs: tuple[Rung, ...] = (),
+    *,
+    now: int,
+) -> AdmitRender:
+    """
+    Return the command that admits a render, with all reasons that hold against it in order of precedence.
+
+    *rungs* are those that its whole batch is on. As if measures were missing, no signal is made of them.
+    """
     claim, against = item.claim, set[Reason]()
     original = slots.original_of(item)
     if original is not None:
         against.add(Reason.DOUBLE_FIRE)
     if conduct.abusive:
         against.add(Reason.RATE_ABUSIVE)
-    signals = geometry(claim, pack) + conduct.signals
+    rungs = (item.rung, *rungs, *conduct.rungs)
+    is_without_measures = Rung.PARTIAL_CLIENT in rungs
+    signals = conduct.signals if is_without_measures else geometry(claim, pack) + conduct.signals
+    if not is_without_measures and not is_measured(claim):
+        rungs = (*rungs, Rung.PARTIAL_CLIENT)
+    rung, beside = name_rungs(*rungs)
     suspicion = suspect(signals, pack) if signals else None
     if suspicion is not None:
         against.add(suspicion.reason)
     scored = ImpressionScored(
         reasons=in_order({*item.reasons, *against}) if against else item.reasons,
         versions=item.versions,
-        rung=item.rung,
+        rung=rung,
+        rungs=beside,
         signals=signals,
         pair=() if suspicion is None else suspicion.pair,
         spent_ms=max(0, now - claim.received_at),
@@ -57,7 +75,10 @@ def render_of(item: Ready, pack: Pack, slots: RecentSlots, conduct: Conduct = _P
 
 def funded_by(command: AdmitRender, funded: Funded) -> AdmitRender:
     """Return *command* with all that registry and budget say of it."""
-    scored = replace(
-        command.scored, reasons=funded.reasons, rung=max(command.scored.rung, funded.funding.rung, key=_RUNGS.index)
-    )
+    scored, rung = command.scored, funded.funding.rung
+    if rung is Rung.FULL:
+        scored = replace(scored, reasons=funded.reasons)
+    else:
+        named = name_rungs(rung, scored.rung, *scored.rungs)
+        scored = replace(scored, reasons=funded.reasons, rung=named.rung, rungs=named.beside)
     return replace(command, scored=scored, funding=funded.funding)

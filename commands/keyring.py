@@ -5,12 +5,16 @@ They are stored wrapped by the root key and destroyed for everyone eight days la
 computed from a person, and no event needs an edit.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+
+from ledger.store import LedgerUnavailable
 
 DAY_MS = 86_400_000
 LIFE_DAYS = 8
@@ -72,6 +76,7 @@ class Keyring:
         self._store = store
         self._root = root
         self._keys: dict[int, DayKeys | None] = {}
+        self._fetching: dict[int, asyncio.Task[None]] = {}
 
     def has(self, days: Iterable[int]) -> bool:
         return all(day in self._keys for day in days)
@@ -92,6 +97,26 @@ class Keyring:
             destroy_at = max(day * DAY_MS, now) + (LIFE_DAYS + 1) * DAY_MS
             wrapped = await self._store.load_or_keep(day, aes_key_wrap(self._root, candidate), destroy_at)
             self._keys[day] = None if wrapped is None else DayKeys(aes_key_unwrap(self._root, wrapped))
+
+    async def ensure_within(self, days: Sequence[int], now: int, fresh: bytes, within_s: float) -> bool:
+        """
+        As `ensure`, but wait no longer than *within_s* seconds; tell whether all keys are at hand.
+
+        What is not there by then goes on being fetched, for whoever asks next.
+        """
+        for day in set(days) - self._keys.keys():
+            fetching = self._fetching.get(day)
+            if fetching is None or fetching.done():
+                self._fetching[day] = asyncio.ensure_future(self.ensure([day], now, fresh))
+        tasks = [self._fetching[day] for day in days if day not in self._keys]
+        if tasks:
+            await asyncio.wait(tasks, timeout=within_s)
+        for day, task in list(self._fetching.items()):
+            if task.done():
+                del self._fetching[day]
+                with suppress(LedgerUnavailable):
+                    task.result()
+        return self.has(days)
 
     async def destroy_due(self, now: int) -> int:
         """Destroy all keys that are due, here and in the store; return how many."""

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from commands.answers import elsewhere, refused
 from commands.intake import Intake
-from commands.items import Answer, Item, Malformed, Ready, Refused, Status
+from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Status
 from commands.keyring import KEY_BYTES, Keyring
 from commands.mending import BODY_MAX_BYTES, IDENTIFIERS, Document, Flaw, Patch, derived, flaws, masked, mend, read
 from commands.quarantine import Sender, unsealed_sender
@@ -39,7 +39,7 @@ from domain.impression import Decided, fold
 from domain.reasons import Reason
 from domain.token import TokenInvalid, check_token
 from ledger.codec import decode_impression
-from ledger.store import READ_MAX, EventStore
+from ledger.store import READ_MAX, EventStore, LedgerUnavailable
 
 _REPLAYED = frozenset({Status.DECIDED, Status.RECORDED, Status.PARKED})
 _HIDDEN = "<hidden>"
@@ -166,6 +166,8 @@ class Quarantine(Struct, frozen=True, kw_only=True):
         match item:
             case Malformed():
                 raise FixRefused(f"it still cannot be read. {item.fault.path}: {item.fault.detail}")
+            case Deferred():
+                raise LedgerUnavailable("the key of its day could not be had in time")
             case Refused():
                 answer = refused(item.event_id, item.impression_id, item.reason)
                 if item.home is not None:

@@ -17,14 +17,20 @@ Memory: TypeAlias = Callable[[ImpressionId, Sequence[ImpressionEvent]], None]
 """Takes the events of one commit of an impression, in the order of the ledger."""
 
 
-async def recall(store: EventStore, commits_max: int, memories: Sequence[Memory]) -> int:
+async def recall(
+    store: EventStore, commits_max: int, memories: Sequence[Memory], whole: Callable[[], None] = lambda: None
+) -> int:
     """
     Hand the last commits, at most *commits_max*, to *memories*; return how many were read.
+
+    *whole* is called before if those are all that there are.
 
     Raises:
         LedgerUnavailable: the store did not answer; what was remembered so far stays right.
     """
     after = max(0, await store.head() - commits_max)
+    if not after:
+        whole()
     count = 0
     async for commit in read_everything(store, after):
         count += 1

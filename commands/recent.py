@@ -12,6 +12,7 @@ from msgspec import Struct
 from commands.items import Ready, Slot
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.vocabulary import Rung
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -59,6 +60,7 @@ class FirstAnswer(Struct, frozen=True, gc=False):
     digest: str
     verdict: Verdict
     reason: Reason | None
+    rung: Rung | None = None
 
 
 class RecentAnswers:

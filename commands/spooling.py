@@ -26,6 +26,7 @@ from domain.decide import decide
 from domain.events import ImpressionDeduped
 from domain.ids import ImpressionId
 from domain.impression import Unseen
+from domain.ladder import name_rungs
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -108,7 +109,9 @@ class SpooledAnswers:
         """Decide *item* as the first render of its impression; the ledger will say whether it is."""
         command = render_of(item, self._pack, slots, now=now)
         reasons = in_order({*command.scored.reasons, Reason.DEGRADED})
-        command = replace(command, scored=replace(command.scored, reasons=reasons, rung=Rung.SPOOLED))
+        named = name_rungs(Rung.SPOOLED, command.scored.rung, *command.scored.rungs)
+        scored = replace(command.scored, reasons=reasons, rung=named.rung, rungs=named.beside)
+        command = replace(command, scored=scored)
         if self._funds is not None and item.data_set is DataSet.LIVE:
             funded = self._funds.unleased(item.claim, item.claim.event_at, reasons, self._label)
             command = funded_by(command, funded)

@@ -130,12 +130,14 @@ class ImpressionScored(
     What was thought of the render right before it in the stream, whose cause it has.
 
     `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
+    `rung` is the worst in force, `rungs` are those that say something beside it, worst first (`domain/ladder.py`).
     `risk` is a calibrated probability; `features` has a status letter per feature.
     """
 
     reasons: tuple[Reason, ...] = ()
     versions: Versions
     rung: Rung = Rung.FULL
+    rungs: tuple[Rung, ...] = ()
     signals: tuple[Signal, ...] = ()
     pair: tuple[str, ...] = ()
     risk: float | None = None

@@ -57,19 +57,19 @@ class DataSet(StrEnum):
 
 
 class Rung(StrEnum):
-    """How degraded the system was when it decided."""
+    """How degraded the system was when it decided, in order of severity; `domain/ladder.py` says what each means."""
 
     FULL = "full"
+    NO_ASYNC = "no_async"
     PARTIAL_CLIENT = "partial_client"
     PARTIAL_COUNTERS = "partial_counters"
-    NO_ASYNC = "no_async"
     MODEL_FALLBACK = "model_fallback"
+    SHED = "shed"
     STALE_LISTS = "stale_lists"
     STALE_REGISTRY = "stale_registry"
     STALE_BUDGET = "stale_budget"
     SPOOLED = "spooled"
     SHELTERED = "sheltered"
-    SHED = "shed"
 
 
 class AgentClass(StrEnum):

@@ -23,6 +23,8 @@ LATE_MAX = 1
 EACH_S = 0.000_2
 """Added to the deadline for each append of a call: eight times what one takes on an idle machine (24 µs)."""
 _GRACE_S = 0.001
+_LEAST_S = 0.004
+"""What has less time left is not asked: a call that will hardly be answered in time is worse than none."""
 
 
 class NotAsked(LedgerUnavailable):
@@ -87,11 +89,16 @@ class Breaker:
 
 
 class Guard:
-    """Calls with a deadline, through a breaker. What is not answered in time goes on without its caller."""
+    """
+    Calls with a deadline, through a breaker. What is not answered in time goes on without its caller.
 
-    def __init__(self, breaker: Breaker, deadline_s: float) -> None:
+    *left_s* tells how long the caller can wait at all, for several calls together.
+    """
+
+    def __init__(self, breaker: Breaker, deadline_s: float, left_s: Callable[[], float] = lambda: float("inf")) -> None:
         self.breaker = breaker
         self._deadline_s = deadline_s
+        self._left_s = left_s
         self.missed_at = float("-inf")
         """When a call was not answered in time for the last time, by the breaker's clock."""
         self._late: set[asyncio.Task[Any]] = set()
@@ -102,14 +109,17 @@ class Guard:
         Return what *ask* answers; it may take longer where it has many *parts*.
 
         Raises:
-            NotAsked: the breaker is open, or too much is on its way already.
+            NotAsked: the breaker is open, too much is on its way already, or no time is left.
             LedgerUnavailable: no answer in time, or none at all; it may have happened, or may happen yet.
         """
         if self.breaker.is_open or len(self._late) >= LATE_MAX:
             self.breaker.failed()  # what is on its way for too long is as good as unanswered
             raise NotAsked("the store does not answer at the moment")
+        left_s = self._left_s()
+        if left_s < _LEAST_S:
+            raise NotAsked("no time is left to ask the store")
         task = asyncio.ensure_future(ask(*arguments))
-        deadline_s = self._deadline_s + parts * EACH_S
+        deadline_s = min(self._deadline_s + parts * EACH_S, left_s)
         try:
             await _done(task, deadline_s)
             if not task.done():  # this process may have slept over the answer that is there

@@ -7,12 +7,13 @@ from prometheus_client.registry import Collector
 
 from commands.activity import Conduct
 from commands.items import Ready
+from commands.observing import UNKNOWN
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionReconciled, ImpressionRendered, ImpressionViewed
 from domain.ids import ImpressionId
 from domain.rates import RateRules, is_abusive, signals
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.observer import NO_OTHER_DAY, Observer, OtherDay
-from ml.counters.tables import Capacities
+from ml.counters.tables import HOUR_MS, Capacities
 
 CLOCKS_APART_MAX_MS = 60_000
 """Commits of several workers stand in the order of the ledger, not of their clocks; they are this close."""
@@ -35,14 +36,15 @@ class CountedActivity(Collector):
         self._is_watching = False
 
     def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
-        """Return what stands out, by place in *renders*."""
+        """Return what stands out, by place in *renders*, and where not enough was watched to know."""
         self._flush()
         others = [_day_before(item) for item in renders] if any(len(item.slots) > 1 for item in renders) else ()
         looked = self._observer.look([item.claim for item in renders], others)
-        found: dict[int, Conduct] = {}
+        found: dict[int, Conduct] = dict.fromkeys(looked.cold(), UNKNOWN)
         for place in looked.outstanding(self._rules):
             activity = looked.activity(place)
-            conduct = Conduct(is_abusive(activity, self._rules), signals(activity, self._rules))
+            rungs = UNKNOWN.rungs if place in found else ()
+            conduct = Conduct(is_abusive(activity, self._rules), signals(activity, self._rules), rungs)
             if conduct.abusive or conduct.signals:
                 found[place] = conduct
         return found
@@ -51,6 +53,15 @@ class CountedActivity(Collector):
         """Count renders that are durable now, each once."""
         self._flush()
         self._observer.keep(claims)
+
+    def is_cold(self, now: int) -> bool:
+        """Tell whether a render of *now* (epoch ms) would meet counters that have not watched a whole hour."""
+        return now - self._counters.watched_since < HOUR_MS
+
+    def recall_whole(self) -> None:
+        """What will be recalled is all that there is: nothing was before it."""
+        self._counters.watch_from(0)
+        self._is_watching = True
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:  # noqa: ARG002 (the port)
         """Count what one commit of the ledger holds; everything is recalled before the first look."""

@@ -142,7 +142,7 @@ async def _body(receive: Receive, headers: dict[bytes, str], limit: int) -> byte
 
 def _veiled(answer: Answer) -> Answer:
     """What a caller without the `decide` scope sees: the answer must not be an oracle for fraud."""
-    if answer.status in {Status.REFUSED, Status.QUARANTINED}:
+    if answer.status in {Status.REFUSED, Status.QUARANTINED, Status.DEFERRED}:
         return answer
     return Answer(event_id=answer.event_id, impression_id=answer.impression_id, status=Status.ACCEPTED)
 

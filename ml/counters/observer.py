@@ -67,6 +67,11 @@ class Looked(Struct, frozen=True):
         places: list[int] = np.flatnonzero(found).tolist()
         return places
 
+    def cold(self) -> list[int]:
+        """Return the places whose person was not watched for the whole hour before: what is known may be too little."""
+        places: list[int] = np.flatnonzero(self.features.status_of(Column.PERSON_HOUR) == Status.COLD).tolist()
+        return places
+
     def recorded(self) -> list[tuple[tuple[float | None, ...], str]]:
         """Return values (None for unknown) and status letters of each render, as `ImpressionScored` keeps them."""
         known = self.features.values.astype(object)

@@ -1,0 +1,41 @@
+"""Stores that a drill makes unreachable: as if they did not answer, at once, for as long as it takes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+
+from commands.budget_store import Account, BudgetStore, Exchange, Granted
+from domain.vocabulary import DataSet
+from ledger.breaker import NotAsked
+from ledger.store import Append, Commit, EventStore, LedgerUnavailable, Outcome, StreamId
+
+
+class BarredStore:
+    """An `EventStore` whose streams cannot be read or written while *is_barred*; the rest is passed on."""
+
+    def __init__(self, store: EventStore, is_barred: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_barred = is_barred
+
+    async def append(self, appends: Sequence[Append], recorded_at: int) -> list[Outcome]:
+        self._check()
+        return await self._store.append(appends, recorded_at)
+
+    async def read_streams(self, streams: Sequence[StreamId], limit: int) -> dict[StreamId, list[Commit]]:
+        self._check()
+        return await self._store.read_streams(streams, limit)
+
+    async def read_all(self, after: int, limit: int) -> list[Commit]:
+        return await self._store.read_all(after, limit)
+
+    async def head(self) -> int:
+        return await self._store.head()
+
+    async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
+        await self._store.prepare_days(first, last, data_set)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    def _check(self) -> None:
+        if self._is_barred():
+            raise NotAsked("a drill: as if the ledger were away")
