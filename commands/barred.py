@@ -1,9 +1,9 @@
 """Stores that a drill makes unreachable: as if they did not answer, at once, for as long as it takes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 
-from commands.budget_store import Account, BudgetStore, Exchange, Granted
+from commands.budget_store import Account, Exchange, Granted, LeaseStore
 from domain.vocabulary import DataSet
 from ledger.breaker import NotAsked
 from ledger.store import Append, Commit, EventStore, LedgerUnavailable, Outcome, StreamId
@@ -39,3 +39,19 @@ class BarredStore:
     def _check(self) -> None:
         if self._is_barred():
             raise NotAsked("a drill: as if the ledger were away")
+
+
+class BarredLeases:
+    """A `LeaseStore` that does not answer while *is_barred*."""
+
+    def __init__(self, store: LeaseStore, is_barred: Callable[[], bool]) -> None:
+        self._store = store
+        self._is_barred = is_barred
+
+    async def exchange(self, asked: Exchange) -> dict[Account, Granted]:
+        if self._is_barred():
+            raise LedgerUnavailable("a drill: as if leases could not be had")
+        return await self._store.exchange(asked)
+
+    async def leave(self, holder: str) -> None:
+        await self._store.leave(holder)

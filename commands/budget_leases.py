@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from commands.budget_purse import LeaseRules, Period, Purse, Report, report_of
-from commands.budget_store import LINES_MAX, Account, BudgetStore, Exchange, Granted, Line, Void
+from commands.budget_store import LINES_MAX, Account, Exchange, Granted, LeaseStore, Line, Void
 from domain.campaign import Campaign
 from ledger.store import LedgerUnavailable
 
@@ -42,7 +42,7 @@ class Leases:
 
     def __init__(  # noqa: PLR0913 (its collaborators)
         self,
-        store: BudgetStore,
+        store: LeaseStore,
         rules: LeaseRules,
         *,
         campaign: Callable[[str], Campaign | None],

@@ -136,8 +136,8 @@ class Bound(Struct, frozen=True, kw_only=True):
         return max(0, self.spent_micros + self.held_micros + self.stale_micros - (self.limit_micros or 0))
 
 
-class BudgetStore(Protocol):
-    """Leases of budgets; see the promises above. Every call raises `LedgerUnavailable` if the store does not answer."""
+class LeaseStore(Protocol):
+    """What a gate asks of it. Every call raises `LedgerUnavailable` if the store does not answer."""
 
     async def exchange(self, asked: Exchange) -> dict[Account, Granted]:
         """
@@ -154,6 +154,10 @@ class BudgetStore(Protocol):
 
     async def leave(self, holder: str) -> None:
         """Forget *holder*, which holds nothing and has reported everything."""
+
+
+class BudgetStore(LeaseStore, Protocol):
+    """Leases of budgets; see the promises above. Every call raises `LedgerUnavailable` if the store does not answer."""
 
     async def due(self, limit: int) -> list[Holder]:
         """Return up to *limit* holders whose time is up and who are not buried."""

@@ -16,7 +16,7 @@ from commands.ledger_tails import LedgerTails
 from domain.campaign import Campaign, Opened, evolve_campaign, fold_campaign
 from domain.campaign_events import CampaignEvent
 from ledger.codec import decode
-from ledger.store import READ_MAX, Commit, EventStore
+from ledger.store import READ_MAX, Commit, EventStore, LedgerUnavailable
 
 STALE_AFTER_S = 60.0
 """What an older copy says against an impression is not decided on."""
@@ -30,15 +30,22 @@ class Registry:
     Campaigns in memory, of one event loop. `clock` is monotonic, in seconds.
 
     `look` answers from memory alone; `load` must have been awaited for what is not at hand; `follow` is to be awaited
-    about twice a second.
+    about twice a second. While *is_barred* it behaves as if the ledger could not be asked.
     """
 
     def __init__(
-        self, store: EventStore, tails: LedgerTails, *, campaigns_max: int, clock: Callable[[], float]
+        self,
+        store: EventStore,
+        tails: LedgerTails,
+        *,
+        campaigns_max: int,
+        clock: Callable[[], float],
+        is_barred: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._tails = tails
         self._clock = clock
+        self._is_barred = is_barred
         self._known: Generations[str, Campaign] = Generations(campaigns_max)
         self.look: Callable[[str], Campaign | None] = self._known.get
         """Returns a campaign as this copy has it, None if it is not at hand."""
@@ -58,7 +65,7 @@ class Registry:
 
     @property
     def is_stale(self) -> bool:
-        return self.age_s > STALE_AFTER_S
+        return self.age_s > STALE_AFTER_S or self._is_barred()
 
     def missing(self, campaigns: Iterable[str]) -> list[str]:
         """Return those of *campaigns* of which it is not known whether there is one."""
@@ -71,6 +78,8 @@ class Registry:
         Raises:
             LedgerUnavailable: the store did not answer; those not read yet stay missing.
         """
+        if self._is_barred():
+            raise LedgerUnavailable("a drill: as if the registry could not be reached")
         if self._position is None:
             await self.follow()
         for at in range(0, len(campaigns), _LOADED_TOGETHER_MAX):

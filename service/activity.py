@@ -59,7 +59,9 @@ class CountedActivity(Collector):
         return now - self._counters.watched_since < HOUR_MS
 
     def recall_whole(self) -> None:
-        """What will be recalled is all that there is: nothing was before it."""
+        """What will be recalled is all that there is: nothing was before it. Harmless once recalling has begun."""
+        if self._is_watching:
+            return
         self._counters.watch_from(0)
         self._is_watching = True
 

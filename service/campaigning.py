@@ -4,10 +4,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from commands.barred import BarredLeases
 from commands.budget import Budget
 from commands.budget_leases import Leases
 from commands.budget_postgres import PostgresBudgets
@@ -19,11 +21,13 @@ from commands.campaign_table import CampaignList
 from commands.campaign_table_postgres import PostgresCampaignTable
 from commands.campaigns import Campaigns, Recorded
 from commands.funding import Funds
+from commands.ladder import Ladder
 from commands.ledger_tails import LedgerTails, MemoryTails
 from commands.ledger_tails_postgres import PostgresTails
 from commands.registry import Registry
 from domain.campaign import Campaign, CampaignCommand
 from domain.pack import Pack
+from domain.vocabulary import Rung
 from ledger.memory import MemoryStore
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
@@ -64,7 +68,9 @@ class Campaigning:
         authority: Authority,
         campaigns_max: int,
         judged_by: EventStore | None = None,
+        ladder: Ladder | None = None,
     ) -> None:
+        ladder = ladder or Ladder(time.monotonic)
         self._ledger = PostgresConnection(ledger_url, _DEADLINE_S)
         self._leases = PostgresConnection(database_url, _DEADLINE_S)
         self._tables = PostgresConnection(database_url, _DEADLINE_S)
@@ -73,13 +79,19 @@ class Campaigning:
         self._campaigns = Campaigns(store, packs={rule.name for rule in pack.view_rule}, clock=now_ms)
         self._table = PostgresCampaignTable(self._tables)
         self._list = CampaignList(store, tails, self._table)
-        self._registry = Registry(judged_by or store, tails, campaigns_max=campaigns_max, clock=time.monotonic)
+        self._registry = Registry(
+            judged_by or store,
+            tails,
+            campaigns_max=campaigns_max,
+            clock=time.monotonic,
+            is_barred=partial(ladder.is_without, Rung.STALE_REGISTRY),
+        )
         self._bounds = PostgresBudgets(self._tables)
         self._upkeep = Upkeep(store, tails, self._bounds, self._registry)
         self.spool_money = SpoolMoney(self._bounds, self._upkeep, store.head)
         self._budget = Budget(
             Leases(
-                PostgresBudgets(self._leases),
+                BarredLeases(PostgresBudgets(self._leases), partial(ladder.is_without, Rung.STALE_BUDGET)),
                 LeaseRules(),
                 campaign=self._registry.look,
                 head=store.head,
@@ -88,6 +100,12 @@ class Campaigning:
             )
         )
         self.funds = Funds(self._registry, self._budget) if authority is Authority.REGISTRY else None
+        if self.funds is not None:
+            ladder.watch(Rung.STALE_REGISTRY, lambda: self._registry.is_stale)
+            ladder.watch(Rung.STALE_BUDGET, lambda: self._budget.is_behind)
+        else:
+            for rung in (Rung.STALE_REGISTRY, Rung.STALE_BUDGET):
+                ladder.refuse(rung, "the token has the word on flight and budget (IMPLEDGER_CAMPAIGNS=token)")
 
     @property
     def is_ready(self) -> bool:

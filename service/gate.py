@@ -30,7 +30,7 @@ from commands.sequences import SequenceCounter, SequenceTracker
 from commands.serves import Serves
 from domain.ids import day_of
 from domain.pack import Pack
-from domain.vocabulary import DataSet
+from domain.vocabulary import DataSet, Rung
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
 from ml.lists.live import LiveLists
@@ -39,9 +39,11 @@ from service.activity import CountedActivity
 from service.campaigning import Authority, Campaigning
 from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
+from service.drills_http import DrillsHttp
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
+from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
@@ -82,7 +84,10 @@ class Gate:
         self._store = store
         self._database = PostgresConnection(database_url, deadline_s=5.0)
         self._probed_database = PostgresConnection(database_url, deadline_s=5.0)
-        self._spool = spool = GateSpool(settings, store, self._probed_database)
+        self._ladder = GateLadder()
+        ladder = self._ladder.ladder
+        left_s = self._ladder.countdown.left_s
+        self._spool = spool = GateSpool(settings, store, self._probed_database, ladder, left_s)
         self._keyring = Keyring(GuardedDayKeys(PostgresDayKeys(self._database), spool.guard_keys), keys.root)
         self._holding_store = GuardedHolding(PostgresHolding(self._database), spool.guard_database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS, now_ms)
@@ -110,25 +115,31 @@ class Gate:
             authority=Authority(settings.campaigns),
             campaigns_max=settings.campaigns_max,
             judged_by=spool.store,
+            ladder=ladder,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
         self._activity = CountedActivity(pack.rates, now_ms())
+        ladder.watch(Rung.PARTIAL_COUNTERS, lambda: self._activity.is_cold(now_ms()))
+        ladder.watch(Rung.STALE_LISTS, lambda: lists.stale(now_ms()))
+        activity, unhurried = self._ladder.over(self._activity, pack)
         self._ingest = Ingest(
             store=spool.store,
             pack=pack,
-            activity=self._activity,
+            activity=activity,
             funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
             name=name,
             clock=now_ms,
             spooling=spool,
+            ladder=ladder,
+            countdown=self._ladder.countdown,
         )
         spool.decide_with(
             self._ingest,
             keyring=self._keyring,
             pack=pack,
-            activity=self._activity,
+            activity=unhurried,
             funds=self._campaigning.funds,
             money=self._campaigning.spool_money,
             clock=now_ms,
@@ -146,6 +157,7 @@ class Gate:
         self._metrics.registry.register(self._activity)
         self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
+        self._metrics.registry.register(self._ladder)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -153,7 +165,9 @@ class Gate:
             self._ingest.decide_batch,
             batch_max=self._settings.batch_max,
             wait_max_s=self._settings.admission_max_ms / 1_000,
+            waited=self._ladder.waited,
         )
+        self._ladder.watch_queue(lambda: batcher.oldest_s, self._settings.admission_max_ms / 1_000)
         app = GateApp(
             intake=self._intake,
             batcher=batcher,
@@ -180,6 +194,7 @@ class Gate:
                 asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             calm_collector()
@@ -232,6 +247,7 @@ class Gate:
             Route("/v1/serves", serves),
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
+            *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]
 
@@ -247,7 +263,9 @@ class Gate:
         memories = (self._ingest.recall, self._clocks.recall, self._activity.recall)
         while True:
             try:
-                commits = await recall(self._store, self._settings.recall_max, memories)
+                commits = await recall(
+                    self._store, self._settings.recall_max, memories, whole=self._activity.recall_whole
+                )
                 break
             except LedgerUnavailable as error:
                 log.warning("ledger unavailable", work="recall", error=str(error))

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from commands.batcher import Overloaded
 from commands.items import Status
+from commands.ladder import DrillRefused
 from commands.quarantine_entries import BodyGone, FixRefused, NotInQuarantine, NotReplayable, QuarantineError
 from commands.serves import TooManyCounts
 from domain.reasons import Reason
@@ -111,6 +112,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     NotReplayable: Problem(409, "The entry cannot be replayed"),
     BodyGone: Problem(410, "The body in quarantine is gone"),
     FixRefused: Problem(422, "The fix does not do"),
+    DrillRefused: Problem(422, "The drill cannot be done"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
     SpoolRefused: Problem(503, "Neither the ledger nor the spool takes it; send the same events again"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
@@ -163,7 +165,7 @@ def problem_of(error: Exception) -> Problem:
 def reply_for(error: Exception, request_id: str) -> Reply:
     """Return the problem document for *error*; only our own errors' texts are shown."""
     problem = problem_of(error)
-    detail = str(error) if isinstance(error, RequestError | QuarantineError) else ""
+    detail = str(error) if isinstance(error, RequestError | QuarantineError | DrillRefused) else ""
     headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
     return document(problem, request_id, detail=detail, headers=headers)
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,16 +13,19 @@ from prometheus_client.registry import Collector
 
 from commands.activity import Activity
 from commands.backlog import Backlog
+from commands.barred import BarredStore
 from commands.budget_spool import LABEL, SpoolMoney
 from commands.draining import Drain
 from commands.funding import Funds
 from commands.ingest import Ingest
 from commands.items import Answer
 from commands.keyring import Keyring
+from commands.ladder import Ladder
 from commands.redecide import Redecider
 from commands.spooling import SpooledAnswers
 from commands.stranded import Stranded
 from domain.pack import Pack
+from domain.vocabulary import Rung
 from ledger.breaker import Breaker, BreakerRules, Guard, GuardedStore
 from ledger.postgres_connection import PostgresConnection
 from ledger.spool import Spool, SpoolRefused
@@ -56,8 +60,17 @@ class GateSpool(Collector):
     `store` and `guard_database` are for what answers wait for. Belongs to one event loop.
     """
 
-    def __init__(self, settings: Settings, store: EventStore, database: PostgresConnection) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: EventStore,
+        database: PostgresConnection,
+        ladder: Ladder,
+        left_s: Callable[[], float],
+    ) -> None:
         """
+        *ladder* may have the ledger away for a drill; *left_s* tells how long an answer can still wait.
+
         Raises:
             LauncherError: the folder of spools cannot be used.
         """
@@ -67,11 +80,13 @@ class GateSpool(Collector):
         self._database = database
         deadline_s = settings.ledger_deadline_ms / 1_000
         self._guards = {
-            name: Guard(Breaker(BreakerRules(), time.monotonic), deadline_s) for name in ("ledger", "database")
+            name: Guard(Breaker(BreakerRules(), time.monotonic), deadline_s, left_s) for name in ("ledger", "database")
         }
         self.guard_keys = Guard(self._guards["database"].breaker, _KEYS_DEADLINE_S)
         self._was_open = dict.fromkeys(self._guards, False)
-        self.store: EventStore = GuardedStore(store, self._guards["ledger"])
+        self._is_barred = partial(ladder.is_without, Rung.SPOOLED)
+        self.store: EventStore = BarredStore(GuardedStore(store, self._guards["ledger"]), self._is_barred)
+        ladder.watch(Rung.SPOOLED, lambda: not self.is_asking)
         self.guard_database = self._guards["database"]
         try:
             self._owned = own_new(self._root)
@@ -94,7 +109,7 @@ class GateSpool(Collector):
     @property
     def is_asking(self) -> bool:
         """Whether the ledger is asked at the moment."""
-        return not self._guards["ledger"].breaker.is_open
+        return not self._guards["ledger"].breaker.is_open and not self._is_barred()
 
     def decide_with(  # noqa: PLR0913 (its collaborators)
         self,

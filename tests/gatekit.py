@@ -119,8 +119,12 @@ class KitGate:
         activity=None,
         funds=None,
         spooling=None,
+        ladder=None,
+        countdown=None,
     ):
         self.now = NOW
+        self.ladder = ladder
+        self.countdown = countdown
         self.lists = PlainLists()
         self.activity = activity or NoActivity()
         self.funds = funds
@@ -156,6 +160,8 @@ class KitGate:
             name=name,
             clock=lambda: self.now,
             spooling=self.spooling,
+            ladder=self.ladder,
+            countdown=self.countdown,
         )
         self.keyring = keyring
         self.holding = holding

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from dataclasses import replace
 from datetime import date
 
@@ -12,6 +13,7 @@ from spoolkit import AbsentHolding, AbsentStore
 
 from commands.budget_spool import SpoolMoney
 from commands.items import Status
+from commands.ladder import Ladder
 from commands.recent import RecentSlots
 from commands.stranded import Stranded
 from domain.reasons import Reason, Verdict
@@ -44,7 +46,7 @@ class World:
         self.database = Database()
 
     async def start(self):
-        spool = GateSpool(self.settings, self.store, self.database)
+        spool = GateSpool(self.settings, self.store, self.database, Ladder(time.monotonic), lambda: float("inf"))
         gate = KitGate(spool.store, AbsentHolding(self.store), spooling=spool)
         spool.decide_with(
             gate.ingest,
@@ -196,7 +198,7 @@ def test_a_folder_that_cannot_be_used_is_told_with_its_setting(tmp_path):
     (tmp_path / "file").write_text("")
     world = World(tmp_path, spool_dir=str(tmp_path / "file" / "below"))
     with pytest.raises(LauncherError, match="IMPLEDGER_SPOOL_DIR"):
-        GateSpool(world.settings, world.store, world.database)
+        GateSpool(world.settings, world.store, world.database, Ladder(time.monotonic), lambda: float("inf"))
 
 
 def test_nothing_stranded_writes_nothing(tmp_path):
