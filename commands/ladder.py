@@ -82,7 +82,8 @@ class Ladder:
 
     @property
     def in_force(self) -> tuple[Rung, ...]:
-        """All rungs in force, the worst first; `full` where there are none."""
+        """All rungs in force, the worst first."""
+        self._end_drills()
         found = {*ALWAYS, *self._drills}
         found |= {rung for rung, (_, condition) in self._watched.items() if condition.is_down}
         found |= {Rung.PARTIAL_COUNTERS} if self.counters.is_down else set()

@@ -1,6 +1,4 @@
-"""`impledger drill RUNG`: the running gate does without something for a while; what it decided meanwhile, and whether it
-recovered, is told in the end.
-"""
+"""`impledger drill RUNG`: the running gate does without something for a while; what came of it is told in the end."""
 
 import os
 import time

@@ -8,6 +8,7 @@ from uuid import UUID
 from gatekit import NOW
 
 from commands.account_days import AccountDays
+from commands.barred import BarredLeases
 from commands.budget import Budget
 from commands.budget_leases import Leases
 from commands.budget_memory import MemoryBudgets
@@ -15,6 +16,7 @@ from commands.budget_purse import LeaseRules
 from commands.budget_upkeep import Upkeep, check_budgets
 from commands.campaigns import Campaigns, digest_of
 from commands.funding import Funds
+from commands.ladder import Ladder
 from commands.ledger_tails import MemoryTails
 from commands.registry import Registry
 from domain.campaign import ChangeCampaign, OpenCampaign
@@ -24,7 +26,7 @@ from domain.ids import day_of, mint
 from domain.pack import parse_pack
 from domain.standing import Terms, standing_for
 from domain.token import Token
-from domain.vocabulary import Authority, BillingEvent, CountingMethod, DataSet, Evidence, Format, Surface
+from domain.vocabulary import Authority, BillingEvent, CountingMethod, DataSet, Evidence, Format, Rung, Surface
 from ledger.memory import MemoryStore
 from ledger.store import Append, Appended, LedgerUnavailable
 
@@ -250,11 +252,18 @@ class FaultyBudgets(MemoryBudgets):
 class SpendingGate:
     """Decides batches of tokens as the gate does, with nothing but registry and budget; its leases can be lost."""
 
-    def __init__(self, world, rules=None, budgets=None, registry=None):
+    def __init__(self, world, rules=None, budgets=None, registry=None, ladder=None):
         self.world = world
-        self.registry = registry or Registry(world.ledger, world.tails, campaigns_max=1_000, clock=world.monotonic)
+        ladder = ladder or Ladder(world.monotonic)
+        self.registry = registry or Registry(
+            world.ledger,
+            world.tails,
+            campaigns_max=1_000,
+            clock=world.monotonic,
+            is_barred=lambda: ladder.is_without(Rung.STALE_REGISTRY),
+        )
         self.leases = Leases(
-            budgets or world.budgets,
+            BarredLeases(budgets or world.budgets, lambda: ladder.is_without(Rung.STALE_BUDGET)),
             rules or LeaseRules(),
             campaign=self.registry.look,
             head=world.ledger.head,

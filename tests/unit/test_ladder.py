@@ -62,7 +62,9 @@ def test_what_is_watched_comes_into_force_and_goes_after_a_stretch_of_health(run
     ladder, clock = a_ladder()
     missing = True
     ladder.watch(rung, lambda: missing)
-    ladder.tick()
+    for _ in range(PATIENCE[rung].failures):
+        ladder.tick()
+        clock.pass_by(0.25)
     assert rung in ladder.in_force
     missing = False
     ladder.tick()
