@@ -1,9 +1,10 @@
 """Reading everything in order: pages, the head, and a subscription that goes on after failures."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from enum import Enum, auto
+from typing import Any
 
 from ledger.eventstoredb_client import CallFailed, Failure, event_of, is_caught_up, read_all, subscribe_all
 from ledger.eventstoredb_connection import Connection, events, responses, within
@@ -48,34 +49,47 @@ class Everything:
     async def _page(self, start: int, after: int, limit: int) -> list[Commit]:
         commits: list[Commit] = []
         gatherer = Gatherer(self._names)
-        async with self._connection.use() as node, asyncio.timeout(self._deadline_s) as patience:
-            async with aclosing(events(node, read_all(self._names.prefix, start or None))) as found:
-                async for event in found:
-                    # A position includes what is there, and that was handled.
-                    if event.position <= start:
-                        continue
-                    commit = gatherer.add(event)
-                    if commit is None or commit.position <= after:
-                        continue
-                    commits.append(commit)
-                    if len(commits) == limit:
-                        break
-                    if len(commits) % _PROGRESS_EVERY == 0:
-                        patience.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
+        async with self._patiently(read_all(self._names.prefix, start or None)) as found:
+            async for event in found:
+                # A position includes what is there, and that was handled.
+                if event.position <= start:
+                    continue
+                commit = gatherer.add(event)
+                if commit is None or commit.position <= after:
+                    continue
+                commits.append(commit)
+                if len(commits) == limit:
+                    break
         return commits
 
     async def _commit_at_or_before(self, position: int) -> int:
         """Return the position of the last commit up to *position*; the server reads from positions of events only."""
-        seen = 0
-        async with self._connection.use() as node, asyncio.timeout(self._deadline_s) as patience:
-            async with aclosing(events(node, read_all(self._names.prefix, None, backwards=True))) as found:
+        async with self._patiently(read_all(self._names.prefix, None, backwards=True)) as found:
+            async for event in found:
+                if event.position <= position and ends_commit(event):
+                    return event.position
+        return 0
+
+    @asynccontextmanager
+    async def _patiently(self, request: Any) -> AsyncIterator[AsyncIterator[Written]]:
+        """Yield the events that answer *request*; `TimeoutError` once nothing came for the time of a call."""
+        clock = asyncio.get_running_loop().time
+        async with (
+            self._connection.use() as node,
+            asyncio.timeout(self._deadline_s) as patience,
+            aclosing(events(node, request)) as found,
+        ):
+
+            async def watched() -> AsyncGenerator[Written, None]:
+                seen = 0
                 async for event in found:
-                    if event.position <= position and ends_commit(event):
-                        return event.position
+                    yield event
                     seen += 1
                     if seen % _PROGRESS_EVERY == 0:
-                        patience.reschedule(asyncio.get_running_loop().time() + self._deadline_s)
-        return 0
+                        patience.reschedule(clock() + self._deadline_s)
+
+            async with aclosing(watched()) as watching:
+                yield watching
 
     async def follow(self, after: int) -> AsyncGenerator[Commit | Mark, None]:
         """
@@ -108,12 +122,12 @@ class Everything:
 
     async def _follow_once(self, start: int) -> AsyncGenerator[Commit | Mark, None]:
         gatherer = Gatherer(self._names)
-        async with self._connection.use() as node:
-            async with aclosing(responses(node, subscribe_all(self._names.prefix, start or None))) as found:
-                async for response in found:
-                    event: Written | None = event_of(response)
-                    if event is not None and (commit := gatherer.add(event)) is not None:
-                        yield commit
-                    elif is_caught_up(response):
-                        yield Mark.CAUGHT_UP
+        request = subscribe_all(self._names.prefix, start or None)
+        async with self._connection.use() as node, aclosing(responses(node, request)) as found:
+            async for response in found:
+                event = event_of(response)
+                if event is not None and (commit := gatherer.add(event)) is not None:
+                    yield commit
+                elif is_caught_up(response):
+                    yield Mark.CAUGHT_UP
         raise CallFailed(Failure.AWAY, "the server ended the subscription")

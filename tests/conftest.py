@@ -12,7 +12,7 @@ from service.migrate import migrate_postgres
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from esdb_double import Node  # noqa: E402 (it stands beside this file)
+from esdb_double import Node
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     with Node(Log(arguments.data), port=arguments.port) as node:
-        print(f"EventStoreDB double on {node.url}, {len(node.log.records)} records", flush=True)
+        print(f"EventStoreDB double on {node.url}, {len(node.log.records)} records", flush=True)  # noqa: T201 (it says where it is)
         ended.wait()
 
 

@@ -28,7 +28,7 @@ class Deleted:
     pass
 
 
-def append(log: Log, stream: str, expected: int, events: Sequence[Proposed]) -> Written | WrongVersion | Deleted:
+def append(log: Log, stream: str, expected: int, events: Sequence[Proposed]) -> Written | WrongVersion | Deleted:  # noqa: PLR0911 (the server's questions, one after the other)
     """Append *events*; they are read from the next `flush` on."""
     with log.changed:
         known = log.stream(stream)

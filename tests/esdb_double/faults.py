@@ -29,9 +29,6 @@ class Fault(StrEnum):
     DENIED = "denied"
 
 
-BREAKS = frozenset({Fault.UNAVAILABLE, Fault.BROKEN_AFTER, Fault.NOT_LEADER})
-"""Faults that end the whole call of many appends."""
-
 Faults: TypeAlias = Callable[[str], Fault | None]
 
 

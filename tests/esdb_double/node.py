@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 
@@ -49,11 +50,16 @@ class Node:
         self.alive = False
         self.cluster: Cluster | None = None
         self.calls = 0
+        self.unanswered = self.unanswered_max = 0
         self._trust = trust
         self.port = port
 
-    def start(self) -> "Node":
-        options = [("grpc.max_receive_message_length", _MESSAGE_MAX), ("grpc.so_reuseport", 0)]
+    def start(self) -> Self:
+        options = [
+            ("grpc.max_receive_message_length", _MESSAGE_MAX),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ]
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=options)
         streams_pb2_grpc.add_StreamsServicer_to_server(Streams(self), self._server)
         gossip_pb2_grpc.add_GossipServicer_to_server(Gossip(self._members), self._server)
@@ -73,7 +79,7 @@ class Node:
         stopped: threading.Event = self._server.stop(grace=None)
         stopped.wait(5)
 
-    def __enter__(self) -> "Node":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +132,7 @@ class Cluster:
         for at, node in enumerate(self.nodes):
             node.leads = at == number
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Self:
         for node in self.nodes:
             node.start()
         return self

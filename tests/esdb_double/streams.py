@@ -11,7 +11,7 @@ from google.protobuf import any_pb2, empty_pb2
 
 from . import checks, reading
 from .checks import ANY, EXISTS, INVALID, NO_STREAM, Deleted, Written, WrongVersion
-from .faults import BREAKS, Fault
+from .faults import Fault
 from .log import Proposed
 from .protocol import code_pb2, shared_pb2, status_pb2, streams_pb2, streams_pb2_grpc
 
@@ -67,7 +67,7 @@ class Streams(streams_pb2_grpc.StreamsServicer):
 
     def Append(self, requests, context):  # noqa: N802
         self._node.enter(context)
-        options, events = next(requests).options, []
+        options = next(requests).options
         events = [_proposed(request.proposed_message) for request in requests]
         stream = options.stream_identifier.stream_name.decode()
         fault = self._node.append_faults(stream)
@@ -77,7 +77,7 @@ class Streams(streams_pb2_grpc.StreamsServicer):
             _hang(context)
         if _size(events) > APPEND_BYTES_MAX:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Maximum Append Size of 1048576 Exceeded.")
-        expected = _expected(options, options.WhichOneof("expected_stream_revision"), options.revision)
+        expected = _expected(options.WhichOneof("expected_stream_revision"), options.revision)
         outcome = checks.append(self._node.log, stream, expected, events)
         self._node.log.flush()
         if fault in {Fault.LOST_AFTER, Fault.TIMEOUT_AFTER}:
@@ -105,7 +105,7 @@ class Streams(streams_pb2_grpc.StreamsServicer):
         """Each request is answered when it is on disk; what arrived meanwhile goes to disk together."""
         self._node.enter(context)
         waiting: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=_drain, args=(requests, waiting), daemon=True).start()
+        threading.Thread(target=self._drain, args=(requests, waiting), daemon=True).start()
         parts: dict[bytes, tuple] = {}
         while True:
             group = _group(waiting)
@@ -120,13 +120,25 @@ class Streams(streams_pb2_grpc.StreamsServicer):
                     broken = error.fault
                     break
             self._node.log.flush()
+            self._node.unanswered -= len(responses)
             yield from responses
             if broken is not None:
                 self._break(broken, context)
             if group[-1] is _END:
                 return
 
+    def _drain(self, requests, waiting: queue.SimpleQueue) -> None:
+        try:
+            for request in requests:
+                self._node.unanswered += 1
+                self._node.unanswered_max = max(self._node.unanswered, self._node.unanswered_max)
+                waiting.put(request)
+        except grpc.RpcError:
+            pass
+        waiting.put(_END)
+
     def _one(self, request, parts: dict[bytes, tuple], context) -> streams_pb2.BatchAppendResp | None:
+        """Take one request of many; answer it if it is the last part of an append."""
         key = request.correlation_id.SerializeToString()
         if request.HasField("options"):
             parts[key] = (request.options, [])
@@ -140,34 +152,26 @@ class Streams(streams_pb2_grpc.StreamsServicer):
         response = streams_pb2.BatchAppendResp(
             correlation_id=request.correlation_id, stream_identifier=options.stream_identifier
         )
-        stream = options.stream_identifier.stream_name.decode()
-        fault = self._node.append_faults(stream)
+        fault = self._node.append_faults(options.stream_identifier.stream_name.decode())
         if not self._node.serves(context):
             fault = Fault.NOT_LEADER
         if fault in {Fault.UNAVAILABLE, Fault.NOT_LEADER}:
             raise Broken(fault)
-        if fault is Fault.LOST_BEFORE:
-            return None
-        said = {
-            Fault.TIMEOUT_BEFORE: shared_pb2.Timeout(),
-            Fault.DENIED: shared_pb2.AccessDenied(),
-            Fault.BUSY: empty_pb2.Empty(),
-            Fault.NOT_READY: empty_pb2.Empty(),
-            Fault.NO_LEADER: empty_pb2.Empty(),
-        }.get(fault)
-        if said is not None:
-            return _error(response, said, _SAID.get(fault, ""))
+        if fault in _INSTEAD:
+            return _error(response, *_INSTEAD[fault])
+        return None if fault is Fault.LOST_BEFORE else self._write(response, options, events, fault)
+
+    def _write(self, response, options, events, fault: Fault | None) -> streams_pb2.BatchAppendResp | None:
         if _size(events) > APPEND_BYTES_MAX:
             return _error(response, shared_pb2.MaximumAppendSizeExceeded(maxAppendSize=APPEND_BYTES_MAX))
-        expected = _expected(options, options.WhichOneof("expected_stream_position"), options.stream_position)
+        stream = options.stream_identifier.stream_name.decode()
+        expected = _expected(options.WhichOneof("expected_stream_position"), options.stream_position)
         outcome = checks.append(self._node.log, stream, expected, events)
         if fault is Fault.BROKEN_AFTER:
             raise Broken(fault)
-        if fault is Fault.LOST_AFTER:
-            return None
         if fault is Fault.TIMEOUT_AFTER:
             return _error(response, shared_pb2.Timeout())
-        return self._answer(response, outcome, options)
+        return None if fault is Fault.LOST_AFTER else self._answer(response, outcome, options)
 
     def _answer(self, response, outcome, options) -> streams_pb2.BatchAppendResp:
         match outcome:
@@ -201,7 +205,7 @@ class Streams(streams_pb2_grpc.StreamsServicer):
         self._node.enter(context)
         options = request.options
         stream = options.stream_identifier.stream_name.decode()
-        expected = _expected(options, options.WhichOneof("expected_stream_revision"), options.revision)
+        expected = _expected(options.WhichOneof("expected_stream_revision"), options.revision)
         match rule(self._node.log, stream, expected):
             case WrongVersion(current):
                 said = f"WrongExpectedVersion. Expected version: {expected}. Actual version: {current}."
@@ -228,16 +232,12 @@ _SAID = {
     Fault.NOT_READY: "Server Is Not Ready",
     Fault.NO_LEADER: "No leader info available in response",
 }
-assert {Fault.UNAVAILABLE, Fault.BROKEN_AFTER, Fault.NOT_LEADER} == BREAKS
-
-
-def _drain(requests, waiting: queue.SimpleQueue) -> None:
-    try:
-        for request in requests:
-            waiting.put(request)
-    except grpc.RpcError:
-        pass
-    waiting.put(_END)
+_INSTEAD = {
+    Fault.TIMEOUT_BEFORE: (shared_pb2.Timeout(), ""),
+    Fault.DENIED: (shared_pb2.AccessDenied(), ""),
+    **{fault: (empty_pb2.Empty(), said) for fault, said in _SAID.items()},
+}
+"""What is answered instead of writing."""
 
 
 def _group(waiting: queue.SimpleQueue) -> list:
@@ -263,8 +263,7 @@ def _error(response, details, message: str = "", code: int = code_pb2.UNKNOWN) -
     return response
 
 
-def _expected(options, kind: str, revision: int) -> int:
-    del options
+def _expected(kind: str, revision: int) -> int:
     return {"no_stream": NO_STREAM, "any": ANY, "stream_exists": EXISTS}.get(kind, revision)
 
 
