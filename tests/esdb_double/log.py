@@ -60,7 +60,8 @@ class Log:
     """
     The log of one server, or of a cluster that has replicated everything.
 
-    What is written is read from `flush` on, which is when it is on disk. `hash_of` is the index's hash of stream names:
+    What is written is read from `flush` on, which is when it is on disk, and not before it is `replicated`, as many
+    records as that (None: all): writers are told of conflicts with it earlier. `hash_of` is the index's hash of stream names:
     tests make names collide by it. `collision_limit` is how many entries of other streams the index looks through.
     """
 
@@ -71,6 +72,7 @@ class Log:
         self.recent: dict[UUID, tuple[str, int]] = {}
         self.hash_of: Callable[[str], object] = str
         self.collision_limit = 100
+        self.replicated: int | None = None
         self.visible = 0
         self._buckets: dict[object, set[str]] = {}
         self._end = 0
@@ -125,7 +127,7 @@ class Log:
     def flush(self) -> None:
         """Put on disk what was written; from now on it is read."""
         with self.changed:
-            through = len(self.records)
+            through = len(self.records) if self.replicated is None else min(self.replicated, len(self.records))
             if self._journal is not None:
                 self._journal.flush()
             self.visible = through
