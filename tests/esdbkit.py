@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import date
 from uuid import uuid4
 
+from esdb_double import Node
+
 from domain.aggregates import AnswersCounted
 from domain.ids import mint
 from domain.vocabulary import DataSet
-from esdb_double import Node
 from ledger.eventstoredb import EventStoreDbStore
 from ledger.eventstoredb_all import Mark
 from ledger.store import Append, Commit, read_everything

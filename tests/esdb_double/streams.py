@@ -107,12 +107,14 @@ class Streams(streams_pb2_grpc.StreamsServicer):
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         threading.Thread(target=self._drain, args=(requests, waiting), daemon=True).start()
         parts: dict[bytes, tuple] = {}
+        unanswered = 0
         while True:
             group = _group(waiting)
             responses, broken = [], None
             for request in group:
                 if request is _END:
                     break
+                unanswered += request.is_final
                 try:
                     if (response := self._one(request, parts, context)) is not None:
                         responses.append(response)
@@ -121,10 +123,13 @@ class Streams(streams_pb2_grpc.StreamsServicer):
                     break
             self._node.log.flush()
             self._node.unanswered -= len(responses)
+            unanswered -= len(responses)
             yield from responses
             if broken is not None:
                 self._break(broken, context)
             if group[-1] is _END:
+                if unanswered:
+                    _hang(context)
                 return
 
     def _drain(self, requests, waiting: queue.SimpleQueue) -> None:
