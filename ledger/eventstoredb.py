@@ -100,7 +100,7 @@ class EventStoreDbStore:
 
         async def read() -> list[list[Commit]]:
             await self._looker.learn()
-            return await each([self._looker.first(stream, limit) for stream in wanted], _READS_AT_ONCE)
+            return await each([self._looker.first(stream, limit, self._places) for stream in wanted], _READS_AT_ONCE)
 
         found = await within(self._deadline_s, read)
         return {stream: commits for stream, commits in zip(wanted, found, strict=True) if commits}
@@ -162,12 +162,8 @@ class EventStoreDbStore:
         """Take in *answer*; return why it is none."""
         match answer:
             case Acknowledged():
-                place = job.written()
-                if isinstance(stream := job.append.stream, str):
-                    if job.append.expected == 0:
-                        self._places.put(stream, place, {job.append.cause: None})
-                    else:
-                        self._places.advance(stream, job.append.cause, place)
+                append = job.append
+                self._places.advance(append.stream, append.cause, job.written(), first=append.expected == 0)
             case WrongVersion():
                 job.doubt = job.refused = True
             case Gone():
@@ -187,13 +183,11 @@ class EventStoreDbStore:
         """Read the streams of *jobs*, and decide by what stands there."""
         unknown = []
         for job in jobs:
-            stream = job.append.stream
-            if not job.refused and isinstance(stream, str):
-                place = self._places.get(stream, job.append.expected, job.append.cause)
-                if place is not None:
-                    job.place, job.doubt = place, False
-                    continue
-            unknown.append(job)
+            known = self._places.get(job.append.stream, job.append.cause)
+            if known is None or job.refused or known[0].next != job.append.expected:
+                unknown.append(job)
+            else:
+                job.place, job.doubt = known[0], False
         if unknown:
             await self._looker.learn()
             await each([self._settle_one(job) for job in unknown], _READS_AT_ONCE)

@@ -101,21 +101,18 @@ class Everything:
         Raises:
             LedgerUnavailable: the server could not be had in the time that a call may take.
         """
-        handled = after
         start = await self._start(after) if after else 0
         while True:
             try:
                 async with aclosing(self._follow_once(start)) as found:
                     async for one in found:
                         if isinstance(one, Commit):
-                            if one.position <= handled:
-                                continue
-                            handled = start = one.position
+                            start = one.position
                         yield one
             except CallFailed as error:
                 await within(self._deadline_s, self.head)
                 if error.failure is Failure.BAD_POSITION:
-                    start = await self._start(handled)
+                    start = await self._start(start)
 
     async def _start(self, after: int) -> int:
         return await within(self._deadline_s, lambda: self._commit_at_or_before(after), patient=True)

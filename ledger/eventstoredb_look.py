@@ -10,6 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from copy import copy
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +22,9 @@ from ledger.eventstoredb_layout import Gatherer, Names, Written
 from ledger.eventstoredb_register import Register
 from ledger.store import Commit, StreamId
 
-CAUSES_KNOWN_MAX = 100_000
+STREAMS_MAX = 50_000
+"""Streams whose places are known; an impression's takes some 550 bytes."""
+CAUSES_MAX = 20_000
 SEGMENTS_MAX = 8
 
 
@@ -55,51 +58,36 @@ class Look(Struct):
 
 class Places:
     """
-    Places of streams that are no impressions', with the causes in them, so that appending does not read them again.
+    Places of the streams that were used last, with the causes in them, so that an append does not read them again.
 
-    They are true only if nobody else wrote; the expected version says so. Causes beyond CAUSES_KNOWN_MAX are forgotten,
-    the oldest first: a stream that long recognises its last ones.
+    They are true only if nobody else wrote, which the expected version tells. Of a stream with more causes than
+    CAUSES_MAX the oldest are forgotten: it recognises its last ones.
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[Place, dict[CauseId, None]]] = OrderedDict()
-        self._causes = 0
+        self._known: OrderedDict[StreamId, tuple[Place, dict[CauseId, None]]] = OrderedDict()
 
-    def get(self, stream: str, expected: int, cause: CauseId) -> Place | None:
-        """Return the place of *stream* if it has *expected* events, and *cause* is in none of them."""
+    def get(self, stream: StreamId, cause: CauseId) -> tuple[Place, dict[CauseId, None]] | None:
+        """Return the place of *stream* and the causes before it, if *cause* is none of them."""
         known = self._known.get(stream)
-        return None if known is None or known[0].next != expected or cause in known[1] else known[0]
+        return None if known is None or cause in known[1] else known
 
-    def put(self, stream: str, place: Place, causes: dict[CauseId, None]) -> None:
-        self.drop(stream)
+    def put(self, stream: StreamId, place: Place, causes: dict[CauseId, None]) -> None:
         self._known[stream] = (place, causes)
-        self._causes += len(causes)
-        self._shrink(stream)
-
-    def advance(self, stream: str, cause: CauseId, place: Place) -> None:
-        """Note that *cause* was appended, and *place* is where the stream goes on."""
-        known = self._known.get(stream)
-        if known is None:
-            return
-        known[1][cause] = None
-        self._known[stream] = (place, known[1])
         self._known.move_to_end(stream)
-        self._causes += 1
-        self._shrink(stream)
+        if len(self._known) > STREAMS_MAX:
+            self._known.popitem(last=False)
+        while len(causes) > CAUSES_MAX:
+            del causes[next(iter(causes))]
 
-    def drop(self, stream: str) -> None:
-        if (known := self._known.pop(stream, None)) is not None:
-            self._causes -= len(known[1])
-
-    def _shrink(self, kept: str) -> None:
-        while self._causes > CAUSES_KNOWN_MAX:
-            first = next(iter(self._known))
-            if first != kept:
-                self.drop(first)
-                continue
-            oldest = self._known[kept][1]
-            del oldest[next(iter(oldest))]
-            self._causes -= 1
+    def advance(self, stream: StreamId, cause: CauseId, place: Place, *, first: bool) -> None:
+        """Note that *cause* was appended, as the *first* or to what is known; *place* is where the stream goes on."""
+        known = self._known.get(stream)
+        if known is not None:
+            known[1][cause] = None
+            self.put(stream, place, known[1])
+        elif first:
+            self.put(stream, place, {cause: None})
 
 
 class Looker:
@@ -135,34 +123,41 @@ class Looker:
             raise CallFailed(Failure.AWAY, "the register of displaced streams changed")
 
     async def look(self, stream: StreamId, cause: CauseId, known: Places) -> Look:
-        """Return how *stream* stands, and the commit of *cause*. What was learnt of others than impressions is kept."""
-        seen, causes = Look(Place()), dict[CauseId, None]()
-        async with self._connection.use() as node, aclosing(self._commits(node, stream, seen.place)) as commits:
+        """Return how *stream* stands, and the commit of *cause*; only what is not *known* is read."""
+        before = known.get(stream, cause)
+        place, causes = (Place(), {}) if before is None else (copy(before[0]), before[1])
+        seen = Look(place)
+        async with self._connection.use() as node, aclosing(self._commits(node, stream, place)) as commits:
             async for commit, last in commits:
                 causes[commit.cause] = None
                 if commit.cause == cause:
                     seen.found, seen.found_id = commit, last.id
-        if isinstance(stream, str):
-            known.put(stream, seen.place, causes)
+        known.put(stream, copy(place), causes)
         return seen
 
-    async def first(self, stream: StreamId, limit: int) -> list[Commit]:
-        """Return the first *limit* commits of *stream*."""
+    async def first(self, stream: StreamId, limit: int, known: Places) -> list[Commit]:
+        """Return the first *limit* commits of *stream*; a stream that was read whole is *known*."""
         found: list[Commit] = []
-        async with self._connection.use() as node, aclosing(self._commits(node, stream, Place())) as commits:
+        place = Place()
+        async with self._connection.use() as node, aclosing(self._commits(node, stream, place)) as commits:
             async for commit, _ in commits:
                 found.append(commit)
                 if len(found) == limit:
-                    break
+                    return found
+        if found:
+            known.put(stream, place, dict.fromkeys(commit.cause for commit in found))
         return found
 
     async def _commits(
         self, node: Node, stream: StreamId, place: Place
     ) -> AsyncGenerator[tuple[Commit, Written], None]:
-        for segment in range(self._segments.get(self._names.of(stream), 0) + 1):
-            place.segment, place.base = segment, place.next
+        """Yield the commits from *place* on, each with its last event, and move *place* with them."""
+        revision = place.revision + 1
+        for segment in range(place.segment, self._segments.get(self._names.of(stream), 0) + 1):
+            if segment > place.segment:
+                place.segment, place.base, revision = segment, place.next, 0
             gatherer = Gatherer(self._names)
-            async with aclosing(events(node, read_stream(self._names.of(stream, segment)))) as found:
+            async with aclosing(events(node, read_stream(self._names.of(stream, segment), revision))) as found:
                 async for event in found:
                     if (commit := gatherer.add(event)) is not None:
                         place.next = commit.version + commit.count

@@ -23,7 +23,7 @@ def impression(entropy=None):
     return mint(NOON, 7, uuid4().int if entropy is None else entropy)
 
 
-def an_append(stream=None, expected=0, cause=None, digest="d", events=3, at=0):
+def an_append(stream=None, expected=0, *, cause=None, digest="d", events=3, at=0):
     cause = cause or uuid4()
     return Append(
         stream=impression() if stream is None else stream,

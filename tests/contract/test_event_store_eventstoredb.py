@@ -154,6 +154,17 @@ def test_p3_a_conflict_with_what_cannot_be_read_yet_is_waited_for_and_never_take
     on_a_node(test)
 
 
+def test_p3_a_conflict_with_what_a_leader_change_undid_is_asked_about_and_sends_nothing_elsewhere():
+    async def test(tried):
+        store, append = await tried.store(), an_append()
+        tried.node.append_faults = script([Fault.WRONG_VERSION])
+        assert await store.append([append], NOON) == [Appended()]
+        assert f"ledger.impression-{append.stream}" in tried.node.log.streams
+        assert "ledger:displaced" not in tried.node.log.streams
+
+    on_a_node(test)
+
+
 @pytest.mark.parametrize("breaks_calls", [True, False])
 def test_p3_a_stream_whose_name_collides_in_the_index_is_appended_to_all_the_same_and_stays_one_stream(breaks_calls):
     async def test(tried):
@@ -325,9 +336,7 @@ def test_a_leader_change_in_the_middle_of_a_batch_is_waited_out(seed):
             appends = [an_append() for _ in range(150)]
             asked = asyncio.create_task(store.append(appends, NOON))
             written = 3 * (10 + seed * 20)
-            async with asyncio.timeout(10):
-                while cluster.log.visible < written:
-                    await asyncio.sleep(0)
+            await asyncio.to_thread(_wait_for, cluster.log, written)
             cluster.elect(None)
             await asyncio.wait([asked], timeout=0.02)
             cluster.elect(1 + seed % 2)
@@ -439,6 +448,11 @@ def test_what_is_too_large_or_misnamed_is_refused_before_it_is_sent():
         assert tried.node.calls == before
 
     on_a_node(test)
+
+
+def _wait_for(log, records):
+    with log.changed:
+        assert log.changed.wait_for(lambda: log.visible >= records, timeout=10)
 
 
 def _note(append):

@@ -45,9 +45,8 @@ def run(trust, tmp_path):
 
     def on(test, *, password="sesame", ca=authority):
         async def main(node):
-            url = f"esdb://admin:{password}@{node.host}:{node.port}/secure?tls=true" + (
-                f"&tlsCaFile={ca}" if ca else ""
-            )
+            named = f"&tlsCaFile={ca}" if ca else ""
+            url = f"esdb://admin:{password}@{node.host}:{node.port}/secure?tls=true{named}"
             async with trying(node, url) as tried:
                 await test(tried)
 

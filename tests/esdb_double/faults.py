@@ -27,6 +27,8 @@ class Fault(StrEnum):
     NO_LEADER = "no_leader"
     """There is none at the moment."""
     DENIED = "denied"
+    WRONG_VERSION = "wrong_version"
+    """The stream stood otherwise, by a write that a change of leaders has undone since."""
 
 
 Faults: TypeAlias = Callable[[str], Fault | None]

@@ -61,7 +61,7 @@ class Log:
     The log of one server, or of a cluster that has replicated everything.
 
     What is written is read from `flush` on, which is when it is on disk, and not before it is `replicated`, as many
-    records as that (None: all): writers are told of conflicts with it earlier. `hash_of` is the index's hash of stream names:
+    records as that (None: all); writers are told of conflicts with it earlier. `hash_of` is the index's hash of names:
     tests make names collide by it. `collision_limit` is how many entries of other streams the index looks through.
     """
 

@@ -240,6 +240,7 @@ _SAID = {
 _INSTEAD = {
     Fault.TIMEOUT_BEFORE: (shared_pb2.Timeout(), ""),
     Fault.DENIED: (shared_pb2.AccessDenied(), ""),
+    Fault.WRONG_VERSION: (shared_pb2.WrongExpectedVersion(current_stream_revision=0), "WrongExpectedVersion"),
     **{fault: (empty_pb2.Empty(), said) for fault, said in _SAID.items()},
 }
 """What is answered instead of writing."""
