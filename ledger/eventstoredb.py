@@ -112,6 +112,15 @@ class EventStoreDbStore:
     async def head(self) -> int:
         return await within(self._deadline_s, self._everything.head)
 
+    async def read_named(self, prefix: str, after: int, limit: int) -> list[Commit]:
+        """Return what `read_all` would of streams whose name begins with *prefix*; the server leaves out the others."""
+        check_limit(limit)
+        return await within(self._deadline_s, lambda: self._everything.page(after, limit, prefix), patient=True)
+
+    async def head_named(self, prefix: str) -> int:
+        """Return the position of the last commit of a stream whose name begins with *prefix*, 0 if there is none."""
+        return await within(self._deadline_s, lambda: self._everything.head(prefix))
+
     def follow(self, after: int) -> AsyncGenerator[Commit | Mark, None]:
         """
         Yield the commits after position *after* and those to come, with a mark whenever nothing is left for now.

@@ -28,28 +28,34 @@ class Everything:
         self._names = names
         self._deadline_s = deadline_s
 
-    async def head(self) -> int:
+    async def head(self, prefix: str = "") -> int:
+        """Return the position of the last commit of a stream that begins with *prefix*, 0 if there is none."""
         async with self._connection.use() as node:
-            request = read_all(self._names.prefix, None, backwards=True)
+            request = read_all(self._names.pattern(prefix), None, backwards=True)
             async with aclosing(events(node, request)) as found:
                 async for event in found:
                     if ends_commit(event):
                         return event.position
         return 0
 
-    async def page(self, after: int, limit: int) -> list[Commit]:
-        """Return up to *limit* commits after *after*, which need not be the position of one."""
+    async def page(self, after: int, limit: int, prefix: str = "") -> list[Commit]:
+        """
+        Return up to *limit* commits after *after*, which need not be the position of one.
+
+        Only those of streams that begin with *prefix*; the server leaves out the others.
+        """
+        pattern = self._names.pattern(prefix)
         try:
-            return await self._page(after, after, limit)
+            return await self._page(pattern, after, after, limit)
         except (CallFailed, UnreadableStream) as error:
             if isinstance(error, CallFailed) and error.failure is not Failure.BAD_POSITION:
                 raise
-        return await self._page(await self._commit_at_or_before(after), after, limit)
+        return await self._page(pattern, await self._commit_at_or_before(after), after, limit)
 
-    async def _page(self, start: int, after: int, limit: int) -> list[Commit]:
+    async def _page(self, pattern: str, start: int, after: int, limit: int) -> list[Commit]:
         commits: list[Commit] = []
         gatherer = Gatherer(self._names)
-        async with self._patiently(read_all(self._names.prefix, start or None)) as found:
+        async with self._patiently(read_all(pattern, start or None)) as found:
             async for event in found:
                 # A position includes what is there, and that was handled.
                 if event.position <= start:
@@ -64,7 +70,7 @@ class Everything:
 
     async def _commit_at_or_before(self, position: int) -> int:
         """Return the position of the last commit up to *position*; the server reads from positions of events only."""
-        async with self._patiently(read_all(self._names.prefix, None, backwards=True)) as found:
+        async with self._patiently(read_all(self._names.pattern(), None, backwards=True)) as found:
             async for event in found:
                 if event.position <= position and ends_commit(event):
                     return event.position
@@ -119,7 +125,7 @@ class Everything:
 
     async def _follow_once(self, start: int) -> AsyncGenerator[Commit | Mark, None]:
         gatherer = Gatherer(self._names)
-        request = subscribe_all(self._names.prefix, start or None)
+        request = subscribe_all(self._names.pattern(), start or None)
         async with self._connection.use() as node, aclosing(responses(node, request)) as found:
             async for response in found:
                 event = event_of(response)

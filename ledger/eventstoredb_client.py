@@ -243,27 +243,27 @@ def answer(response: Any) -> Answer:
     return NotNow(response.error.message or kind)
 
 
-def read_stream(name: str, revision: int = 0, *, count: int = _U64) -> Any:
-    """Return the request for up to *count* events of stream *name* from *revision* on."""
-    options = streams_pb2.ReadReq.Options(count=count, no_filter=shared_pb2.Empty(), uuid_option=_structured())
+def read_stream(name: str, revision: int) -> Any:
+    """Return the request for the events of stream *name* from *revision* on."""
+    options = streams_pb2.ReadReq.Options(count=_U64, no_filter=shared_pb2.Empty(), uuid_option=_structured())
     options.stream.stream_identifier.stream_name = name.encode()
     options.stream.revision = revision
     return streams_pb2.ReadReq(options=options)
 
 
-def read_all(prefix: str, position: int | None, *, count: int = _U64, backwards: bool = False) -> Any:
-    """Return the request for events of streams that begin with *prefix*, from *position* on or from the first one."""
-    options = _all(prefix, position)
-    options.count = count
+def read_all(pattern: str, position: int | None, *, backwards: bool = False) -> Any:
+    """Return the request for events of streams that match *pattern*, from *position* on or from the first one."""
+    options = _all(pattern, position)
+    options.count = _U64
     if backwards:
         options.read_direction = streams_pb2.ReadReq.Options.Backwards
         options.all.end.SetInParent()
     return streams_pb2.ReadReq(options=options)
 
 
-def subscribe_all(prefix: str, position: int | None) -> Any:
-    """Return the request for events of streams that begin with *prefix* after *position*, and those to come."""
-    options = _all(prefix, position)
+def subscribe_all(pattern: str, position: int | None) -> Any:
+    """Return the request for events of streams that match *pattern* after *position*, and those to come."""
+    options = _all(pattern, position)
     options.subscription.SetInParent()
     return streams_pb2.ReadReq(options=options)
 
@@ -315,13 +315,13 @@ def _detail(error: grpc.RpcError) -> str:
     return error.details() or ""
 
 
-def _all(prefix: str, position: int | None) -> Any:
+def _all(pattern: str, position: int | None) -> Any:
     options = streams_pb2.ReadReq.Options(uuid_option=_structured())
     if position is None:
         options.all.start.SetInParent()
     else:
         options.all.position.commit_position = options.all.position.prepare_position = position
-    options.filter.stream_identifier.regex = f"^{re.escape(prefix)}"
+    options.filter.stream_identifier.regex = pattern
     options.filter.max, options.filter.checkpointIntervalMultiplier = _SEARCH_WINDOW, 1
     return options
 

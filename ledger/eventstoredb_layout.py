@@ -92,6 +92,10 @@ class Names:
             raise ValueError(f"no stream may be called {stream!r}")
         return f"{self.prefix}{segment}~{stream}" if segment else f"{self.prefix}{stream}"
 
+    def pattern(self, prefix: str = "") -> str:
+        """Return the anchored pattern of all streams that begin with *prefix*, whichever their segments."""
+        return f"^{re.escape(self.prefix)}" + (rf"(\d+~)?{re.escape(prefix)}" if prefix else "")
+
     def stream(self, name: str) -> StreamId:
         """Return the stream that *name* is a segment of."""
         found = name[len(self.prefix) :]
