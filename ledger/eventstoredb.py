@@ -112,6 +112,9 @@ class EventStoreDbStore:
     async def head(self) -> int:
         return await within(self._deadline_s, self._everything.head)
 
+    async def before_last(self, commits: int) -> int:
+        return await within(self._deadline_s, lambda: self._everything.before_last(commits), patient=True)
+
     async def read_named(self, prefix: str, after: int, limit: int) -> list[Commit]:
         """Return what `read_all` would of streams whose name begins with *prefix*; the server leaves out the others."""
         check_limit(limit)

@@ -38,6 +38,17 @@ class Everything:
                         return event.position
         return 0
 
+    async def before_last(self, commits: int) -> int:
+        """Return the position of the commit before the last *commits*, 0 without one."""
+        left = commits
+        async with self._patiently(read_all(self._names.pattern(), None, backwards=True)) as found:
+            async for event in found:
+                if ends_commit(event):
+                    if left == 0:
+                        return event.position
+                    left -= 1
+        return 0
+
     async def page(self, after: int, limit: int, prefix: str = "") -> list[Commit]:
         """
         Return up to *limit* commits after *after*, which need not be the position of one.

@@ -191,6 +191,22 @@ def test_p6_resuming_after_a_checkpoint_loses_and_repeats_nothing_also_at_the_ta
     runner(test)
 
 
+def test_the_last_commits_are_found_whatever_lies_between_positions(runner):
+    async def test(store):
+        assert await store.before_last(3) == 0
+        for n in range(4):
+            await store.append([an_append(events=2), an_append(f"rejects-eu-{n}"), an_append()], NOON)
+            await store.append([an_append(f"rejects-eu-{n}", expected=9)], NOON)
+        commits = [commit async for commit in read_everything(store)]
+        for last in (0, 1, 5, 11):
+            after = await store.before_last(last)
+            assert after == commits[-last - 1].position
+            assert await store.read_all(after, 100) == commits[len(commits) - last :]
+        assert await store.before_last(12) == await store.before_last(1_000) == 0
+
+    runner(test)
+
+
 def test_p7_every_read_has_a_limit(runner):
     async def test(store):
         first = an_append()
