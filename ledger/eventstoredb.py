@@ -14,10 +14,10 @@ import msgspec
 
 from domain.ids import day_of
 from domain.vocabulary import DataSet
+from ledger.eventstoredb_address import read_address
 from ledger.eventstoredb_all import Everything, Mark
 from ledger.eventstoredb_appends import Appender
 from ledger.eventstoredb_client import (
-    Address,
     Answer,
     CallFailed,
     Denied,
@@ -64,7 +64,7 @@ class EventStoreDbStore:
     """
 
     def __init__(self, url: str, *, deadline_s: float = 5.0, window: int = WINDOW) -> None:
-        address = Address(url)
+        address = read_address(url)
         self._deadline_s = deadline_s
         self._names = Names(address.namespace)
         self._connection = Connection(address)

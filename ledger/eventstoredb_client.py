@@ -1,39 +1,35 @@
 """
-The one file that knows the client library: addresses, channels, messages, and what its failures mean.
+The one file that knows the client library: channels, messages, and what its failures mean.
 
-esdbclient is frozen and holds for Python below 3.14; its successor kurrentdbclient has the same classes. Of either only
-the generated classes and the reading of addresses are used: the public client retries on its own, past its deadline.
+esdbclient is frozen and holds for Python below 3.14; its successor kurrentdbclient has the same generated classes, and
+nothing else of either is used: names of the public client differ, and it retries on its own, past its deadline.
 """
 
 import re
 import sys
-from base64 import b64encode
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import grpc
 import grpc.aio
 from msgspec import Struct
 
+from ledger.eventstoredb_address import Address
 from ledger.eventstoredb_layout import Draft, Written
 
 if sys.version_info >= (3, 14):
-    from kurrentdbclient.connection_spec import ConnectionSpec
     from kurrentdbclient.protos.v1 import gossip_pb2, gossip_pb2_grpc, shared_pb2, streams_pb2, streams_pb2_grpc
 else:
-    from esdbclient.connection_spec import ConnectionSpec
     from esdbclient.protos.Grpc import gossip_pb2, gossip_pb2_grpc, shared_pb2, streams_pb2, streams_pb2_grpc
 
 NO_STREAM: Final = -1
 """Expected revision of a stream that has no events yet."""
-DEFAULT_NAMESPACE = "ledger"
 _MESSAGE_BYTES_MAX = 17 << 20
 _KEEPALIVE_MS = 10_000
 _SEARCH_WINDOW = 1_000
 _U64 = (1 << 64) - 1
+_ALL = (1 << 63) - 1
 _IMPOSSIBLE_REVISION = 1 << 62
 _ACTUAL = re.compile(r"Actual version: (-?\d+)")
 
@@ -88,48 +84,25 @@ Answer = Appended | WrongVersion | Gone | Denied | NotNow
 _WRONG_VERSION, _GONE = WrongVersion(), Gone()
 
 
-class Address:
+def open_channel(address: Address, target: str) -> Any:
     """
-    Where the store is, from `esdb://user:password@host:port,host:port/namespace?tls=true&tlsCaFile=...`.
+    Return a new channel to *target*, `host:port`; it connects when it is first used.
 
     Raises:
-        ValueError: the address cannot be read; a CA file is read when a channel is opened.
+        OSError: a file of certificates cannot be read.
     """
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.namespace = parts.path.strip("/") or DEFAULT_NAMESPACE
-        try:
-            spec = ConnectionSpec(urlunsplit(parts._replace(path="")))
-        except ValueError:
-            # The library's message quotes the address with its password.
-            raise ValueError(
-                "the event store's address is not esdb://user:password@host:port/namespace?tls=true&tlsCaFile=..."
-            ) from None
-        self.targets: list[str] = list(spec.targets)
-        self.discovers = len(self.targets) > 1 or spec.scheme.endswith("+discover")
-        options = spec.options
-        self._tls: bool = options.Tls
-        self._files = (options.TlsCaFile, options.UserKeyFile, options.UserCertFile)
-        said = [("requires-leader", "true"), ("connection-name", options.ConnectionName)]
-        if self._tls and spec.username and spec.password:
-            secret = b64encode(f"{spec.username}:{spec.password}".encode()).decode()
-            said.append(("authorization", f"Basic {secret}"))
-        self.metadata = tuple(said)
-
-    def open(self, target: str) -> Any:
-        """Return a new channel to *target*, `host:port`; it connects when it is first used."""
-        options = [
-            ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
-            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
-            # A channel that is opened anew tries at once, whatever an older one to the same target waits for.
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        if not self._tls:
-            return grpc.aio.insecure_channel(target, options=options)
-        roots, key, chain = (None if name is None else Path(name).read_bytes() for name in self._files)
-        return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots, key, chain), options=options)
+    options = [
+        ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+        # A channel that is opened anew tries at once, whatever an older one to the same target waits for.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if not address.tls:
+        return grpc.aio.insecure_channel(target, options=options)
+    files = (address.ca_file, address.key_file, address.certificate_file)
+    roots, key, chain = (None if path is None else path.read_bytes() for path in files)
+    return grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(roots, key, chain), options=options)
 
 
 class Node:
@@ -137,8 +110,10 @@ class Node:
 
     def __init__(self, address: Address, target: str) -> None:
         self.target = target
-        self._metadata = address.metadata
-        self._channel = address.open(target)
+        who = (("authorization", address.authorization),) if address.authorization else ()
+        self._anyone = (("connection-name", address.connection_name), *who)
+        self._metadata = (("requires-leader", "true"), *self._anyone)
+        self._channel = open_channel(address, target)
         self._streams: Any = streams_pb2_grpc.StreamsStub(self._channel)  # type: ignore[no-untyped-call]
         self._gossip: Any = gossip_pb2_grpc.GossipStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -156,7 +131,7 @@ class Node:
     async def leader(self, timeout_s: float) -> str | None:
         """Return which node leads, `host:port`, as this one knows it."""
         try:
-            info = await self._gossip.Read(shared_pb2.Empty(), metadata=self._metadata[1:], timeout=timeout_s)
+            info = await self._gossip.Read(shared_pb2.Empty(), metadata=self._anyone, timeout=timeout_s)
         except grpc.RpcError as error:
             raise failed(error) from None
         leads = gossip_pb2.MemberInfo.VNodeState.Leader
@@ -245,7 +220,7 @@ def answer(response: Any) -> Answer:
 
 def read_stream(name: str, revision: int) -> Any:
     """Return the request for the events of stream *name* from *revision* on."""
-    options = streams_pb2.ReadReq.Options(count=_U64, no_filter=shared_pb2.Empty(), uuid_option=_structured())
+    options = streams_pb2.ReadReq.Options(count=_ALL, no_filter=shared_pb2.Empty(), uuid_option=_structured())
     options.stream.stream_identifier.stream_name = name.encode()
     options.stream.revision = revision
     return streams_pb2.ReadReq(options=options)
@@ -254,7 +229,7 @@ def read_stream(name: str, revision: int) -> Any:
 def read_all(pattern: str, position: int | None, *, backwards: bool = False) -> Any:
     """Return the request for events of streams that match *pattern*, from *position* on or from the first one."""
     options = _all(pattern, position)
-    options.count = _U64
+    options.count = _ALL
     if backwards:
         options.read_direction = streams_pb2.ReadReq.Options.Backwards
         options.all.end.SetInParent()

@@ -6,7 +6,8 @@ from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from typing import Any, TypeVar
 
-from ledger.eventstoredb_client import RPC_ERRORS, Address, CallFailed, Failure, Node, event_of, failed
+from ledger.eventstoredb_address import Address
+from ledger.eventstoredb_client import RPC_ERRORS, CallFailed, Failure, Node, event_of, failed
 from ledger.eventstoredb_layout import Written
 from ledger.store import LedgerError, LedgerUnavailable
 

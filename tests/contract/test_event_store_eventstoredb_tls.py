@@ -1,8 +1,10 @@
 """TLS and credentials by the store's address."""
 
 import asyncio
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -13,6 +15,7 @@ from esdb_double import Node, Trust
 from esdbkit import NOON, an_append, everything, trying
 
 from ledger.eventstoredb import EventStoreDbStore
+from ledger.eventstoredb_address import read_address
 from ledger.store import Appended, LedgerUnavailable
 
 
@@ -92,6 +95,8 @@ def test_a_certificate_of_nobody_known_is_not_talked_to(run):
         "esdb://host:2113",
         "esdb://admin:swordfish@host:2113?colour=red",
         "esdb://admin:swordfish@host:2113?tls=maybe",
+        "esdb://admin:swordfish@host:2113?tls",
+        "esdb://admin:swordfish@[host:2113",
         "esdb://admin:swordfish@host:2113/Upper-Case?tls=false",
     ],
 )
@@ -99,3 +104,13 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_password(url):
     with pytest.raises(ValueError, match=r"address|namespace") as failed:
         EventStoreDbStore(url)
     assert "swordfish" not in str(failed.value)
+
+
+def test_an_address_names_hosts_namespace_and_files():
+    address = read_address("esdb://me:s%40id@one,two:1113/eu_1?tlsCaFile=/ca.pem&UserKeyFile=/k&userCertFile=/c")
+    assert (address.targets, address.discovers, address.namespace) == (("one:2113", "two:1113"), True, "eu_1")
+    assert (address.ca_file, address.key_file, address.certificate_file) == (Path("/ca.pem"), Path("/k"), Path("/c"))
+    assert b64decode(address.authorization.removeprefix("Basic ")) == b"me:s@id"
+    plain = read_address("esdb://me:said@one?tls=false")
+    assert (plain.discovers, plain.namespace, plain.authorization) == (False, "ledger", "")
+    assert read_address("esdb+discover://me:said@cluster").discovers

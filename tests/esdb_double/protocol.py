@@ -4,7 +4,6 @@ import sys
 
 if sys.version_info >= (3, 14):
     from kurrentdbclient.protos.v1 import (
-        code_pb2,
         gossip_pb2,
         gossip_pb2_grpc,
         shared_pb2,
@@ -14,7 +13,6 @@ if sys.version_info >= (3, 14):
     )
 else:
     from esdbclient.protos.Grpc import (
-        code_pb2,
         gossip_pb2,
         gossip_pb2_grpc,
         shared_pb2,
@@ -24,7 +22,6 @@ else:
     )
 
 __all__ = [
-    "code_pb2",
     "gossip_pb2",
     "gossip_pb2_grpc",
     "shared_pb2",

@@ -13,7 +13,7 @@ from . import checks, reading
 from .checks import ANY, EXISTS, INVALID, NO_STREAM, Deleted, Written, WrongVersion
 from .faults import Fault
 from .log import Proposed
-from .protocol import code_pb2, shared_pb2, status_pb2, streams_pb2, streams_pb2_grpc
+from .protocol import shared_pb2, status_pb2, streams_pb2, streams_pb2_grpc
 
 if TYPE_CHECKING:
     from .node import Node
@@ -22,6 +22,7 @@ APPEND_BYTES_MAX = 1 << 20
 _GROUP_MAX = 512
 _EVENT_OVERHEAD = 64
 _END = object()
+_UNKNOWN, _NOT_FOUND, _ALREADY_EXISTS = 2, 5, 6
 _HANDLER = "Exception was thrown by handler."
 
 
@@ -193,10 +194,10 @@ class Streams(streams_pb2_grpc.StreamsServicer):
                     wrong.current_no_stream.SetInParent()
                 else:
                     wrong.current_stream_revision = current
-                return _error(response, wrong, "WrongExpectedVersion", code_pb2.ALREADY_EXISTS)
+                return _error(response, wrong, "WrongExpectedVersion", _ALREADY_EXISTS)
             case _:
                 deleted = shared_pb2.StreamDeleted(stream_identifier=options.stream_identifier)
-                return _error(response, deleted, "StreamDeleted", code_pb2.NOT_FOUND)
+                return _error(response, deleted, "StreamDeleted", _NOT_FOUND)
 
     def Delete(self, request, context):  # noqa: N802
         self._end(checks.delete, request, context)
@@ -262,7 +263,7 @@ def _hang(context) -> None:
         time.sleep(0.01)
 
 
-def _error(response, details, message: str = "", code: int = code_pb2.UNKNOWN) -> streams_pb2.BatchAppendResp:
+def _error(response, details, message: str = "", code: int = _UNKNOWN) -> streams_pb2.BatchAppendResp:
     packed = any_pb2.Any()
     packed.Pack(details)
     response.error.CopyFrom(status_pb2.Status(code=code, message=message, details=packed))
