@@ -12,8 +12,8 @@ from esdb_double import Cluster, Fault, Node, script
 
 pytest.importorskip("esdbclient", reason="its successor calls the public client and its errors otherwise")
 
-from esdbclient import CaughtUp, Checkpoint, EventStoreDBClient, NewEvent, StreamState  # noqa: E402
-from esdbclient.exceptions import (  # noqa: E402
+from esdbclient import CaughtUp, Checkpoint, EventStoreDBClient, NewEvent, StreamState
+from esdbclient.exceptions import (
     GrpcDeadlineExceeded,
     NodeIsNotLeader,
     NotFound,
