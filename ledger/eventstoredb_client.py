@@ -31,7 +31,7 @@ _SEARCH_WINDOW = 1_000
 _U64 = (1 << 64) - 1
 _ALL = (1 << 63) - 1
 _IMPOSSIBLE_REVISION = 1 << 62
-_ACTUAL = re.compile(r"Actual version: (-?\d+)")
+_ACTUAL = re.compile(r"Actual version: (-?\d+)$")
 
 
 class Failure(Enum):

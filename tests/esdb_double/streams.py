@@ -214,8 +214,9 @@ class Streams(streams_pb2_grpc.StreamsServicer):
         expected = _expected(options.WhichOneof("expected_stream_revision"), options.revision)
         match rule(self._node.log, stream, expected):
             case WrongVersion(current):
-                said = f"WrongExpectedVersion. Expected version: {expected}. Actual version: {current}."
-                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"Append failed due to {said}")
+                versions = f"Stream: {stream}, Expected version: {expected}, Actual version: {current}"
+                said = f"Delete failed due to WrongExpectedVersion. {versions}"
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, said)
             case Deleted():
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"Event stream '{stream}' is deleted.")
 
