@@ -86,9 +86,13 @@ class EventStoreDbStore:
         check_appends(appends)
         for append in appends:
             self._names.of(append.stream)
-        await self._check_days(appends)
         jobs = [Job(append, recorded_at) for append in appends]
-        await within(self._deadline_s, lambda: self._do(jobs))
+
+        async def do() -> None:
+            await self._check_days(appends)
+            await self._do(jobs)
+
+        await within(self._deadline_s, do)
         outcomes = [job.outcome for job in jobs]
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -233,7 +237,7 @@ class EventStoreDbStore:
         days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
         if days <= self._days:
             return
-        await within(self._deadline_s, self._learn_days)
+        await self._learn_days()
         for missing in days - self._days:
             raise NoPartition(day_of(missing * _DAY_MS))
 

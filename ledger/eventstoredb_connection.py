@@ -14,7 +14,7 @@ from ledger.store import LedgerError, LedgerUnavailable
 T = TypeVar("T")
 
 _PAUSES_S = (0.005, 0.02, 0.05, 0.1, 0.2)
-_GOSSIP_S = 2.0
+_GOSSIP_S = 1.0
 _LASTING = frozenset({Failure.BAD_POSITION, Failure.DELETED, Failure.REFUSED})
 """Failures that asking again does not mend."""
 
@@ -41,6 +41,7 @@ class Connection:
         self._hint: str | None = None
         self._lock = asyncio.Lock()
         self._idle: list[Node] = []
+        self._turn = 0
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Node]:
@@ -62,6 +63,10 @@ class Connection:
         except CallFailed as error:
             if error.failure not in _LASTING:
                 self._leave(held, error.leader)
+            raise
+        except asyncio.CancelledError:
+            # Somebody waited for too long: the node may have vanished without a word.
+            self._leave(held, None)
             raise
         finally:
             held.users -= 1
@@ -86,20 +91,22 @@ class Connection:
         if not self._address.discovers:
             return Node(self._address, self._address.targets[0])
         last = CallFailed(Failure.AWAY, "no node was asked")
-        for target in self._address.targets:
+        targets = self._address.targets
+        for _ in targets:
+            # Whoever was asked last and did not answer before the deadline, is not the first to be asked again.
+            target = targets[self._turn % len(targets)]
+            self._turn += 1
             node = Node(self._address, target)
             try:
                 leader = await node.leader(_GOSSIP_S)
             except CallFailed as error:
                 last = error
             else:
-                if leader == target:
-                    return node
                 if leader is not None:
-                    await node.close()
                     return Node(self._address, leader)
                 last = CallFailed(Failure.NOT_LEADER, "nobody leads")
-            await node.close()
+            finally:
+                await node.close()
         raise last
 
     def _leave(self, held: _Held, leader: str | None) -> None:

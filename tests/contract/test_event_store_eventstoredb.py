@@ -366,6 +366,30 @@ def test_reads_follow_the_leader_too_and_a_dead_node_is_left():
         asyncio.run(main(cluster))
 
 
+def test_a_leader_that_vanished_without_a_word_is_left_for_the_next_one():
+    async def main(cluster):
+        async with trying(cluster.nodes[0], cluster.url) as tried:
+            store, append = await tried.store(deadline_s=0.3), an_append()
+            await store.append([append], NOON)
+            cluster.nodes[0].silent = True
+            cluster.nodes[0].append_faults = lambda _: Fault.LOST_BEFORE
+            cluster.elect(1)
+            for ask in (lambda: store.append([an_append()], NOON), store.head):
+                for _ in range(4):
+                    try:
+                        await ask()
+                        break
+                    except LedgerUnavailable:
+                        continue
+                else:
+                    raise AssertionError("the next leader was not found")
+            assert isinstance((await store.append([append], NOON))[0], AlreadyAppended)
+            cluster.nodes[0].silent = False
+
+    with Cluster() as cluster:
+        asyncio.run(main(cluster))
+
+
 def test_without_a_leader_everything_is_unavailable_by_the_deadline_and_works_again_after():
     async def main(cluster):
         async with trying(cluster.nodes[0], cluster.url) as tried:

@@ -1,5 +1,6 @@
 """Who is in the cluster, and who leads."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,14 @@ _STATES = gossip_pb2.MemberInfo.VNodeState
 
 
 class Gossip(gossip_pb2_grpc.GossipServicer):
-    def __init__(self, members: Callable[[], Sequence["Node"]]) -> None:
+    def __init__(self, node: "Node", members: Callable[[], Sequence["Node"]]) -> None:
+        self._node = node
         self._members = members
 
     def Read(self, request, context):  # noqa: N802 (the generated class names it)
-        del request, context
+        del request
+        while self._node.silent and context.is_active():
+            time.sleep(0.01)
         return gossip_pb2.ClusterInfo(
             members=[
                 gossip_pb2.MemberInfo(

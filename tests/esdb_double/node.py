@@ -1,6 +1,7 @@
 """Servers: one node, or several that share what they have replicated."""
 
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ class Node:
 
     `tail_checkpoint` sends a checkpoint at the tail with the next record's position, as servers up to 22.10 do.
     `collision_breaks_calls` makes an index collision end the call, as the published source does: the version that it
-    would have to report does not fit its message.
+    would have to report does not fit its message. A `silent` node takes every call and answers none.
     """
 
     def __init__(self, log: Log | None = None, *, port: int = 0, trust: Trust | None = None) -> None:
@@ -47,6 +48,7 @@ class Node:
         self.tail_checkpoint = True
         self.collision_breaks_calls = True
         self.leads = True
+        self.silent = False
         self.alive = False
         self.cluster: Cluster | None = None
         self.calls = 0
@@ -62,7 +64,7 @@ class Node:
         ]
         self._server = grpc.server(ThreadPoolExecutor(_THREADS), options=options)
         streams_pb2_grpc.add_StreamsServicer_to_server(Streams(self), self._server)
-        gossip_pb2_grpc.add_GossipServicer_to_server(Gossip(self._members), self._server)
+        gossip_pb2_grpc.add_GossipServicer_to_server(Gossip(self, self._members), self._server)
         address = f"{self.host}:{self.port}"
         if self._trust is None:
             self.port = self._server.add_insecure_port(address)
@@ -93,6 +95,8 @@ class Node:
     def enter(self, context) -> None:
         """Refuse who is not let in, and who wants a leader."""
         self.calls += 1
+        while self.silent and context.is_active():
+            time.sleep(0.01)
         said = dict(context.invocation_metadata())
         if self._trust is not None:
             secret = b64encode(f"{self._trust.user}:{self._trust.password}".encode()).decode()
