@@ -244,10 +244,12 @@ def subscribe_all(pattern: str, position: int | None) -> Any:
 
 
 def event_of(response: Any) -> Written | None:
-    """Return the event in *response*, if it is one."""
+    """Return the event in *response*, if it is one that the adapter wrote: those of the server have no metadata."""
     if not response.HasField("event"):
         return None
     event = response.event.event
+    if not event.custom_metadata:
+        return None
     id_ = event.id.structured
     return Written(
         event.stream_identifier.stream_name.decode(),

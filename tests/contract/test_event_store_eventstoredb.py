@@ -313,6 +313,25 @@ def test_what_others_keep_in_the_same_server_is_not_seen():
     on_a_node(test)
 
 
+def test_tombstones_that_an_operator_put_on_streams_are_read_past():
+    async def test(tried):
+        store = await tried.store()
+        appends = [an_append() for _ in range(4)]
+        await store.append(appends, NOON)
+        following = store.follow(0)
+        assert isinstance(await anext(following), Commit)
+        for append in (appends[1], appends[3]):
+            checks.bury(tried.node.log, f"ledger.impression-{append.stream}", checks.ANY)
+        assert [commit.stream for commit in await everything(store)] == [append.stream for append in appends]
+        assert await store.head() == (await everything(store))[-1].position
+        late = an_append()
+        await store.append([late], NOON)
+        found = [one async for one in _until(following, late.stream)]
+        assert [commit.stream for commit in found] == [append.stream for append in [*appends[1:], late]]
+
+    on_a_node(test)
+
+
 def test_days_that_one_process_prepared_another_knows():
     async def test(tried):
         await tried.store()
@@ -472,6 +491,15 @@ def test_what_is_too_large_or_misnamed_is_refused_before_it_is_sent():
         assert tried.node.calls == before
 
     on_a_node(test)
+
+
+async def _until(following, stream):
+    async for one in following:
+        if isinstance(one, Commit):
+            yield one
+            if one.stream == stream:
+                break
+    await following.aclose()
 
 
 def _wait_for(log, records):
