@@ -93,8 +93,7 @@ class EventStoreDbStore:
             await self._do(jobs)
 
         await within(self._deadline_s, do)
-        outcomes = [job.outcome for job in jobs]
-        return [outcome for outcome in outcomes if outcome is not None]
+        return [job.result() for job in jobs]
 
     async def read_streams(self, streams: Sequence[StreamId], limit: int) -> dict[StreamId, list[Commit]]:
         check_limit(limit)

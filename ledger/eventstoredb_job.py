@@ -31,6 +31,10 @@ class Job:
         self.refused = False
         self.suspect = False
 
+    def result(self) -> Outcome:
+        assert self.outcome is not None, "every append ends with an outcome or an error"
+        return self.outcome
+
     def request(self, names: Names) -> Any:
         name = names.of(self.append.stream, self.place.segment)
         return append_request(name, self.place.revision, self.nonce, self.drafts)

@@ -5,7 +5,7 @@ A stream is named `{namespace}.{name}`, an impression's `{namespace}.impression-
 which one of how many of its commit it is; those of the first say the rest. A commit's position is that of its last
 event, so that resuming after it never begins in the middle of another.
 
-Where the server cannot append to a stream (see `ledger/eventstoredb_displaced.py`), the stream goes on in
+Where the server cannot append to a stream (see `ledger/eventstoredb_look.py`), the stream goes on in
 `{namespace}.1~{name}`, and so on: its *segments*, read one after the other.
 """
 

@@ -32,7 +32,7 @@ def killed(process):
     process.stdout.close()
 
 
-def test_what_was_acknowledged_survives_kill_9_in_the_middle_of_a_batch_and_the_batch_is_finished(tmp_path):
+def test_p4_what_was_acknowledged_survives_kill_9_in_the_middle_of_a_batch_and_the_batch_is_finished(tmp_path):
     async def main():
         process, url = started(tmp_path / "log")
         store = EventStoreDbStore(url, deadline_s=10)
