@@ -91,6 +91,19 @@ class Funds:
             reasons = in_order({*reasons, grant.reason})
         return Funded(reasons, grant.funding, grant)
 
+    def unleased(self, sold: Sold, event_at: int, reasons: tuple[Reason, ...], lease: str) -> Funded:
+        """
+        Add to *reasons* what the registry says of a render, and ask nobody for money.
+
+        *lease* names those who see to it that what is decided so is booked.
+        """
+        campaign = self._look(sold.campaign)
+        is_stale = self._registry.is_stale
+        reasons = self._flight(sold, event_at, reasons, campaign, is_stale)
+        version = 0 if campaign is None or campaign.currency != sold.currency else campaign.version
+        rung = Rung.STALE_REGISTRY if is_stale else Rung.FULL
+        return Funded(reasons, Funding(registry_version=version, lease=lease, rung=rung))
+
     def keep(self, grant: Grant, micros: int) -> None:
         """Of what was set aside keep what the decision commits: billable and reserved after it, less than before it."""
         self._budget.keep(grant, micros)
@@ -114,9 +127,14 @@ class Funds:
         return unknown
 
     def _flight(
-        self, sold: Sold, event_at: int, reasons: tuple[Reason, ...], campaign: Campaign | None
+        self,
+        sold: Sold,
+        event_at: int,
+        reasons: tuple[Reason, ...],
+        campaign: Campaign | None,
+        is_stale: bool | None = None,  # noqa: FBT001 (called per render)
     ) -> tuple[Reason, ...]:
-        judged = judge_flight(campaign, sold, event_at, self._is_stale)
+        judged = judge_flight(campaign, sold, event_at, self._is_stale if is_stale is None else is_stale)
         if not judged and (not reasons or Reason.OUTSIDE_FLIGHT not in reasons):
             return reasons
         return in_order({*(reason for reason in reasons if reason is not Reason.OUTSIDE_FLIGHT), *judged})

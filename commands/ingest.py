@@ -22,6 +22,7 @@ from commands.items import Answer, Item, Malformed, Ready, Refused, Slot, Status
 from commands.judge import funded_by, render_of, view_of
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
+from commands.stranded import Spooling, Stranded
 from domain.aggregates import AnswersCounted, Repeats
 from domain.decide import CommandRefused, CountRepeats, decide
 from domain.events import (
@@ -39,6 +40,7 @@ from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet
+from ledger.breaker import NotAsked
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
@@ -76,6 +78,7 @@ class _Batch(Struct):
     now: int
     answers: list[Answer | None]
     open: dict[int, _Group] = {}
+    sent: Sequence[Append] = ()
     refused: dict[Reason, int] = {}
     unmoved: int = 0
     repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
@@ -102,14 +105,16 @@ class Ingest:
         recent_max: int,
         name: str,
         clock: Callable[[], int],
+        spooling: Spooling | None = None,
     ) -> None:
         self._store = store
+        self._spooling = spooling
         self._pack = pack
         self._activity = activity
         self._funds = funds
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
-        self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
+        self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
         self._floods = Floods(pack.repeats_idle_ms)
@@ -120,21 +125,70 @@ class Ingest:
         """
         Decide *items* and return one answer each, in order; whatever is answered is durable.
 
+        What the ledger does not take goes to the spool, if there is one.
+
         Raises:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
         batch = _Batch(self._clock(), [None] * len(items))
         async with self._turn:
-            self._slots.begin_batch()
-            for at, item in enumerate(items):
-                self._sort_in(batch, at, item)
-            await self._settle(batch)
-            if batch.early:
-                await self._park(batch)
-                await self._settle(batch)
-            if batch.quarantine:
-                await self._holding.quarantine(batch.quarantine)
+            try:
+                await self._bring_in(batch, items)
+            except LedgerUnavailable as error:
+                if self._spooling is None:
+                    raise
+                await self._strand(self._spooling, batch, was_asked=not isinstance(error, NotAsked))
         return [answer for answer in batch.answers if answer is not None]
+
+    async def decide_spooled(self, items: Sequence[Item]) -> list[Answer]:
+        """
+        Decide what comes out of a spool, by the ledger alone.
+
+        Raises:
+            LedgerUnavailable: it must be tried again.
+        """
+        batch = _Batch(self._clock(), [None] * len(items))
+        async with self._turn:
+            await self._bring_in(batch, items, is_news=False)
+        return [answer for answer in batch.answers if answer is not None]
+
+    async def _bring_in(self, batch: _Batch, items: Sequence[Item], *, is_news: bool = True) -> None:
+        self._slots.begin_batch()
+        for at, item in enumerate(items):
+            self._sort_in(batch, at, item, is_news=is_news)
+        await self._settle(batch)
+        if batch.early:
+            await self._park(batch)
+            batch.early = []
+            await self._settle(batch)
+        if batch.quarantine:
+            await self._holding.quarantine(batch.quarantine)
+
+    async def _strand(self, spooling: Spooling, batch: _Batch, *, was_asked: bool) -> None:
+        """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
+        members = [member for group in batch.open.values() for member in group.members]
+        if self._funds is not None and not (was_asked and batch.sent):
+            for group in batch.open.values():
+                self._funds.settle(group.grants, is_appended=False)
+        counted = self._counts(batch)
+        stranded = Stranded(
+            now=batch.now,
+            ready=[*members, *batch.early],
+            sent=[append for append in batch.sent if was_asked and not isinstance(append.stream, str)],
+            counts=[append for append in (*batch.sent, counted) if append and isinstance(append.stream, str)],
+            malformed=batch.quarantine,
+            slots=self._slots,
+            first=self._recent.get,
+            remember=self._remember_spooled,
+        )
+        for (at, _), answer in zip(stranded.ready, await spooling.take(stranded), strict=True):
+            batch.answers[at] = answer
+
+    def _remember_spooled(self, item: Ready, answer: Answer) -> None:
+        """A retry gets the same answer until the ledger knows better."""
+        if answer.verdict is not None and self._recent.get(item.impression) is None:
+            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason)
+            self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
         """Remember one commit of the ledger as if it had just been decided here."""
@@ -189,11 +243,11 @@ class Ingest:
             if item.claim.cause in reused:
                 batch.answers[at] = self._refuse(batch, item)
 
-    def _sort_in(self, batch: _Batch, at: int, item: Item) -> None:
+    def _sort_in(self, batch: _Batch, at: int, item: Item, *, is_news: bool = True) -> None:
         match item:
             case Ready():
                 known = self._recent.get(item.impression)
-                if known is not None and _is_retry(item, known):
+                if known is not None and is_news and _is_retry(item, known):
                     batch.answers[at] = decided(item, known.verdict, known.reason)
                     return
                 group = batch.open.get(item.impression.int)
@@ -230,7 +284,9 @@ class Ingest:
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
+        batch.sent = appends
         outcomes = await self._store.append(appends, batch.now) if appends else []
+        batch.sent = ()
         self._absorb(batch, groups, outcomes)
         if counted is not None:
             self._counted(batch, counted, outcomes[-1])

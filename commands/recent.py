@@ -98,6 +98,11 @@ class RecentSlots:
                 return here
         return None
 
+    def originals_of(self, item: Ready) -> list[ImpressionId]:
+        """Return all impressions of earlier batches that *item* may fire again under another id."""
+        others = {one for slot in item.slots for one in self._shown.get(slot) or ()}
+        return [found for one in sorted(others) if (found := self.near(item, [one])) is not None]
+
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
         """Return the other impression among *shown* that is within the window of *item*, if there is one."""
         for impression, event_at in shown:

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from commands.gate_postgres import PostgresHolding
 from commands.quarantine import Held
+from commands.spool_census import Spooled, take_spooled
+from domain.reasons import Reason
 from domain.render import Kind
 from domain.sequences import STREAM_PREFIX
 from domain.vocabulary import DataSet
@@ -21,9 +23,11 @@ from projections.engine import Client
 from projections.verify import Verification, verify
 from service.reader import Desk
 from service.settings import Settings
+from service.spooling import spool_dir
 from service.wiring import database_url, open_store
 
 LISTED_MAX = 20
+NOTHING_SPOOLED = Spooled()
 _SETTLED_AFTER_S = 2.5
 """Longer than the gate waits between two looks at parked views."""
 
@@ -67,7 +71,8 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         held = await PostgresHolding(database).count(time.time_ns() // 1_000_000)
         problems = _problems(verification)
         if tally is not None:
-            problems["I1"] = unkept(tally, await take_census(store), held)
+            spooled = await take_spooled(spool_dir(settings), store)
+            problems["I1"] = unkept(tally, await take_census(store), held, spooled)
     finally:
         await store.close()
         await database.close()
@@ -121,13 +126,14 @@ def _problems(verification: Verification) -> dict[str, list[str]]:
     return problems
 
 
-def unkept(tally: Tally, census: Census, held: Held) -> list[str]:
+def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_SPOOLED) -> list[str]:
     """
     Say what was answered and is not kept.
 
     Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
     retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
-    quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits.
+    quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits. What was answered out of the
+    spool may turn out to be a reused event id.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
@@ -136,18 +142,28 @@ def unkept(tally: Tally, census: Census, held: Held) -> list[str]:
     views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
     refused = sum(count for (_, status), count in answered.items() if status == "refused")
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
-    kept_views = census.views + held.parked
+    kept_views = census.views + held.parked + spooled.views
+    kept_renders = census.renders + spooled.renders
+    reused = sum(row.events for row in tally.rows if row.answer.reason == Reason.EVENT_ID_REUSED)
+    reused_later = max(0, held.reused - reused)
     checks = [
         (
-            census.renders <= decided + tally.unanswered + held.moved and decided <= census.renders + census.repeats,
-            f"{decided} decided, {held.moved} moved, {census.renders} in the ledger, {census.repeats} repeats counted",
+            kept_renders <= decided + tally.unanswered + held.moved
+            and decided <= kept_renders + census.repeats + reused_later,
+            f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}",
         ),
         (
             kept_views <= views + tally.unanswered + held.moved and views <= kept_views + census.unmoved,
-            f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {held.parked} parked",
+            f"{views} views, {census.views} in the ledger, {census.unmoved} idle, {held.parked} parked, {spooled}",
         ),
-        (refused <= sum(census.refused.values()), f"{refused} refused, {census.refused} counted"),
-        (quarantined <= held.waiting + held.expired + held.moved, f"{quarantined} quarantined, kept: {held}"),
+        (
+            refused <= sum(census.refused.values()) + spooled.refused,
+            f"{refused} refused, {census.refused} counted, {spooled.refused} spooled",
+        ),
+        (
+            quarantined <= held.waiting + held.expired + held.moved + spooled.bodies,
+            f"{quarantined} quarantined, kept: {held}, {spooled.bodies} spooled",
+        ),
         (tally.disagreements == 0, f"{tally.disagreements} retries got another answer than at first"),
     ]
     return [what for good, what in checks if not good]

@@ -12,6 +12,7 @@ from commands.budget import Budget
 from commands.budget_leases import Leases
 from commands.budget_postgres import PostgresBudgets
 from commands.budget_purse import LeaseRules
+from commands.budget_spool import SpoolMoney
 from commands.budget_store import Bound
 from commands.budget_upkeep import Upkeep
 from commands.campaign_table import CampaignList
@@ -50,7 +51,7 @@ class Campaigning:
     """
     Everything about campaigns in one gate. `funds` judges flights and budgets; None where the token is the authority.
 
-    Belongs to one event loop.
+    Renders are judged by campaigns from *judged_by*, which may answer sooner that it cannot. Belongs to one event loop.
     """
 
     def __init__(  # noqa: PLR0913 (what it is built of)
@@ -62,6 +63,7 @@ class Campaigning:
         pack: Pack,
         authority: Authority,
         campaigns_max: int,
+        judged_by: EventStore | None = None,
     ) -> None:
         self._ledger = PostgresConnection(ledger_url, _DEADLINE_S)
         self._leases = PostgresConnection(database_url, _DEADLINE_S)
@@ -71,9 +73,10 @@ class Campaigning:
         self._campaigns = Campaigns(store, packs={rule.name for rule in pack.view_rule}, clock=now_ms)
         self._table = PostgresCampaignTable(self._tables)
         self._list = CampaignList(store, tails, self._table)
-        self._registry = Registry(store, tails, campaigns_max=campaigns_max, clock=time.monotonic)
+        self._registry = Registry(judged_by or store, tails, campaigns_max=campaigns_max, clock=time.monotonic)
         self._bounds = PostgresBudgets(self._tables)
         self._upkeep = Upkeep(store, tails, self._bounds, self._registry)
+        self.spool_money = SpoolMoney(self._bounds, self._upkeep, store.head)
         self._budget = Budget(
             Leases(
                 PostgresBudgets(self._leases),

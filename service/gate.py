@@ -17,10 +17,11 @@ from starlette.routing import Route
 from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding
+from commands.guarded import GuardedDayKeys, GuardedHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
 from commands.items import Caller, Status
-from commands.keyring import Keyring
+from commands.keyring import DAY_MS, KEY_BYTES, Keyring
 from commands.quarantine import Holding
 from commands.quarantine_postgres import PostgresQuarantine
 from commands.quarantine_replay import Quarantine
@@ -48,6 +49,7 @@ from service.quarantine_metrics import QuarantineMetrics
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
+from service.spooling import GateSpool
 
 DAYS_BACK, DAYS_AHEAD = 8, 2
 """Partitions that always exist: as old as a token may be, and made ahead."""
@@ -79,8 +81,10 @@ class Gate:
         self._settings = settings
         self._store = store
         self._database = PostgresConnection(database_url, deadline_s=5.0)
-        self._keyring = Keyring(PostgresDayKeys(self._database), keys.root)
-        self._holding_store = PostgresHolding(self._database)
+        self._probed_database = PostgresConnection(database_url, deadline_s=5.0)
+        self._spool = spool = GateSpool(settings, store, self._probed_database)
+        self._keyring = Keyring(GuardedDayKeys(PostgresDayKeys(self._database), spool.guard_keys), keys.root)
+        self._holding_store = GuardedHolding(PostgresHolding(self._database), spool.guard_database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS, now_ms)
         self._operators_database = PostgresConnection(database_url, deadline_s=5.0)
         self._quarantine_store = PostgresQuarantine(self._operators_database)
@@ -105,17 +109,28 @@ class Gate:
             pack=pack,
             authority=Authority(settings.campaigns),
             campaigns_max=settings.campaigns_max,
+            judged_by=spool.store,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
         self._activity = CountedActivity(pack.rates, now_ms())
         self._ingest = Ingest(
-            store=store,
+            store=spool.store,
             pack=pack,
             activity=self._activity,
             funds=self._campaigning.funds,
             holding=self._holding,
             recent_max=settings.recent_max,
             name=name,
+            clock=now_ms,
+            spooling=spool,
+        )
+        spool.decide_with(
+            self._ingest,
+            keyring=self._keyring,
+            pack=pack,
+            activity=self._activity,
+            funds=self._campaigning.funds,
+            money=self._campaigning.spool_money,
             clock=now_ms,
         )
         tracker = SequenceTracker(started_at=now_ms(), idle_ms=settings.session_idle_s * 1_000)
@@ -130,6 +145,7 @@ class Gate:
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
         self._metrics.registry.register(self._cell_map)
+        self._metrics.registry.register(spool)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -149,7 +165,9 @@ class Gate:
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._spool.close)
             stack.push_async_callback(self._database.close)
+            stack.push_async_callback(self._probed_database.close)
             stack.push_async_callback(self._campaigning.close)
             stack.push_async_callback(self._operators_database.close)
             background = [
@@ -161,6 +179,7 @@ class Gate:
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
                 asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             calm_collector()
@@ -186,12 +205,14 @@ class Gate:
             return PlainTextResponse("ok\n")
 
         async def readyz(_: Request) -> Response:
+            ready = self._ready and self._recalled and self._campaigning.is_ready
+            if ready and self._spool.is_ready:
+                return PlainTextResponse("ready\n" if self._spool.is_asking else "ready, spooling\n")
             try:
                 await self._store.head()
             except LedgerUnavailable as error:
                 reply = reply_for(error, "")
                 return Response(reply.body, reply.status, media_type=reply.media_type)
-            ready = self._ready and self._recalled and self._campaigning.is_ready
             return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
@@ -243,6 +264,8 @@ class Gate:
             today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD), DataSet.LIVE
         )
         destroyed = await self._keyring.destroy_due(now)
+        day = now // DAY_MS  # at hand should nobody be there to ask for them, at midnight, too
+        await self._keyring.ensure([day - 1, day, day + 1], now, secrets.token_bytes(KEY_BYTES))
         dropped = await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms)
         self._ready = True
         if destroyed or dropped:

@@ -12,6 +12,7 @@ from commands.serves import TooManyCounts
 from domain.reasons import Reason
 from domain.serves import ServeRefusal
 from ledger.codec import UnreadableCommit
+from ledger.spool import SpoolRefused
 from ledger.store import LedgerUnavailable
 from projections.errors import (
     CheckpointsUnavailable,
@@ -111,6 +112,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     BodyGone: Problem(410, "The body in quarantine is gone"),
     FixRefused: Problem(422, "The fix does not do"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
+    SpoolRefused: Problem(503, "Neither the ledger nor the spool takes it; send the same events again"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
     QuestionTooLarge: Problem(422, "The answer takes more than one question may"),
     TablesUnavailable: Problem(503, "The tables do not answer; ask again"),

@@ -71,6 +71,15 @@ class Settings:
     recall_max: int = field(
         default=100_000, metadata={"doc": "Most commits of the ledger's tail that a gate reads before it decides."}
     )
+    ledger_deadline_ms: int = field(
+        default=30, metadata={"doc": "Longest that an answer waits for the ledger; then it is spooled, `DEGRADED`."}
+    )
+    spool_dir: str = field(
+        default="", metadata={"doc": "Folder of what the ledger did not take; empty: `spool` in the data folder."}
+    )
+    spool_max_mb: int = field(
+        default=1_024, metadata={"doc": "Most MiB that a gate keeps in its spool; then it answers 503."}
+    )
     serve_ttl_s: str = field(
         default="600",
         metadata={"doc": "Seconds until an ad without render is lost; surfaces may differ: `600 reels=900`."},
@@ -126,6 +135,8 @@ class Settings:
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
             ("recent_max", self.recent_max >= 0, "must not be negative"),
             ("recall_max", self.recall_max >= 0, "must not be negative"),
+            ("ledger_deadline_ms", 1 <= self.ledger_deadline_ms <= 5_000, "must be 1 to 5000"),
+            ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),

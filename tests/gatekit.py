@@ -118,11 +118,13 @@ class KitGate:
         quarantine_store=None,
         activity=None,
         funds=None,
+        spooling=None,
     ):
         self.now = NOW
         self.lists = PlainLists()
         self.activity = activity or NoActivity()
         self.funds = funds
+        self.spooling = spooling
         self.store = store or MemoryStore()
         self.day_keys = day_keys or MemoryDayKeys()
         self.holding_store = holding_store or MemoryHolding(self.store)
@@ -153,7 +155,9 @@ class KitGate:
             recent_max=recent_max,
             name=name,
             clock=lambda: self.now,
+            spooling=self.spooling,
         )
+        self.keyring = keyring
         self.holding = holding
         self.quarantine = Quarantine(
             store=self.quarantine_store,

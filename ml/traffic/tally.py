@@ -51,7 +51,7 @@ class Tally(Struct, kw_only=True):
     The end of a run. *events* are distinct: a retry is none. An id that a broken client gave to two events is two.
 
     `disagreements` are answers to a retry that differ from the first answer of the same event; they must be none. A
-    first answer `DEGRADED` says that the ledger was not asked, so a later one may differ: those are `redecided`.
+    answer `DEGRADED` says that the ledger was not asked, so an earlier or later one may differ: those are `redecided`.
     `rejected` counts events by the status of a request that was refused as a whole. `http` has 0 for no answer.
     """
 
@@ -218,7 +218,7 @@ class Recorder:
             event.answer = answer
             self._first[event.kind, answer] += 1
         elif event.answer is not answer and not _may_follow(event.answer, answer):
-            if event.answer.reason == Reason.DEGRADED:
+            if Reason.DEGRADED in {event.answer.reason, answer.reason}:
                 self._counts["redecided"] += 1
             else:
                 self._counts["disagreements"] += 1

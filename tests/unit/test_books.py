@@ -3,6 +3,7 @@
 import pytest
 
 from commands.quarantine import Held
+from commands.spool_census import Spooled
 from domain.render import Kind
 from ledger.census import Census
 from ml.traffic.events import Answer
@@ -33,6 +34,30 @@ def a_census(renders=0, views=0):
 
 
 RENDER, VIEW = Kind.RENDER, Kind.VIEW
+
+
+@pytest.mark.parametrize(
+    ("rows", "census", "spooled", "adds_up"),
+    [
+        ([(RENDER, "decided", 5)], a_census(3), Spooled(renders=2), True),
+        ([(RENDER, "decided", 5)], a_census(3), Spooled(renders=1), False),
+        ([(RENDER, "decided", 5)], a_census(3), Spooled(renders=3), False),
+        ([(VIEW, "parked", 2)], a_census(), Spooled(views=2), True),
+        ([(VIEW, "parked", 2)], a_census(), Spooled(views=1), False),
+        ([(RENDER, "quarantined", 2)], a_census(), Spooled(bodies=2), True),
+        ([(RENDER, "quarantined", 2)], a_census(), Spooled(bodies=1), False),
+        ([(RENDER, "refused", 2)], a_census(), Spooled(refused=2), True),
+        ([(RENDER, "refused", 2)], a_census(), Spooled(refused=1), False),
+    ],
+)
+def test_what_waits_in_a_spool_is_kept_there_and_counted_once(rows, census, spooled, adds_up):
+    problems = unkept(a_tally(*rows), census, Held(), spooled)
+    assert (problems == []) is adds_up, problems
+
+
+def test_an_event_that_turns_out_to_reuse_an_id_is_in_quarantine():
+    assert unkept(a_tally((RENDER, "decided", 5)), a_census(4), Held(reused=1)) == []
+    assert unkept(a_tally((RENDER, "decided", 5)), a_census(4), Held()) != []
 
 
 @pytest.mark.parametrize(

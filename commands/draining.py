@@ -1,0 +1,255 @@
+"""
+From the spool into the ledger, so that everything is there exactly once, however often it is begun again.
+
+What was appended, or is there already, is done. Where a stream stands by the same cause the own copy is dropped; where
+it stands by another render the event is decided again, by the ledger, as if it came now (as received when it was). What
+a spool counted is added to the counts of its stream.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from commands.activity import Activity
+from commands.items import Answer, Item
+from commands.keyring import KEY_BYTES, Keyring
+from commands.redecide import PASSING
+from commands.spool_records import (
+    Kept,
+    KeptAppend,
+    KeptBody,
+    KeptItem,
+    KeptItems,
+    append_of,
+    body_of,
+    item_of,
+)
+from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionScored
+from domain.ids import CauseId, ImpressionId, day_of, minted_at
+from domain.vocabulary import Rung
+from ledger.codec import decode_impression, encode
+from ledger.store import (
+    READ_MAX,
+    AlreadyAppended,
+    Append,
+    Appended,
+    Conflict,
+    EventStore,
+    LedgerUnavailable,
+    NoPartition,
+    Outcome,
+)
+
+CHUNK_MAX = 32
+"""Appends in one call: enough to be quick, few enough not to hold up those who wait for an answer."""
+_ROUNDS_MAX = 8
+
+
+class Decider(Protocol):
+    """`commands.ingest.Ingest`, as draining needs it."""
+
+    async def decide_spooled(self, items: Sequence[Item]) -> list[Answer]: ...
+
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None: ...
+
+
+class Drained(Struct):
+    """
+    What became of events: of those `drained`, so many found their own bytes there, or the stream by the same cause
+    (`superseded`), or by another render (`decided_again`). `expired`: the key of their day is destroyed.
+
+    `pending` are impressions that stand uncertain because the ledger was away.
+    """
+
+    drained: int = 0
+    already: int = 0
+    superseded: int = 0
+    decided_again: int = 0
+    expired: int = 0
+    pending: list[ImpressionId] = []
+
+
+class Drain:
+    """Brings batches of spools into *store*; *rest* is awaited between calls, so that others get their turn."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators)
+        self,
+        store: EventStore,
+        decider: Decider,
+        *,
+        activity: Activity,
+        keyring: Keyring,
+        clock: Callable[[], int],
+        rest: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._decider = decider
+        self._activity = activity
+        self._keyring = keyring
+        self._clock = clock
+        self._rest = rest
+
+    async def bring_in(self, records: Sequence[Kept], label: str, done: Drained) -> None:
+        """
+        Bring *records*, one batch of the spool *label*, into the ledger, and note in *done* what became of them.
+
+        Raises:
+            LedgerUnavailable: they must be brought in again, all of them; what is there already does no harm.
+            UnreadableCommit: another version of the program wrote them.
+        """
+        await self._find_keys(records)
+        waiting: list[KeptItem] = []
+        for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.impression is not None]):
+            waiting += await self._append(chunk, label, done)
+            await self._rest()
+        waiting += [item for one in records if isinstance(one, KeptItems) for item in one.items]
+        bodies = [one for one in records if isinstance(one, KeptBody)]
+        found: list[Item | None] = [item_of(one, self._keyring) for one in waiting]
+        found += [body_of(one, self._keyring) for one in bodies]
+        items = [item for item in found if item is not None]
+        for at in range(0, len(items), CHUNK_MAX):
+            await self._decider.decide_spooled(items[at : at + CHUNK_MAX])
+            await self._rest()
+        done.drained += len(waiting) + len(bodies)
+        done.expired += len(found) - len(items)
+        for one in records:
+            if isinstance(one, KeptAppend) and one.impression is None:
+                await self._count(append_of(one))
+
+    async def _find_keys(self, records: Iterable[Kept]) -> None:
+        days = {day for one in records for day in _key_days(one)}
+        if not self._keyring.has(days):
+            await self._keyring.ensure(sorted(days), self._clock(), secrets.token_bytes(KEY_BYTES))
+
+    async def _append(self, chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[KeptItem]:
+        """Append *chunk*, of streams that differ; return what must be decided by the ledger."""
+        appends = [_relabelled(append_of(one), label) if one.is_sent else append_of(one) for one in chunk]
+        outcomes = await self._outcomes(appends, chunk)
+        causes = await self._causes(appends, outcomes)
+        waiting: list[KeptItem] = []
+        for kept, append, outcome in zip(chunk, appends, outcomes, strict=True):
+            assert kept.impression is not None
+            known = _causes_of(append) if isinstance(outcome, Appended) else causes[kept.impression]
+            missing = [item for item in kept.items if item.claim.cause not in known]
+            here = len(kept.items) - len(missing)
+            done.drained += here
+            match outcome:
+                case Appended():
+                    self._learn(kept.impression, _impression_events(append), is_new=True)
+                case AlreadyAppended(commit):
+                    is_own = commit.data in (kept.data, encode(append.events))
+                    done.already += here if is_own else 0
+                    done.superseded += 0 if is_own else here
+                    self._learn(kept.impression, decode_impression(commit.data), is_new=kept.is_sent and is_own)
+                case Conflict():
+                    done.superseded += here
+                    done.decided_again += len(missing)
+            if _is_pending(_impression_events(append)):
+                done.pending.append(kept.impression)
+            waiting += missing
+        return waiting
+
+    async def _outcomes(self, appends: Sequence[Append], chunk: Sequence[KeptAppend]) -> list[Outcome]:
+        """A spool may be older than the days that are kept ready."""
+        sets = {day_of(minted_at(one.impression)): one.items[0].data_set for one in chunk if one.impression}
+        for _ in range(len(sets) + 1):
+            try:
+                return await self._store.append(appends, self._clock())
+            except NoPartition as error:
+                await self._store.prepare_days(error.day, error.day, sets[error.day])
+        raise LedgerUnavailable("days cannot be made ready")
+
+    async def _causes(self, appends: Sequence[Append], outcomes: Sequence[Outcome]) -> dict[ImpressionId, set[CauseId]]:
+        """Return the causes in streams that were there before, and learn how their first renders were answered."""
+        changed = [
+            append.stream
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if not isinstance(append.stream, str) and (append.expected or not isinstance(outcome, Appended))
+        ]
+        if not changed:
+            return {}
+        streams = await self._store.read_streams(changed, READ_MAX)
+        for impression in changed:
+            self._decider.recall(impression, decode_impression(streams[impression][0].data))
+        return {
+            impression: {
+                event.cause
+                for commit in streams[impression]
+                for event in decode_impression(commit.data)
+                if not isinstance(event, ImpressionScored)
+            }
+            for impression in changed
+        }
+
+    def _learn(self, impression: ImpressionId, events: Sequence[ImpressionEvent], *, is_new: bool) -> None:
+        """From now on retries are answered from the stream. What is pending is learnt when it is decided again."""
+        if _is_pending(events):
+            return
+        self._decider.recall(impression, events)
+        if is_new:
+            self._activity.count([event for event in events if isinstance(event, ImpressionRendered)])
+
+    async def _count(self, append: Append) -> None:
+        """A stream that only counts takes an append wherever it ends; the cause makes that once."""
+        for _ in range(_ROUNDS_MAX):
+            [outcome] = await self._store.append([append], self._clock())
+            if not isinstance(outcome, Conflict):
+                return
+            append = replace(append, expected=outcome.current)
+        raise LedgerUnavailable("a stream of counts kept changing")
+
+
+def _chunks(appends: Sequence[KeptAppend]) -> Iterable[list[KeptAppend]]:
+    """Cut *appends* so that no stream stands twice in a chunk; in order per stream."""
+    chunk: dict[ImpressionId | None, KeptAppend] = {}
+    for one in appends:
+        if one.impression in chunk or len(chunk) == CHUNK_MAX:
+            yield list(chunk.values())
+            chunk = {}
+        chunk[one.impression] = one
+    if chunk:
+        yield list(chunk.values())
+
+
+def _key_days(kept: Kept) -> list[int]:
+    match kept:
+        case KeptBody():
+            return [kept.key_day]
+        case KeptAppend() | KeptItems():
+            return [item.key_day for item in kept.items if item.sealed]
+
+
+def _relabelled(append: Append, label: str) -> Append:
+    """
+    Return *append* with its money under *label*.
+
+    The lease that it was decided with may have been settled by the ledger since: as not spent, for it was not there.
+    Should it have arrived after all, that copy stands, with its lease, and this one is not written.
+    """
+    events = tuple(
+        replace(event, funding=replace(event.funding, lease=label))
+        if isinstance(event, ImpressionDeduped) and event.funding is not None and event.funding.lease
+        else event
+        for event in append.events
+    )
+    return replace(append, events=events)
+
+
+def _causes_of(append: Append) -> set[CauseId]:
+    return {event.cause for event in _impression_events(append) if not isinstance(event, ImpressionScored)}
+
+
+def _impression_events(append: Append) -> tuple[ImpressionEvent, ...]:
+    return tuple(event for event in append.events if isinstance(event, ImpressionEvent))
+
+
+def _is_pending(events: Sequence[ImpressionEvent]) -> bool:
+    """Tell whether it was decided without the ledger, and that decides it."""
+    match events:
+        case (ImpressionRendered(), ImpressionScored(rung=Rung.SPOOLED), ImpressionDeduped(reason=reason), *_):
+            return reason in PASSING
+        case _:
+            return False

@@ -1,0 +1,297 @@
+"""
+What was uncertain because something was away is decided again, with what is known now of how it was received.
+
+The stored claim is screened again, under the pack of today, with counters, slots and registry as they are by now. The
+correction's id follows from the render's, and its digest says no more than that: however often, by whomever and with
+whatever result it is tried, it stands in the stream once.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+from uuid import uuid5
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from commands.activity import Activity, Conduct
+from commands.funding import Funds
+from commands.items import Ready
+from commands.judge import render_of
+from commands.recent import RecentSlots
+from domain.decide import CommandRefused, Reconcile, decide
+from domain.events import (
+    CorrectionKind,
+    ImpressionDeduped,
+    ImpressionEvent,
+    ImpressionReconciled,
+    ImpressionRendered,
+    ImpressionScored,
+)
+from domain.ids import CauseId, ImpressionId
+from domain.impression import Decided, Impression, fold
+from domain.pack import Pack
+from domain.reasons import CLASS_OF, Reason, ReasonClass
+from domain.render import Kind
+from domain.screen import screen
+from domain.standing import Uncertain, in_gross
+from domain.vocabulary import Authority, DataSet
+from ledger.codec import decode_impression
+from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable
+
+CHUNK_MAX = 32
+DIGEST = "redecision"
+_ROUNDS_MAX = 8
+_SLOTS_MAX = 16
+PASSING = frozenset({Reason.DEGRADED, Reason.REGISTRY_BEHIND})
+"""Reasons that pass by themselves once everything answers again."""
+_OVER_BUDGET: tuple[Reason, ...] = (Reason.BUDGET_EXHAUSTED,)
+
+
+def correction_of(render: CauseId) -> CauseId:
+    """Return the id of the one correction by which a degraded decision about *render* is made again."""
+    return uuid5(render, DIGEST)
+
+
+class Over(Protocol):
+    """Tells by how many micros campaigns have spent more than their budgets."""
+
+    async def __call__(self, campaigns: Sequence[str]) -> dict[str, int]: ...
+
+
+class Redecided(Struct):
+    """How many were decided again, and how many remain uncertain for another reason."""
+
+    decided: int = 0
+    undecided: int = 0
+
+
+class _Pending(Struct):
+    """An impression that waits, as its stream has it, with the render and the thought that it stands by."""
+
+    impression: ImpressionId
+    version: int
+    state: Decided
+    rendered: ImpressionRendered
+    scored: ImpressionScored
+    item: Ready
+
+
+class Redecider:
+    """Decides again. Belongs to the event loop of the gate whose *slots* and *activity* it asks."""
+
+    def __init__(  # noqa: PLR0913 (its collaborators)
+        self,
+        store: EventStore,
+        *,
+        pack: Pack,
+        slots: RecentSlots,
+        activity: Activity,
+        funds: Funds | None,
+        over: Over,
+        clock: Callable[[], int],
+        rest: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._pack = pack
+        self._slots = slots
+        self._activity = activity
+        self._funds = funds
+        self._over = over
+        self._clock = clock
+        self._rest = rest
+
+    async def redecide(self, impressions: Iterable[ImpressionId]) -> Redecided:
+        """
+        Decide those of *impressions* again that stand uncertain because something was away when they were decided.
+
+        What a budget does not cover is `BUDGET_EXHAUSTED`.
+
+        Raises:
+            LedgerUnavailable: it must be tried again; what was decided stays.
+        """
+        done = Redecided()
+        waiting = list(dict.fromkeys(impressions))
+        over: dict[str, int] = {}
+        asked: set[str] = set()
+        rounds_left = len(waiting) * _ROUNDS_MAX
+        while waiting:
+            if not rounds_left:
+                raise LedgerUnavailable("streams kept changing")
+            rounds_left -= 1
+            chunk, rest = waiting[:CHUNK_MAX], waiting[CHUNK_MAX:]
+            pending, originals = await self._read(chunk)
+            campaigns = {one.rendered.campaign for one in pending} - asked
+            if campaigns and self._funds is not None:
+                over |= await self._over(sorted(campaigns))
+                asked |= campaigns
+            again = await self._decide(pending, originals, over, done)
+            waiting = again + rest
+            await self._rest()
+        return done
+
+    async def _read(self, chunk: Sequence[ImpressionId]) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
+        """Read what waits, and what it may be a double fire of."""
+        streams = await self._store.read_streams(chunk, READ_MAX)
+        found = [self._pending(one, streams[one]) for one in chunk if one in streams]
+        pending = [one for one in found if one is not None]
+        others = {other for one in pending for other in self._slots.originals_of(one.item)}
+        states: dict[ImpressionId, Impression] = {}
+        if others:
+            for stream, commits in (await self._store.read_streams(sorted(others), READ_MAX)).items():
+                assert not isinstance(stream, str)
+                states[stream] = fold(_events(commits))
+        return pending, states
+
+    def _pending(self, impression: ImpressionId, commits: Sequence[Commit]) -> _Pending | None:
+        events = list(_events(commits))
+        state = fold(events)
+        if not _waits(state):
+            return None
+        assert isinstance(state, Decided)
+        rendered, scored = _basis(events)
+        if Reason.DEGRADED not in scored.reasons:
+            return None
+        item = Ready(
+            impression=impression,
+            kind=Kind.RENDER,
+            claim=rendered,
+            reasons=screen(rendered, self._pack),
+            slots=_slots(rendered),
+            versions=replace(scored.versions, pack=self._pack.id),
+            rung=scored.rung,
+            data_set=state.cut.data_set,
+            raw=b"",
+        )
+        version = commits[-1].version + commits[-1].count
+        return _Pending(impression, version, state, rendered, scored, item)
+
+    async def _decide(
+        self,
+        pending: Sequence[_Pending],
+        originals: dict[ImpressionId, Impression],
+        over: dict[str, int],
+        done: Redecided,
+    ) -> list[ImpressionId]:
+        """Append the corrections of *pending*; return what must be looked at again."""
+        conducts = self._activity.look([one.item for one in pending])
+        again: list[ImpressionId] = []
+        chosen: list[tuple[_Pending, Append, bool]] = []
+        shown = RecentSlots(0, self._pack.double_fire_window_ms)
+        now = self._clock()
+        for place, one in enumerate(pending):
+            if shown.original_of(one.item) is not None:
+                again.append(one.impression)  # whether it is a double fire shows when the other one stands
+                continue
+            reasons, original = self._judge(one, conducts.get(place, Conduct()), originals, now)
+            is_over = not reasons and over.get(one.rendered.campaign, 0) > 0
+            if is_over:
+                over[one.rendered.campaign] -= one.rendered.price_micros
+            command = _command(one, _OVER_BUDGET if is_over else reasons, original, now)
+            events = None if command is None else _corrected(one.state, command)
+            if not events or command is None:
+                done.undecided += 1
+                continue
+            shown.remember(one.item)
+            append = Append(
+                stream=one.impression,
+                expected=one.version,
+                cause=command.correction,
+                digest=DIGEST,
+                events=events,
+            )
+            chosen.append((one, append, in_gross(events[-1].after)))
+        outcomes = await self._store.append([append for _, append, _ in chosen], now) if chosen else []
+        counted: list[ImpressionRendered] = []
+        for (one, _, counts), outcome in zip(chosen, outcomes, strict=True):
+            if isinstance(outcome, Conflict):
+                again.append(one.impression)
+                continue
+            done.decided += 1
+            counted.append(one.rendered)
+            if counts:
+                self._slots.remember(one.item)
+        self._activity.count(counted)
+        return again
+
+    def _judge(
+        self, one: _Pending, conduct: Conduct, originals: dict[ImpressionId, Impression], now: int
+    ) -> tuple[tuple[Reason, ...], ImpressionId | None]:
+        """Return what holds against the render now, and which impression it shows again."""
+        standing = [other for other in self._slots.originals_of(one.item) if _is_original(originals.get(other))]
+        seen = RecentSlots(_SLOTS_MAX, self._pack.double_fire_window_ms)
+        for other in standing:
+            for slot in one.item.slots:
+                seen.recall(slot, (other.int, one.rendered.event_at))
+        command = render_of(one.item, self._pack, seen, conduct, now=now)
+        reasons = command.scored.reasons
+        if self._funds is not None and one.item.data_set is DataSet.LIVE:
+            reasons = self._funds.unleased(one.rendered, one.rendered.event_at, reasons, "").reasons
+        return reasons, command.duplicate_of
+
+
+def _command(one: _Pending, reasons: tuple[Reason, ...], original: ImpressionId | None, now: int) -> Reconcile | None:
+    """Return the correction, None where the render stays uncertain for a reason that does not pass by itself."""
+    reason = reasons[0] if reasons else None
+    if reason is not None and CLASS_OF[reason] is ReasonClass.UNDECIDED:
+        return None
+    evidence = "decided again after an outage"
+    if reason is Reason.DOUBLE_FIRE:
+        evidence = f"{evidence}: double fire of {original}"
+    return Reconcile(
+        correction=correction_of(one.rendered.cause),
+        digest=DIGEST,
+        kind=CorrectionKind.VERDICT,
+        authority=Authority.REDECISION,
+        asked=reason,
+        evidence=evidence,
+        observed_at=one.rendered.received_at,
+        versions=one.item.versions,
+        decided_at=now,
+    )
+
+
+def _corrected(state: Decided, command: Reconcile) -> tuple[ImpressionReconciled, ...]:
+    try:
+        events = decide(state, command)
+    except CommandRefused:
+        return ()
+    return tuple(event for event in events if isinstance(event, ImpressionReconciled))
+
+
+def _waits(state: Impression) -> bool:
+    if not isinstance(state, Decided) or not isinstance(state.standing, Uncertain) or state.standing.expired:
+        return False
+    return state.verdict_in_force is None and state.standing.reason in PASSING
+
+
+def _is_original(state: Impression | None) -> bool:
+    """Tell whether an impression is one that another can be a double fire of; what waits itself is not yet."""
+    return isinstance(state, Decided) and in_gross(state.standing) and not _waits(state)
+
+
+def _basis(events: Sequence[ImpressionEvent]) -> tuple[ImpressionRendered, ImpressionScored]:
+    """Return the render that the impression stands by, and what was thought of it."""
+    rendered: ImpressionRendered | None = None
+    scored: ImpressionScored | None = None
+    basis: tuple[ImpressionRendered, ImpressionScored] | None = None
+    for event in events:
+        match event:
+            case ImpressionRendered():
+                rendered, scored = event, None
+            case ImpressionScored():
+                scored = event
+            case ImpressionDeduped() | ImpressionReconciled() if rendered is not None and scored is not None:
+                basis, rendered, scored = (rendered, scored), None, None
+            case _:
+                pass
+    assert basis is not None, "what is decided was decided by a render"
+    return basis
+
+
+def _slots(rendered: ImpressionRendered) -> tuple[tuple[str, str, str], ...]:
+    person = rendered.user or rendered.device
+    return ((rendered.placement, person, rendered.creative),) if person else ()
+
+
+def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
+    return (event for commit in commits for event in decode_impression(commit.data))
