@@ -168,13 +168,14 @@ def gate_us(inputs: Inputs, ledger: Ledger) -> float:
         Ledger.SEGMENTS: inputs.esdb_segment_append_us / inputs.commits_per_segment,
     }[ledger]
     path = inputs.gate_us + inputs.counters_us + inputs.registry_us + inputs.cells_us + inputs.scoring_us
+    path += inputs.compress_us
     requests = inputs.request_us * max(0.0, 1 / inputs.renders_per_request - 0.01)
     return path + requests + inputs.lease_us / inputs.renders_per_lease + client
 
 
 def ledger_bytes_per_commit(inputs: Inputs, ledger: Ledger) -> float:
     """Return the disk of one copy of a commit in *ledger*, indexes included."""
-    commit = _commit_bytes(inputs)
+    commit = _stored_bytes(inputs)
     an_event = inputs.esdb_record_bytes + inputs.esdb_index_bytes
     match ledger:
         case Ledger.POSTGRES:
@@ -183,7 +184,7 @@ def ledger_bytes_per_commit(inputs: Inputs, ledger: Ledger) -> float:
             return commit + inputs.events_per_commit * an_event
         case Ledger.SEGMENTS:
             found = inputs.segment_index_bytes * inputs.streams_per_render / inputs.commits_per_render
-            return commit * inputs.segment_ratio + an_event / inputs.commits_per_segment + found
+            return commit + an_event / inputs.commits_per_segment + found
 
 
 def cell_limits(inputs: Inputs, ledger: Ledger) -> Mapping[str, float]:
@@ -195,7 +196,7 @@ def cell_limits(inputs: Inputs, ledger: Ledger) -> Mapping[str, float]:
         case Ledger.STREAMS:
             return desk | {"leader": inputs.esdb_appends_per_s}
         case Ledger.SEGMENTS:
-            written = inputs.esdb_mb_per_s * _MB / (_commit_bytes(inputs) * inputs.segment_ratio)
+            written = inputs.esdb_mb_per_s * _MB / _stored_bytes(inputs)
             return desk | {
                 "lock": inputs.postgres_appends_per_s,
                 "leader": min(written, inputs.esdb_appends_per_s * inputs.commits_per_segment),
@@ -263,7 +264,7 @@ def _cold_bytes(inputs: Inputs, kept: float) -> dict[str, float]:
 
 def _network(inputs: Inputs, ledger: Ledger) -> dict[str, float]:
     """Return bytes/s by flow."""
-    peak, commit = peak_commits_per_s(inputs), _commit_bytes(inputs)
+    peak, commit = peak_commits_per_s(inputs), _stored_bytes(inputs)
     request = inputs.request_bytes + inputs.request_head_bytes * max(0.0, 1 / inputs.renders_per_request - 0.01)
     answer = inputs.answer_bytes + inputs.answer_head_bytes * max(0.0, 1 / inputs.renders_per_request - 0.01)
     copied = inputs.wal_ratio * commit * (inputs.postgres_replicas - 1)
@@ -304,6 +305,10 @@ def _machines(
 
 def _commit_bytes(inputs: Inputs) -> float:
     return inputs.commit_bytes + inputs.features_bytes
+
+
+def _stored_bytes(inputs: Inputs) -> float:
+    return _commit_bytes(inputs) * inputs.stored_ratio
 
 
 def _usable_bytes(inputs: Inputs) -> float:

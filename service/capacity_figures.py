@@ -109,7 +109,8 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     postgres_ratio: float
     wal_ratio: float
     archive_ratio: float
-    segment_ratio: float
+    stored_ratio: float
+    compress_us: float
     esdb_record_bytes: float
     esdb_index_bytes: float
     events_per_commit: float
@@ -214,10 +215,9 @@ def with_value(book: Book, key: str, value: float) -> Book:
     if figure is None:
         raise CapacityError(f"no figure is called {key!r}")
     _check(figure, value)
-    changed = msgspec.structs.replace(
-        figure, kind=Kind.SET, value=value, low=None, high=None, source=f"{figure.kind} as {figure.value:g}"
-    )
-    return {**book, key: changed}
+    was = figure.source if figure.kind is Kind.SET else f"{figure.kind} as {figure.value:g}"
+    set_to = Figure(key=key, kind=Kind.SET, value=value, unit=figure.unit, says=figure.says, source=was)
+    return {**book, key: set_to}
 
 
 def with_assignments(book: Book, assignments: Iterable[str]) -> Book:

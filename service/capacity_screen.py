@@ -9,6 +9,7 @@ from service.capacity_sensitivity import Effect
 
 Table: TypeAlias = Sequence[Sequence[str]]
 """The first row is the head."""
+_BOUNDS = ("desk", "lock", "leader", "disk", "streams")
 _DIGITS = 3
 _WHOLE_FROM = 100
 
@@ -92,9 +93,8 @@ def markdown(table: Table) -> str:
 
 def _side_by_side(plans: Sequence[Plan]) -> list[list[str]]:
     columns = [dict(_lines(found)) for found in plans]
-    longest = max(columns, key=len)
-    names = [*longest, *(name for column in columns for name in column if name not in longest)]
-    return [[name, *(column.get(name, "") for column in columns)] for name in dict.fromkeys(names)]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return [row for row in rows if any(row[1:])]
 
 
 def _lines(found: Plan) -> Iterator[tuple[str, str]]:
@@ -104,8 +104,8 @@ def _lines(found: Plan) -> Iterator[tuple[str, str]]:
     yield "CPU of a gate per commit, us", number(found.gate_us)
     yield "cells", number(found.cells)
     yield "cells are as many because of", bound
-    for name, cells in found.bounds.items():
-        yield f"cells if only for {name}", number(cells)
+    for name in _BOUNDS:
+        yield f"cells if only for {name}", number(found.bounds[name]) if name in found.bounds else ""
     yield "commits/s of a cell at its peak", number(found.cell_commits_per_s)
     yield "streams of a cell", number(found.cell_streams)
     yield "fits in a cell map", "yes" if found.is_in_map else "no"
