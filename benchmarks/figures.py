@@ -32,7 +32,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 FIGURES, PAGE = ROOT / "service" / "capacity.toml", ROOT / "docs" / "capacity.md"
 CLOSE = 5e-4
 """A figure has four digits."""
-BLOCK = re.compile(r"(<!-- capacity: ([\w -]+) -->\n)(.*?)(\n<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- capacity: ([\w -]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _STEPS = {"+": float.__add__, "-": float.__sub__, "*": float.__mul__, "/": float.__truediv__}
 
 
@@ -79,7 +79,7 @@ def mended_figures(text):
 
 def mended_page(text, book):
     """Return *text* with every table of its as *book* has it."""
-    return BLOCK.sub(lambda block: block[1] + table(block[2], block[3], book) + block[4], text)
+    return BLOCK.sub(lambda block: block[1] + table(block[2], block[3], book) + "\n" + block[4], text)
 
 
 def table(name, before, book):
