@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from domain.cells import CELLS_MAX
 from domain.ids import SHARDS
-from service.capacity_figures import Inputs
+from service.capacity_figures import CapacityError, Inputs
 
 DAY_S = 86_400
+_COUNT_MAX = 1e15
 _MINUTE_S, _HOUR_S = 60, 3_600
 _US, _MB, _GB, _TB, _PB = 1e-6, 1e6, 1e9, 1e12, 1e15
 _BITS_PER_GBIT = 1e9 / 8
@@ -76,17 +77,22 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 def plan(inputs: Inputs, ledger: Ledger) -> Plan:
-    """Return what *inputs* take with the record in *ledger*; *inputs* are positive, shares at most 1."""
+    """
+    Return what *inputs* take with the record in *ledger*; *inputs* are positive, shares at most 1.
+
+    Raises:
+        CapacityError: they take more of something than can be meant.
+    """
     peak, mean = peak_commits_per_s(inputs), mean_commits_per_s(inputs)
     hot_s = inputs.hot_days * DAY_S
     ledger_bytes = mean * hot_s * ledger_bytes_per_commit(inputs, ledger)
-    streams = mean * hot_s * inputs.streams_per_render / inputs.commits_per_render
+    streams = streams_per_s(inputs) * hot_s
     bounds = _bounds(inputs, ledger, ledger_bytes, streams)
     cells = max(bounds.values())
     hot = {"ledger": ledger_bytes * _replicas(inputs, ledger), "desk": _clickhouse_hot_bytes(inputs)}
     cores = _cores(inputs, ledger)
-    processes = ceil(cores["gate"])
-    shards = cells * max(1, ceil(hot["desk"] / inputs.clickhouse_replicas / cells / _usable_bytes(inputs)))
+    processes = _whole(cores["gate"])
+    shards = cells * max(1, _whole(hot["desk"] / inputs.clickhouse_replicas / cells / _usable_bytes(inputs)))
     memory = _memory_bytes(inputs, ledger, cells, {"gates": processes, "streams": streams, "clickhouse": hot["desk"]})
     network = _network(inputs, ledger)
     kept = kept_days(inputs)
@@ -104,9 +110,9 @@ def plan(inputs: Inputs, ledger: Ledger) -> Plan:
         gate_processes=processes,
         ledger_nodes=cells * _nodes_per_cell(inputs, ledger),
         clickhouse_shards=shards,
-        clickhouse_nodes=ceil(shards * inputs.clickhouse_replicas),
+        clickhouse_nodes=_whole(shards * inputs.clickhouse_replicas),
         brokers=2 * cells,
-        work_processes=max(ceil(cores["work"]), ceil(messages / inputs.messages_per_s)),
+        work_processes=max(_whole(cores["work"]), _whole(messages / inputs.messages_per_s)),
         cores=cores,
         memory_tb={role: size / _TB for role, size in memory.items()},
         hot_pb={role: size / _PB for role, size in hot.items()},
@@ -155,6 +161,12 @@ def mean_commits_per_s(inputs: Inputs) -> float:
     return inputs.renders_per_s / inputs.peak_to_mean * inputs.commits_per_render
 
 
+def streams_per_s(inputs: Inputs) -> float:
+    """Return new impressions per second on average: each billable decision is one."""
+    at_peak = max(inputs.renders_per_s * inputs.streams_per_render, inputs.decisions_per_s)
+    return at_peak / inputs.peak_to_mean
+
+
 def kept_days(inputs: Inputs) -> float:
     """Return for how long an impression is kept in all: the brief's hot and cold, or a reported period and after."""
     return max(inputs.hot_days + inputs.cold_days, inputs.period_days + inputs.days_after_period)
@@ -183,7 +195,7 @@ def ledger_bytes_per_commit(inputs: Inputs, ledger: Ledger) -> float:
         case Ledger.STREAMS:
             return commit + inputs.events_per_commit * an_event
         case Ledger.SEGMENTS:
-            found = inputs.segment_index_bytes * inputs.streams_per_render / inputs.commits_per_render
+            found = inputs.segment_index_bytes * streams_per_s(inputs) / mean_commits_per_s(inputs)
             return commit + an_event / inputs.commits_per_segment + found
 
 
@@ -206,10 +218,10 @@ def cell_limits(inputs: Inputs, ledger: Ledger) -> Mapping[str, float]:
 def _bounds(inputs: Inputs, ledger: Ledger, ledger_bytes: float, streams: float) -> dict[str, int]:
     peak = peak_commits_per_s(inputs)
     limits = cell_limits(inputs, ledger).items()
-    found = {name: ceil(peak / (limit * inputs.planned_load)) for name, limit in limits}
-    found["disk"] = ceil(ledger_bytes / _usable_bytes(inputs))
+    found = {name: _whole(peak / (limit * inputs.planned_load)) for name, limit in limits}
+    found["disk"] = _whole(ledger_bytes / _usable_bytes(inputs))
     if ledger is Ledger.STREAMS:
-        found["streams"] = ceil(streams / inputs.streams_per_cluster)
+        found["streams"] = _whole(streams / inputs.streams_per_cluster)
     return found
 
 
@@ -291,7 +303,7 @@ def _machines(
     at_gate = network["renders in"] + network["answers out"] + network["gate to ledger"]
     gbit = {"gate": at_gate / _BITS_PER_GBIT / inputs.planned_load}
     return {
-        role: ceil(
+        role: _whole(
             max(
                 cores[role] / inputs.machine_cores,
                 memory.get(role, 0.0) / _GB / inputs.machine_memory_gb,
@@ -311,6 +323,13 @@ def _stored_bytes(inputs: Inputs) -> float:
     return _commit_bytes(inputs) * inputs.stored_ratio
 
 
+def _whole(number: float) -> int:
+    """Return *number* rounded up; raises `CapacityError` where nobody can mean it."""
+    if not number <= _COUNT_MAX:
+        raise CapacityError(f"these figures take {number:g} of something; are their units right?")
+    return ceil(number)
+
+
 def _usable_bytes(inputs: Inputs) -> float:
     """Return what may stand on one machine's disk."""
     return inputs.machine_disk_tb * _TB * inputs.disk_fill
@@ -323,8 +342,8 @@ def _replicas(inputs: Inputs, ledger: Ledger) -> float:
 def _nodes_per_cell(inputs: Inputs, ledger: Ledger) -> int:
     postgres = 0.0 if ledger is Ledger.STREAMS else inputs.postgres_replicas
     esdb = 0.0 if ledger is Ledger.POSTGRES else inputs.esdb_replicas
-    return ceil(postgres + esdb)
+    return _whole(postgres + esdb)
 
 
 def _corrections_per_s(inputs: Inputs) -> float:
-    return inputs.renders_per_s / inputs.peak_to_mean * inputs.streams_per_render * inputs.corrected_share
+    return streams_per_s(inputs) * inputs.corrected_share

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 _FILE = "capacity.toml"
-_MOST = 1e18
+_LEAST, _MOST = 1e-9, 1e18
 
 
 class CapacityError(ValueError):
@@ -191,7 +191,7 @@ def parse_book(text: str) -> Book:
     for figure in book.values():
         for value in (figure.lowest, figure.value, figure.highest):
             _check(figure, value)
-    return book
+    return _checked_together(book)
 
 
 def inputs_of(book: Book, bound: Bound = Bound.EXPECTED) -> Inputs:
@@ -236,6 +236,13 @@ def with_assignments(book: Book, assignments: Iterable[str]) -> Book:
         except ValueError as error:
             raise CapacityError(f"{key}: {text!r} is no number") from error
         book = with_value(book, key.strip(), value)
+    return _checked_together(book)
+
+
+def _checked_together(book: Book) -> Book:
+    renders, decisions = book["renders_per_s"].value, book["decisions_per_s"].value
+    if decisions > renders:
+        raise CapacityError(f"decisions_per_s, {decisions:g}, is more than renders_per_s, {renders:g}; set both")
     return book
 
 
@@ -244,8 +251,10 @@ def _check(figure: Figure, value: float) -> None:
     name = figure.key
     if not math.isfinite(value) or value > _MOST:
         raise CapacityError(f"{name}: {value:g} is out of reach; at most {_MOST:g}")
-    if value < 0 or (value == 0 and name not in FROM_ZERO and figure.unit != "us"):
-        raise CapacityError(f"{name}: {value:g} is not above 0")
+    if value == 0 and (name in FROM_ZERO or figure.unit == "us"):
+        return
+    if value < _LEAST:
+        raise CapacityError(f"{name}: {value:g} is not above 0, or under {_LEAST:g}")
     if figure.unit == "share" and value > 1:
         raise CapacityError(f"{name}: {value:g} is no share; at most 1")
     if name in FROM_ONE and value < 1:

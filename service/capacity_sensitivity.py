@@ -1,5 +1,6 @@
 """Which figure moves what a load takes, and by how much: one figure at a time, everything else as expected. Pure."""
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -29,7 +30,7 @@ class Effect(Struct, frozen=True, kw_only=True):
 
     @property
     def factor(self) -> float:
-        return self.at_high / self.at_low
+        return self.at_high / self.at_low if self.at_low else math.inf
 
 
 _MEASURES: Mapping[Measure, Callable[[Plan], float]] = {

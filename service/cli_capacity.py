@@ -47,16 +47,37 @@ def capacity(
     """Reckon from the planned load and measured unit costs to machines; every assumption has a name and bounds."""
     try:
         book = with_assignments(load_book(), assignments)
-        asked = [book[key] for key in _known(book, explain)]
+        _answer(
+            book,
+            ledger,
+            by if sensitive else None,
+            explain,
+            figures=figures,
+            as_json=as_json,
+            as_markdown=as_markdown,
+        )
     except CapacityError as error:
         err.print(str(error))
         err.print("`impledger capacity --figures` lists every figure, its unit and its bounds.")
         raise typer.Exit(1) from error
+
+
+def _answer(
+    book: Book,
+    ledger: Ledger,
+    by: Measure | None,
+    explain: list[str],
+    *,
+    figures: bool,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    asked = [book[key] for key in _known(book, explain)]
     if asked:
         _print({figure.key: figure for figure in asked}, "\n\n".join(map(explanation, asked)), as_json=as_json)
     elif figures:
         _print(book, [figures_table(book)], as_json=as_json, as_markdown=as_markdown)
-    elif sensitive:
+    elif by:
         effects = sensitivity(book, ledger, by)
         facts = [{**msgspec.to_builtins(effect), "factor": effect.factor} for effect in effects]
         table = sensitivity_table(effects, by.value, LEAST_FACTOR)

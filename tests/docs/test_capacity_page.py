@@ -50,7 +50,17 @@ def times(found):
 
 SATURATED, HALF = (number(BENCH[run]["decisions_per_s"]) for run in ("saturation", "half_of_saturation"))
 STORED = number(ledger_bytes_per_commit(INPUTS, Ledger.POSTGRES))
+CELL = changed(*COMPRESSED, *SHORT)
+NODE_TB = CELL.hot_pb["ledger"] * 1e3 / CELL.ledger_nodes
+COUNTERS_MB = json.loads((ROOT / "benchmarks" / "results" / "counters.json").read_text())[
+    "default_capacities_mb_at_most"
+]
+COUNTED = BASE.gate_processes * COUNTERS_MB * 2**20 / INPUTS.person_bytes
 SENTENCES = [
+    f"is {ceil(CELL.gate_processes / CELL.cells)} gate processes, {CELL.ledger_nodes // CELL.cells} PostgreSQL nodes",
+    f"with {number(NODE_TB)} TB each, a desk with {CELL.clickhouse_nodes // CELL.cells} ClickHouse nodes,",
+    f"{CELL.brokers // CELL.cells} brokers and a worker: {CELL.all_cores / CELL.cells:.1f} cores in all at its peak",
+    f"(at most {COUNTERS_MB} MB a gate) hold {COUNTED / 1e6:.0f} million of the 2.8 billion people",
     f"takes {number(BASE.all_cores)} cores, {ceil(BASE.all_cores / 64)} machines of 64,",
     f"but {number(BASE.all_hot_pb)} PB of flash: {number(BASE.all_machines)} machines of 60 TB,",
     f"of which {number(BASE.machines['ledger'])} do little but hold the ledger",

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from domain.cells import CELLS_MAX
 from service.capacity import Ledger, gate_us, kept_days, ledger_bytes_per_commit, one_machine, plan
-from service.capacity_figures import FROM_ONE, Bound, Inputs, inputs_of, load_book, with_value
+from service.capacity_figures import (
+    FROM_ONE,
+    FROM_ZERO,
+    Bound,
+    CapacityError,
+    Inputs,
+    inputs_of,
+    load_book,
+    with_assignments,
+    with_value,
+)
 from service.capacity_sensitivity import Measure, sensitivity
 
 BOOK = load_book()
@@ -261,9 +271,15 @@ somewhere = st.fixed_dictionaries(
 ledgers = st.sampled_from(Ledger)
 
 
+def loaded(near, times):
+    """The same with so many times the events, of as many people, campaigns and creatives."""
+    rates = {name: getattr(near, name) * times for name in ("renders_per_s", "decisions_per_s")}
+    return msgspec.structs.replace(near, **rates)
+
+
 @given(somewhere, ledgers, st.floats(1, 10))
 def test_more_load_never_takes_less(near, ledger, times):
-    more = msgspec.structs.replace(near, renders_per_s=near.renders_per_s * times)
+    more = loaded(near, times)
     less, greater = plan(near, ledger), plan(more, ledger)
     assert less.cells <= greater.cells
     for role in less.cores:
@@ -276,7 +292,7 @@ def test_more_load_never_takes_less(near, ledger, times):
 @given(somewhere, ledgers, st.floats(0.1, 10))
 def test_cores_record_archive_and_network_are_linear_in_the_load(near, ledger, times):
     once = plan(near, ledger)
-    again = plan(msgspec.structs.replace(near, renders_per_s=near.renders_per_s * times), ledger)
+    again = plan(loaded(near, times), ledger)
     for role in once.cores:
         assert again.cores[role] == pytest.approx(once.cores[role] * times)
     assert again.hot_pb["ledger"] == pytest.approx(once.hot_pb["ledger"] * times)
@@ -309,6 +325,32 @@ def test_the_machines_are_enough_for_everything_on_them(near, ledger):
         usable_pb = near.machine_disk_tb * near.disk_fill / 1e3
         assert found.hot_pb.get(role, 0) <= machines * usable_pb * (1 + 1e-9)
     assert found.cells == max(found.bounds.values())
+
+
+def extremes(key):
+    least = 1.0 if key in FROM_ONE else 0.0 if key in FROM_ZERO or BOOK[key].unit == "us" else 1e-9
+    return st.sampled_from([least, BOOK[key].value, 1.0 if BOOK[key].unit == "share" else 1e18])
+
+
+few_extremes = st.lists(st.sampled_from(sorted(BOOK)), min_size=1, max_size=3, unique=True).flatmap(
+    lambda keys: st.fixed_dictionaries({key: extremes(key) for key in keys})
+)
+
+
+@given(few_extremes, ledgers)
+def test_whatever_can_be_set_is_reckoned_with_or_refused(values, ledger):
+    try:
+        book = with_assignments(BOOK, [f"{key}={value}" for key, value in values.items()])
+        found = plan(inputs_of(book), ledger)
+    except CapacityError:
+        return
+    assert 1 <= found.cells <= 1e15
+    msgspec.json.encode(found)
+
+
+def test_each_billable_decision_is_an_impression_of_its_own():
+    few = on(streams_per_render=0.1, decisions_per_s=500, hot_days=1)
+    assert few.cell_streams * few.cells == 500 * DAY_S
 
 
 @pytest.mark.parametrize("measure", Measure)

@@ -77,6 +77,8 @@ IMPOSSIBLE = {
     "regional_peaks=0": "not above 0",
     "postgres_replicas=2.5": "no whole number",
     "esdb_replicas=0": "not above 0",
+    "disk_fill=1e-300": "not above 0",
+    "renders_per_s=1e6": "decisions_per_s, 9e+06, is more than renders_per_s, 1e+06; set both",
 }
 
 
@@ -87,7 +89,9 @@ def test_refuses_what_cannot_be(assignment, says):
 
 
 def test_takes_any_figure_and_the_last_word_on_it():
-    book = with_assignments(BOOK, ["renders_per_s=1e6", "gate_us=30", "gate_us = 25", "scoring_us=0"])
+    book = with_assignments(
+        BOOK, ["decisions_per_s=5e5", "renders_per_s=1e6", "gate_us=30", "gate_us = 25", "scoring_us=0"]
+    )
     assert (inputs_of(book).renders_per_s, inputs_of(book).gate_us, inputs_of(book).scoring_us) == (1e6, 25, 0)
     assert (book["gate_us"].kind, book["gate_us"].lowest, book["gate_us"].highest) == (Kind.SET, 25, 25)
     assert "measured as 54.6" in book["gate_us"].source

@@ -38,15 +38,24 @@ def test_reckons_as_json_what_the_model_reckons(ledger):
 
 
 def test_takes_other_figures_and_says_which():
-    facts = json.loads(run("--json", "--set", "renders_per_s=1e6", "--set", "gate_us=25").stdout)
-    changed = with_assignments(BOOK, ["renders_per_s=1e6", "gate_us=25"])
-    assert facts["set"] == ["renders_per_s", "gate_us"]
+    facts = json.loads(
+        run("--json", "--set", "decisions_per_s=5e5", "--set", "renders_per_s=1e6", "--set", "gate_us=25").stdout
+    )
+    changed = with_assignments(BOOK, ["decisions_per_s=5e5", "renders_per_s=1e6", "gate_us=25"])
+    assert facts["set"] == ["renders_per_s", "decisions_per_s", "gate_us"]
     assert facts["figures"]["gate_us"] == 25
     assert facts["plans"]["postgres"]["expected"]["cells"] == plan(inputs_of(changed), Ledger.POSTGRES).cells
 
 
 @pytest.mark.parametrize(
-    "words", [["--set", "gate=1"], ["--set", "disk_fill=7"], ["--set", "x"], ["--explain", "gate"]]
+    "words",
+    [
+        ["--set", "commit_bytes=1e18"],
+        ["--set", "gate=1"],
+        ["--set", "disk_fill=7"],
+        ["--set", "x"],
+        ["--explain", "gate"],
+    ],
 )
 def test_refuses_what_it_does_not_know_and_says_where_to_look(words):
     result = run(*words, code=1)
