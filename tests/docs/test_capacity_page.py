@@ -56,7 +56,10 @@ COUNTERS_MB = json.loads((ROOT / "benchmarks" / "results" / "counters.json").rea
     "default_capacities_mb_at_most"
 ]
 COUNTED = BASE.gate_processes * COUNTERS_MB * 2**20 / INPUTS.person_bytes
+PACKED = plan(inputs_of(with_assignments(BOOK, [f"stored_ratio={INPUTS.archive_ratio}"])), Ledger.SEGMENTS)
 SENTENCES = [
+    f"are what matters: {STREAMS.gate_processes / plan(INPUTS, Ledger.SEGMENTS).gate_processes:.1f} times fewer gates",
+    f"then it is {number(PACKED.all_machines)} machines instead of {number(STREAMS.all_machines)}",
     f"is {ceil(CELL.gate_processes / CELL.cells)} gate processes, {CELL.ledger_nodes // CELL.cells} PostgreSQL nodes",
     f"with {number(NODE_TB)} TB each, a desk with {CELL.clickhouse_nodes // CELL.cells} ClickHouse nodes,",
     f"{CELL.brokers // CELL.cells} brokers and a worker: {CELL.all_cores / CELL.cells:.1f} cores in all at its peak",
