@@ -63,7 +63,7 @@ def main() -> None:
     }
     with a_double() as url:
         found["append_cpu_us"] = {
-            f"{events} events": {str(window): work.appends(url, events, window) for window in WINDOWS}
+            f"events_{events}": {str(window): work.appends(url, events, window) for window in WINDOWS}
             for events in (3, 1)
         }
         tries = [work.others(url) for _ in range(TRIES)]
