@@ -37,3 +37,5 @@ class EventStoreDbTails:
         if through is not None and len(looked) < len(page):
             return Later(found, max(after, through))
         return Later(found, looked[-1].position if looked else after)
+
+    async def close(self) -> None: ...

@@ -1,9 +1,12 @@
 """Stores on doubles of EventStoreDB."""
 
 import asyncio
+import subprocess
+import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from uuid import uuid4
 
 from esdb_double import Node
@@ -17,6 +20,7 @@ from ledger.store import Append, Commit, read_everything
 
 NOON = 1_790_000_000_000
 DAY = date(2026, 9, 21)
+ROOT = Path(__file__).parents[1]
 
 
 def impression(entropy=None):
@@ -87,3 +91,20 @@ async def followed(store, after, count=None):
             marks += one is Mark.CAUGHT_UP
     await following.aclose()
     return found
+
+
+def started(data, port=0):
+    """Start the double as a process of its own that keeps *data*; return it and its address."""
+    command = [sys.executable, "-m", "tests.esdb_double", "--port", str(port), "--data", str(data)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return process, process.stdout.readline().split()[3].rstrip(",")
+
+
+def killed(process):
+    process.kill()
+    process.wait(10)
+    process.stdout.close()
+
+
+def port_of(url):
+    return int(url.partition("?")[0].rpartition(":")[2])

@@ -76,6 +76,8 @@ class Tally(Struct, kw_only=True):
     p99_ms: float
     within_budget: float
     """Share of sendings answered within 50 ms of being handed to the client, whatever had to be repeated."""
+    within_budget_or_marked: float
+    """The same with those that came later, marked `DEGRADED`."""
     held_back_s: float
     """How long the client fell silent because too much was unanswered."""
 
@@ -142,6 +144,8 @@ class Recorder:
             self._note(sending.event, outcome)
         if seconds * 1e3 <= BUDGET_MS:
             self._counts["in_budget"] += len(batch)
+        else:
+            self._counts["late_but_marked"] += sum(outcome.reason == Reason.DEGRADED for outcome in outcomes)
         second = int(now_s)
         if self._rates and self._rates[-1][0] == second:
             self._rates[-1] = (second, self._rates[-1][1] + len(batch))
@@ -195,6 +199,7 @@ class Recorder:
             p50_ms=latency.quantile_ms(0.5),
             p99_ms=latency.quantile_ms(0.99),
             within_budget=counts["in_budget"] / max(1, counts["sent"]),
+            within_budget_or_marked=(counts["in_budget"] + counts["late_but_marked"]) / max(1, counts["sent"]),
             held_back_s=held_back_s,
         )
 

@@ -1,35 +1,18 @@
 """The double as a process of its own: what it answered is there again after kill -9."""
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from esdb_double import Log
 from esdb_double.log import Proposed
-from esdbkit import DAY, NOON, an_append, everything
+from esdbkit import DAY, NOON, an_append, everything, killed, port_of, started
 
 from domain.vocabulary import DataSet
 from ledger.eventstoredb import EventStoreDbStore
 from ledger.store import AlreadyAppended, Appended, LedgerUnavailable
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
-
-
-def started(data, port=0):
-    command = [sys.executable, "-m", "tests.esdb_double", "--port", str(port), "--data", str(data)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return process, process.stdout.readline().split()[3].rstrip(",")
-
-
-def killed(process):
-    process.kill()
-    process.wait(10)
-    process.stdout.close()
 
 
 def test_p4_what_was_acknowledged_survives_kill_9_in_the_middle_of_a_batch_and_the_batch_is_finished(tmp_path):
@@ -42,7 +25,7 @@ def test_p4_what_was_acknowledged_survives_kill_9_in_the_middle_of_a_batch_and_t
         asked = asyncio.create_task(store.append(second, NOON))
         await asyncio.wait([asked], timeout=0.05)
         killed(process)
-        process, _ = started(tmp_path / "log", int(url.partition("?")[0].rpartition(":")[2]))
+        process, _ = started(tmp_path / "log", port_of(url))
         try:
             assert await asked == [Appended()] * 2_000
             outcomes = await store.append(first, NOON)
@@ -66,7 +49,7 @@ def test_a_store_whose_server_died_is_unavailable_until_it_is_back(tmp_path):
         killed(process)
         with pytest.raises(LedgerUnavailable):
             await store.append([append], NOON)
-        process, _ = started(tmp_path / "log", int(url.partition("?")[0].rpartition(":")[2]))
+        process, _ = started(tmp_path / "log", port_of(url))
         assert await store.append([append], NOON) == [Appended()]
         await store.close()
         killed(process)
