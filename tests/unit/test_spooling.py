@@ -110,8 +110,7 @@ def test_a_retry_gets_the_same_answer_and_is_kept_once(tmp_path):
             first = await gate.send(*events)
             size = gate.spool.size
             for _ in range(3):
-                again = await gate.send(*events)
-                assert [told(one)[:3] for one in again] == [told(one)[:3] for one in first]
+                assert await gate.send(*events) == first
         assert gate.spool.size == size
 
     run(test, tmp_path)
