@@ -24,7 +24,7 @@ async def recall(store: EventStore, commits_max: int, memories: Sequence[Memory]
     Raises:
         LedgerUnavailable: the store did not answer; what was remembered so far stays right.
     """
-    after = max(0, await store.head() - commits_max)
+    after = await store.before_last(commits_max)
     count = 0
     async for commit in read_everything(store, after):
         count += 1

@@ -18,7 +18,7 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_cells, cli_lists, cli_packs, cli_quarantine
+from service import cli_campaigns, cli_capacity, cli_cells, cli_lists, cli_packs, cli_quarantine
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -38,6 +38,7 @@ out = Console(highlight=False, soft_wrap=True)
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
+app.command(name="capacity")(cli_capacity.capacity)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -33,7 +33,15 @@ def database_url(settings: Settings) -> str:
 
 def open_store(settings: Settings) -> EventStore:
     """Return the event store that the settings name; it connects when it is first asked."""
-    return MemoryStore() if settings.ledger_url == "memory" else PostgresStore(ledger_url(settings))
+    url = ledger_url(settings)
+    if url == "memory":
+        return MemoryStore()
+    if not url.startswith("esdb"):
+        return PostgresStore(url)
+    # gRPC costs 80 ms and 11 MB; whoever does not use it, does not load it.
+    from ledger.eventstoredb import EventStoreDbStore  # noqa: PLC0415
+
+    return EventStoreDbStore(url)
 
 
 def load_pack(name: str) -> Pack:
