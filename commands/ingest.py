@@ -187,7 +187,7 @@ class Ingest:
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason)
+            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason, answer.rung)
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
@@ -248,7 +248,7 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and is_news and _is_retry(item, known):
-                    batch.answers[at] = decided(item, known.verdict, known.reason)
+                    batch.answers[at] = decided(item, known.verdict, known.reason, known.rung)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:

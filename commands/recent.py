@@ -12,6 +12,7 @@ from msgspec import Struct
 from commands.items import Ready, Slot
 from domain.ids import CauseId, ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.vocabulary import Rung
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -53,12 +54,13 @@ class Recent(Generic[K, V]):
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
-    """How the first render of an impression was answered."""
+    """How the first render of an impression was answered; `rung` is `spooled` if that was without the ledger."""
 
     event_id: CauseId
     digest: str
     verdict: Verdict
     reason: Reason | None
+    rung: Rung | None = None
 
 
 class RecentAnswers:
