@@ -18,7 +18,7 @@ def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: R
         status=Status.DECIDED if item.kind is Kind.RENDER else Status.RECORDED,
         verdict=verdict,
         reason=reason,
-        provisional=verdict is Verdict.UNCERTAIN,
+        provisional=verdict is Verdict.UNCERTAIN or rung is Rung.SPOOLED,
         rung=rung or item.rung,
     )
 

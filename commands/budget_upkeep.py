@@ -17,7 +17,7 @@ from ledger.store import Commit, EventStore
 
 DUE_MAX = 100
 LATER_MAX = 2_000
-_PAGE = 2_000
+_PAGE = 250
 
 
 class Upkeep:

@@ -133,7 +133,7 @@ class Drain:
         for kept, append, outcome in zip(chunk, appends, outcomes, strict=True):
             assert kept.impression is not None
             known = _causes_of(append) if isinstance(outcome, Appended) else causes[kept.impression]
-            missing = [item for item in kept.items if item.claim.cause not in known]
+            missing = [item for item in kept.items if known.get(item.claim.cause) != item.claim.digest]
             here = len(kept.items) - len(missing)
             done.drained += here
             match outcome:
@@ -162,8 +162,10 @@ class Drain:
                 await self._store.prepare_days(error.day, error.day, sets[error.day])
         raise LedgerUnavailable("days cannot be made ready")
 
-    async def _causes(self, appends: Sequence[Append], outcomes: Sequence[Outcome]) -> dict[ImpressionId, set[CauseId]]:
-        """Return the causes in streams that were there before, and learn how their first renders were answered."""
+    async def _causes(
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome]
+    ) -> dict[ImpressionId, dict[CauseId, str]]:
+        """Return causes and digests in streams that were there before; learn how their first renders were answered."""
         changed = [
             append.stream
             for append, outcome in zip(appends, outcomes, strict=True)
@@ -176,7 +178,7 @@ class Drain:
             self._decider.recall(impression, decode_impression(streams[impression][0].data))
         return {
             impression: {
-                event.cause
+                event.cause: event.digest
                 for commit in streams[impression]
                 for event in decode_impression(commit.data)
                 if not isinstance(event, ImpressionScored)
@@ -238,8 +240,10 @@ def _relabelled(append: Append, label: str) -> Append:
     return replace(append, events=events)
 
 
-def _causes_of(append: Append) -> set[CauseId]:
-    return {event.cause for event in _impression_events(append) if not isinstance(event, ImpressionScored)}
+def _causes_of(append: Append) -> dict[CauseId, str]:
+    return {
+        event.cause: event.digest for event in _impression_events(append) if not isinstance(event, ImpressionScored)
+    }
 
 
 def _impression_events(append: Append) -> tuple[ImpressionEvent, ...]:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
 from commands.quarantine_entries import REUSED
 from ledger.postgres_arrays import ByteaArray, TextArray, UuidArray
-from ledger.postgres_connection import PostgresConnection
+from ledger.postgres_connection import PostgresConnection, Row
+from ledger.store import EventStore
 
 _KEEP_KEY = """
 with kept as (
@@ -63,6 +64,12 @@ select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_v
 cross join lateral (select true from impression_commits c where c.stream = v.impression limit 1) rendered
 limit %s
 """
+
+_PARKED_AFTER = """
+select event_id, impression, digest, received_at, sealed from parked_views
+where event_id > %s order by event_id limit %s
+"""
+_FIRST_ID = UUID(int=0)
 
 _TEXTS = ("name", "event_id", "code", "detail", "path", "sdk")
 _NUMBERS = ("size", "times", "received_at", "expires_at", "key_day")
@@ -132,10 +139,7 @@ class PostgresHolding:
         return {event_id for [event_id] in await self._connection.fetch(_PARKED_OTHERWISE, arguments)}
 
     async def due_views(self, limit: int) -> list[ParkedView]:
-        return [
-            ParkedView(event_id=event_id, impression=impression, digest=digest, received_at=at, sealed=bytes(sealed))
-            for event_id, impression, digest, at, sealed in await self._connection.fetch(_DUE, [limit])
-        ]
+        return list(map(_view, await self._connection.fetch(_DUE, [limit])))
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None:
         await self._connection.fetch(
@@ -157,3 +161,26 @@ class PostgresHolding:
             "delete from parked_views where received_at < %s returning event_id", [parked_before]
         )
         return len(rows) + len(orphans)
+
+
+class PostgresHoldingElsewhere(PostgresHolding):
+    """The same beside a ledger in another store, which is asked, some views at a time, whose render has arrived."""
+
+    def __init__(self, connection: PostgresConnection, ledger: EventStore) -> None:
+        super().__init__(connection)
+        self._ledger = ledger
+        self._asked = _FIRST_ID
+
+    async def due_views(self, limit: int) -> list[ParkedView]:
+        """Look at the next *limit* views; all of them are looked at in turn."""
+        views = list(map(_view, await self._connection.fetch(_PARKED_AFTER, [self._asked, limit])))
+        rendered = await self._ledger.read_streams(list({view.impression for view in views}), 1) if views else {}
+        self._asked = views[-1].event_id if len(views) == limit else _FIRST_ID
+        return [view for view in views if view.impression in rendered]
+
+
+def _view(row: Row) -> ParkedView:
+    event_id, impression, digest, received_at, sealed = row
+    return ParkedView(
+        event_id=event_id, impression=impression, digest=digest, received_at=received_at, sealed=bytes(sealed)
+    )

@@ -181,6 +181,9 @@ class Ingest:
     async def _strand(self, spooling: Spooling, batch: _Batch, *, was_asked: bool) -> None:
         """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
         members = [member for group in batch.open.values() for member in group.members]
+        if self._funds is not None and not (was_asked and batch.sent):
+            for group in batch.open.values():
+                self._funds.settle(group.grants, is_appended=False)
         counted = self._counts(batch)
         stranded = Stranded(
             now=batch.now,

@@ -36,6 +36,9 @@ class LedgerTails(Protocol):
         Looks no further than *through*, if that is given.
         """
 
+    async def close(self) -> None:
+        """Let go of what was opened for it; the store itself stays open."""
+
 
 class MemoryTails:
     """`LedgerTails` of a store in memory."""
@@ -57,6 +60,8 @@ class MemoryTails:
         if len(found) > limit:
             return Later(found[:limit], found[limit - 1].position)
         return Later(found, commits[-1].position if commits else after)
+
+    async def close(self) -> None: ...
 
     async def _all(self, after: int) -> list[Commit]:
         commits: list[Commit] = []

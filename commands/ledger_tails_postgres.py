@@ -47,6 +47,9 @@ class PostgresTails:
         commits = sorted(map(_commit, rows), key=lambda commit: commit.position)
         return Later(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
 
+    async def close(self) -> None:
+        await self._connection.close()
+
 
 def _commit(row: Row) -> Commit:
     stream, version, count, cause, digest, recorded_at, position, data = row

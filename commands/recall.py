@@ -28,7 +28,7 @@ async def recall(
     Raises:
         LedgerUnavailable: the store did not answer; what was remembered so far stays right.
     """
-    after = max(0, await store.head() - commits_max)
+    after = await store.before_last(commits_max)
     if not after:
         whole()
     count = 0

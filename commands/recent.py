@@ -54,7 +54,7 @@ class Recent(Generic[K, V]):
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
-    """How the first render of an impression was answered."""
+    """How the first render of an impression was answered; `rung` is `spooled` if that was without the ledger."""
 
     event_id: CauseId
     digest: str

@@ -38,7 +38,7 @@ async def take_spooled(root: Path, store: EventStore) -> Spooled:
     records = list(_records(root))
     items = {item.claim.cause: item for one in records for item in _items(one)}
     known = await _known(store, {item.impression for item in items.values()})
-    waiting = [item for cause, item in items.items() if cause not in known]
+    waiting = [item for cause, item in items.items() if (cause, item.claim.digest) not in known]
     bodies = {one.event_id or one.sealed for one in records if isinstance(one, KeptBody)}
     return Spooled(
         renders=sum(item.kind is Kind.RENDER for item in waiting),
@@ -71,14 +71,14 @@ def _refusals(records: Iterable[Kept]) -> Iterator[int]:
                     yield sum(event.refused.values())
 
 
-async def _known(store: EventStore, impressions: set[ImpressionId]) -> set[UUID]:
-    """Return the causes that the streams of *impressions* have."""
-    found: set[UUID] = set()
+async def _known(store: EventStore, impressions: set[ImpressionId]) -> set[tuple[UUID, str]]:
+    """Return the causes that the streams of *impressions* have, with their digests."""
+    found: set[tuple[UUID, str]] = set()
     waiting = sorted(impressions)
     for at in range(0, len(waiting), _READ_TOGETHER_MAX):
         streams = await store.read_streams(waiting[at : at + _READ_TOGETHER_MAX], READ_MAX)
         found |= {
-            event.cause
+            (event.cause, event.digest)
             for commits in streams.values()
             for commit in commits
             for event in decode_impression(commit.data)

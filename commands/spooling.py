@@ -120,8 +120,7 @@ class SpooledAnswers:
         assert isinstance(last, ImpressionDeduped)
         claim = item.claim
         append = Append(stream=item.impression, expected=0, cause=claim.cause, digest=claim.digest, events=events)
-        answer = decided(item, last.verdict, last.reason, Rung.SPOOLED)
-        return append, replace(answer, provisional=True)
+        return append, decided(item, last.verdict, last.reason, Rung.SPOOLED)
 
     def counted(self, refused_renders: int, now: int) -> Append | None:
         """Return what counts renders that were refused here."""

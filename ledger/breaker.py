@@ -198,6 +198,9 @@ class GuardedStore:
     async def head(self) -> int:
         return await self._store.head()
 
+    async def before_last(self, commits: int) -> int:
+        return await self._store.before_last(commits)
+
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         await self._store.prepare_days(first, last, data_set)
 

@@ -46,6 +46,9 @@ class MemoryStore:
     async def head(self) -> int:
         return len(self._log)
 
+    async def before_last(self, commits: int) -> int:
+        return max(0, len(self._log) - commits)
+
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         for ordinal in range(first.toordinal(), last.toordinal() + 1):
             self._days.setdefault(date.fromordinal(ordinal), data_set)

@@ -62,6 +62,13 @@ _HEAD = """
 select greatest((select coalesce(max(position), 0) from impression_commits),
                 (select coalesce(max(position), 0) from stream_commits))
 """
+_BEFORE_LAST = """
+select coalesce((select position from (
+    (select position from impression_commits order by position desc limit %(commits)s::bigint + 1)
+    union all
+    (select position from stream_commits order by position desc limit %(commits)s::bigint + 1)
+) last order by position desc offset %(commits)s::bigint limit 1), 0)
+"""
 
 
 class PostgresStore:
@@ -123,6 +130,10 @@ class PostgresStore:
 
     async def head(self) -> int:
         [[position]] = await self._reader.fetch(_HEAD, [])
+        return int(position)
+
+    async def before_last(self, commits: int) -> int:
+        [[position]] = await self._reader.fetch(_BEFORE_LAST, {"commits": commits})
         return int(position)
 
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:

@@ -125,6 +125,16 @@ class EventStore(Protocol):
     async def head(self) -> int:
         """Return the position of the last commit, 0 if there is none."""
 
+    async def before_last(self, commits: int) -> int:
+        """
+        Return the position after which the last *commits* commits stand; 0 if there are not more than those.
+
+        Positions only grow; how far apart they are is the store's own business.
+
+        Raises:
+            LedgerUnavailable: the store did not answer.
+        """
+
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         """Make room for impressions minted on the UTC days *first* to *last*."""
 

@@ -22,13 +22,11 @@ from commands.campaign_table_postgres import PostgresCampaignTable
 from commands.campaigns import Campaigns, Recorded
 from commands.funding import Funds
 from commands.ladder import Ladder
-from commands.ledger_tails import LedgerTails, MemoryTails
-from commands.ledger_tails_postgres import PostgresTails
+from commands.ledger_tails import LedgerTails
 from commands.registry import Registry
 from domain.campaign import Campaign, CampaignCommand
 from domain.pack import Pack
 from domain.vocabulary import Rung
-from ledger.memory import MemoryStore
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
 
@@ -62,7 +60,7 @@ class Campaigning:
         self,
         store: EventStore,
         *,
-        ledger_url: str,
+        tails: LedgerTails,
         database_url: str,
         pack: Pack,
         authority: Authority,
@@ -71,11 +69,10 @@ class Campaigning:
         ladder: Ladder | None = None,
     ) -> None:
         ladder = ladder or Ladder(time.monotonic)
-        self._ledger = PostgresConnection(ledger_url, _DEADLINE_S)
+        self._tails = tails
         self._leases = PostgresConnection(database_url, _DEADLINE_S)
         self._tables = PostgresConnection(database_url, _DEADLINE_S)
         self._authority = authority
-        tails: LedgerTails = MemoryTails(store) if isinstance(store, MemoryStore) else PostgresTails(self._ledger)
         self._campaigns = Campaigns(store, packs={rule.name for rule in pack.view_rule}, clock=now_ms)
         self._table = PostgresCampaignTable(self._tables)
         self._list = CampaignList(store, tails, self._table)
@@ -164,8 +161,8 @@ class Campaigning:
         """Give leased money back, as far as the store answers, and let go of what is open."""
         if self.funds is not None:
             await self._budget.close()
-        for connection in (self._ledger, self._leases, self._tables):
-            await connection.close()
+        for opened in (self._tails, self._leases, self._tables):
+            await opened.close()
 
 
 def now_ms() -> int:

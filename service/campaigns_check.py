@@ -8,11 +8,10 @@ from commands.budget_postgres import PostgresBudgets
 from commands.budget_upkeep import Checked, check_budgets
 from commands.campaign_table import CampaignList
 from commands.campaign_table_postgres import PostgresCampaignTable
-from commands.ledger_tails_postgres import PostgresTails
 from commands.registry import Registry
 from ledger.postgres_connection import PostgresConnection
 from service.settings import Settings
-from service.wiring import database_url, ledger_url, open_store
+from service.wiring import database_url, ledger_url, open_store, open_tails
 
 _DEADLINE_S = 60.0
 
@@ -36,9 +35,8 @@ async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked
         LedgerUnavailable: a store did not answer.
     """
     store = open_store(settings)
-    ledger = PostgresConnection(ledger_url(settings), _DEADLINE_S)
     database = PostgresConnection(database_url(settings), _DEADLINE_S)
-    tails = PostgresTails(ledger)
+    tails = open_tails(store, ledger_url(settings))
     try:
         campaigns = CampaignList(store, tails, PostgresCampaignTable(database))
         registry = Registry(store, tails, campaigns_max=settings.campaigns_max, clock=time.monotonic)
@@ -47,6 +45,6 @@ async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked
             budgets=await check_budgets(store, PostgresBudgets(database), registry, mend=mend),
         )
     finally:
+        await tails.close()
         await store.close()
-        await ledger.close()
         await database.close()

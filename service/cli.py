@@ -18,7 +18,7 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_cells, cli_drill, cli_lists, cli_packs, cli_quarantine
+from service import cli_campaigns, cli_capacity, cli_cells, cli_drill, cli_lists, cli_packs, cli_quarantine
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -39,6 +39,7 @@ app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
+app.command(name="capacity")(cli_capacity.capacity)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

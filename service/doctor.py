@@ -1,5 +1,6 @@
 """What is well on this machine and what is not, and what to do next about each thing that is not."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import psycopg
 import redis
 
 from domain.cells import CellMapError
+from ledger.store import LedgerError
 from service.cell_maps import homes_of
 from service.embedded_cluster import postgres_binary
 from service.embedded_postgres import PostgresServer
@@ -27,6 +29,7 @@ from service.lists_open import lists_state
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
 from service.settings import EMBEDDED, PREFIX, Settings
 from service.supervisor import running_states
+from service.wiring import embeds_postgres, open_store
 
 _PYTHON_MIN = (3, 11)
 _DISK_MIN_BYTES = 5 * 2**30  # PostgreSQL keeps up to 4 GB of WAL
@@ -61,6 +64,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _lists(settings)
     yield from _cell_map(settings)
     yield from _postgres(settings, data_dir, holder)
+    yield from _eventstoredb(settings)
     yield _broker(settings, data_dir, holder)
     yield from _clickhouse(settings)
     yield _memory(holder)
@@ -82,7 +86,7 @@ def _python() -> Check:
 
 
 def _binaries(settings: Settings) -> Iterator[Check]:
-    if settings.ledger_url == EMBEDDED:
+    if embeds_postgres(settings):
         yield _binary("postgres binary", postgres_binary)
         yield _binary("initdb binary", lambda: postgres_binary("initdb"))
     if settings.broker_url == EMBEDDED:
@@ -185,12 +189,32 @@ def _cell_map(settings: Settings) -> Iterator[Check]:
 
 
 def _postgres(settings: Settings, data_dir: Path, holder: Holder | None) -> Iterator[Check]:
-    if settings.ledger_url == EMBEDDED:
+    if embeds_postgres(settings):
         yield _embedded_postgres(PostgresServer(data_dir), data_dir, holder)
     for name in ("ledger_url", "database_url"):
         url = getattr(settings, name)
         if url.startswith("postgresql"):
             yield _connect(name.replace("_", " "), url, f"Start that server, or change {PREFIX}{name.upper()}.")
+
+
+def _eventstoredb(settings: Settings) -> Iterator[Check]:
+    if not settings.ledger_url.startswith("esdb"):
+        return
+    fix = f"Start that server, or change {PREFIX}LEDGER_URL (docs/eventstoredb.md)."
+    try:
+        head = asyncio.run(asyncio.wait_for(_head(settings), _ANSWER_WITHIN_S))
+    except (LedgerError, TimeoutError, ValueError) as error:
+        yield Check("ledger url", ok=False, says=f"does not answer: {error}", fix=fix)
+        return
+    yield Check("ledger url", ok=True, says=f"EventStoreDB answers; its last commit is at {head}")
+
+
+async def _head(settings: Settings) -> int:
+    store = open_store(settings)
+    try:
+        return await store.head()
+    finally:
+        await store.close()
 
 
 def _embedded_postgres(server: PostgresServer, data_dir: Path, holder: Holder | None) -> Check:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
-from commands.gate_postgres import PostgresDayKeys, PostgresHolding
+from commands.gate_postgres import PostgresDayKeys
 from commands.guarded import GuardedDayKeys, GuardedHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
@@ -52,6 +52,7 @@ from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
 from service.spooling import GateSpool
+from service.wiring import open_holding, open_tails
 
 DAYS_BACK, DAYS_AHEAD = 8, 2
 """Partitions that always exist: as old as a token may be, and made ahead."""
@@ -89,7 +90,7 @@ class Gate:
         left_s = self._ladder.countdown.left_s
         self._spool = spool = GateSpool(settings, store, self._probed_database, ladder, left_s)
         self._keyring = Keyring(GuardedDayKeys(PostgresDayKeys(self._database), spool.guard_keys), keys.root)
-        self._holding_store = GuardedHolding(PostgresHolding(self._database), spool.guard_database)
+        self._holding_store = GuardedHolding(open_holding(store, ledger_url, self._database), spool.guard_database)
         self._holding = Holding(self._holding_store, self._keyring, settings.quarantine_ttl_h * _HOUR_MS, now_ms)
         self._operators_database = PostgresConnection(database_url, deadline_s=5.0)
         self._quarantine_store = PostgresQuarantine(self._operators_database)
@@ -109,7 +110,7 @@ class Gate:
         )
         self._campaigning = Campaigning(
             store,
-            ledger_url=ledger_url,
+            tails=open_tails(store, ledger_url),
             database_url=database_url,
             pack=pack,
             authority=Authority(settings.campaigns),

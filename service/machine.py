@@ -12,7 +12,7 @@ from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
 from service.migrate import migrate_postgres
 from service.settings import EMBEDDED, Settings
-from service.wiring import database_url, ledger_url, load_pack
+from service.wiring import embeds_postgres, load_pack, postgres_urls
 
 _PROBE_S = 0.5
 _OK = 200
@@ -29,7 +29,7 @@ def children(settings: Settings) -> list[Child]:
     load_pack(settings.rule_pack)
     homes_of(settings)
     engines: list[Child] = []
-    if EMBEDDED in {settings.ledger_url, settings.database_url}:
+    if embeds_postgres(settings):
         engines.append(PostgresServer(settings.data_dir).child())
     if settings.broker_url == EMBEDDED:
         engines.append(ValkeyServer(settings.data_dir).child())
@@ -48,7 +48,7 @@ def ports(settings: Settings) -> Mapping[str, int]:
 
 def migrate(settings: Settings) -> str:
     """Bring the PostgreSQL databases of *settings* to this program's version, and return it."""
-    versions = {url: migrate_postgres(url) for url in {ledger_url(settings), database_url(settings)}}
+    versions = {url: migrate_postgres(url) for url in postgres_urls(settings)}
     return ", ".join(sorted(set(versions.values())))
 
 

@@ -9,6 +9,7 @@ from domain.serves import parse_ttl
 
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
+LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
 
 
 class SettingsError(ValueError):
@@ -36,9 +37,15 @@ class Settings:
     clickhouse_port: int = field(
         default=8423, metadata={"doc": "Loopback port on which the desk serves embedded ClickHouse, read-only."}
     )
-    ledger_url: str = field(default=EMBEDDED, metadata={"doc": "Event store: `embedded`, `memory` or `postgresql://`."})
+    ledger_url: str = field(
+        default=EMBEDDED,
+        metadata={"doc": "Event store: `embedded`, `memory`, `postgresql://` or `esdb://` (docs/eventstoredb.md)."},
+    )
     database_url: str = field(
-        default=EMBEDDED, metadata={"doc": "Operational tables: `embedded` or `postgresql://`. Default: the ledger's."}
+        default=EMBEDDED,
+        metadata={
+            "doc": "Operational tables: `embedded` or `postgresql://`. Default: the ledger's, where that is PostgreSQL."
+        },
     )
     clickhouse_dsn: str = field(
         default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
@@ -147,7 +154,7 @@ class Settings:
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("cell", bool(self.cell_map) or not self.cell, f"needs {PREFIX}CELL_MAP, the map that it is in"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
-            ("ledger_url", _is_url(self.ledger_url, "postgresql", "memory"), "must be embedded or postgresql://"),
+            ("ledger_url", _is_url(self.ledger_url, *LEDGERS), "must be embedded, postgresql:// or esdb://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),
             ("clickhouse_dsn", _is_url(self.clickhouse_dsn, "chdb", "http", "https"), "must be embedded, chdb or http"),
             ("broker_url", _is_url(self.broker_url, "redis", "rediss"), "must be embedded or redis://"),

@@ -12,6 +12,8 @@ from service.migrate import migrate_postgres
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from esdb_double import Node
+
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory) -> Iterator[str]:
@@ -49,3 +51,30 @@ def _make_database(server: str, name: str, template: str = "template1") -> str:
         connection.execute(f"create database {name} template {template}")
         info = connection.info
         return f"postgresql://{info.user}@/{name}?host={info.host}&port={info.port}"
+
+
+@pytest.fixture(scope="session")
+def esdb_node() -> Iterator[Node]:
+    """A double of EventStoreDB, for tests that break nothing of it."""
+    with Node() as node:
+        yield node
+
+
+@pytest.fixture
+def esdb_url(esdb_node) -> str:
+    """URL of an empty namespace of the test's own in the double."""
+    return a_namespace(esdb_node.url)
+
+
+@pytest.fixture
+def esdb_server_url() -> str:
+    """URL of an empty namespace of the test's own in a real server."""
+    named = os.environ.get("IMPLEDGER_TEST_ESDB_URL")
+    if not named:
+        pytest.skip("a real EventStoreDB cannot be had from wheels; IMPLEDGER_TEST_ESDB_URL names one")
+    return a_namespace(named)
+
+
+def a_namespace(url: str) -> str:
+    address, _, options = url.partition("?")
+    return f"{address.rstrip('/')}/test_{uuid4().hex}?{options}"

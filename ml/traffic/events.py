@@ -13,11 +13,19 @@ from domain.render import Kind, Render
 
 
 class Answer(Struct, frozen=True):
-    """What the gate answered about one event; `reason` is None where nothing speaks against it."""
+    """
+    What the gate answered about one event; `reason` is None where nothing speaks against it.
+
+    `spooled`: without the ledger, so that the ledger may have another answer.
+    """
 
     status: str
     verdict: str | None
     reason: str | None
+    spooled: bool = False
+
+    def same_as(self, other: "Answer") -> bool:
+        return (self.status, self.verdict, self.reason) == (other.status, other.verdict, other.reason)
 
 
 class Event(Struct, gc=False):

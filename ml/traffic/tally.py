@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from domain.reasons import Reason
 from domain.render import Kind
+from domain.vocabulary import Rung
 from ml.traffic.delivery import NDJSON
 from ml.traffic.events import Answer, Event, Sending
 from ml.traffic.histogram import SlidingHistogram
@@ -30,6 +31,7 @@ class Outcome(Struct, frozen=True, gc=False):
     verdict: str | None = None
     reason: str | None = None
     provisional: bool = False
+    rung: str | None = None
 
 
 class _Problem(Struct):
@@ -50,8 +52,9 @@ class Tally(Struct, kw_only=True):
     """
     The end of a run. *events* are distinct: a retry is none. An id that a broken client gave to two events is two.
 
-    `disagreements` are answers to a retry that differ from the first answer of the same event; they must be none. A
-    answer `DEGRADED` says that the ledger was not asked, so an earlier or later one may differ: those are `redecided`.
+    `disagreements` are answers to a retry that differ from the first answer of the same event; they must be none. One
+    that is `DEGRADED`, or of the rung `spooled`, says that the ledger was not asked, so an earlier or later one may
+    differ: those are `redecided`.
     `rejected` counts events by the status of a request that was refused as a whole. `http` has 0 for no answer.
     """
 
@@ -76,6 +79,8 @@ class Tally(Struct, kw_only=True):
     p99_ms: float
     within_budget: float
     """Share of sendings answered within 50 ms of being handed to the client, whatever had to be repeated."""
+    within_budget_or_marked: float
+    """The same with those that came later, marked `DEGRADED`."""
     held_back_s: float
     """How long the client fell silent because too much was unanswered."""
 
@@ -126,7 +131,7 @@ class Recorder:
         self._counts: Counter[str] = Counter()
         self._given_up: dict[UUID, Event] = {}
         self._disagreeing_ids: deque[str] = deque(maxlen=EXAMPLES_MAX)
-        self._known: dict[tuple[str, str | None, str | None], Answer] = {}
+        self._known: dict[tuple[str, str | None, str | None, bool], Answer] = {}
 
     def sending(self, sending: Sending) -> None:
         self._counts["sent"] += 1
@@ -142,6 +147,8 @@ class Recorder:
             self._note(sending.event, outcome)
         if seconds * 1e3 <= BUDGET_MS:
             self._counts["in_budget"] += len(batch)
+        else:
+            self._counts["late_but_marked"] += sum(outcome.reason == Reason.DEGRADED for outcome in outcomes)
         second = int(now_s)
         if self._rates and self._rates[-1][0] == second:
             self._rates[-1] = (second, self._rates[-1][1] + len(batch))
@@ -195,6 +202,7 @@ class Recorder:
             p50_ms=latency.quantile_ms(0.5),
             p99_ms=latency.quantile_ms(0.99),
             within_budget=counts["in_budget"] / max(1, counts["sent"]),
+            within_budget_or_marked=(counts["in_budget"] + counts["late_but_marked"]) / max(1, counts["sent"]),
             held_back_s=held_back_s,
         )
 
@@ -210,15 +218,15 @@ class Recorder:
     def _note(self, event: Event, outcome: Outcome) -> None:
         if outcome.event_id is not None and outcome.event_id != str(event.event_id):
             self._counts["misaligned"] += 1
-        key = (outcome.status, outcome.verdict, outcome.reason)
+        key = (outcome.status, outcome.verdict, outcome.reason, outcome.rung == Rung.SPOOLED)
         answer = self._known.get(key)
         if answer is None:
             answer = self._known[key] = Answer(*key)
         if event.answer is None:
             event.answer = answer
             self._first[event.kind, answer] += 1
-        elif event.answer is not answer and not _may_follow(event.answer, answer):
-            if Reason.DEGRADED in {event.answer.reason, answer.reason}:
+        elif not event.answer.same_as(answer) and not _may_follow(event.answer, answer):
+            if event.answer.spooled or answer.spooled or Reason.DEGRADED in {event.answer.reason, answer.reason}:
                 self._counts["redecided"] += 1
             else:
                 self._counts["disagreements"] += 1

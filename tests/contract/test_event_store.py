@@ -10,6 +10,7 @@ from domain.aggregates import AnswersCounted
 from domain.ids import mint
 from domain.vocabulary import DataSet
 from ledger.codec import decode, encode
+from ledger.eventstoredb import EventStoreDbStore
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.store import AlreadyAppended, Append, Appended, Conflict, NoPartition, read_everything
@@ -18,20 +19,29 @@ NOON = 1_790_000_000_000
 DAY = date(2026, 9, 21)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+STORES = {"memory": lambda _: MemoryStore(), "postgres": PostgresStore, "esdb": EventStoreDbStore}
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("postgres_url", marks=pytest.mark.slow, id="postgres"),
+        pytest.param("esdb_url", id="eventstoredb"),
+        pytest.param("esdb_server_url", id="eventstoredb-server"),
+    ]
+)
 def runner(request):
     """Runs a coroutine function on a fresh store of each kind, with the test's day prepared."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    url = None if request.param == "memory" else request.getfixturevalue(request.param)
 
     def run(test):
         async def main():
-            store = MemoryStore() if url is None else PostgresStore(url)
+            store = STORES[request.param.split("_")[0]](url)
             await store.prepare_days(DAY, DAY, DataSet.LIVE)
             try:
                 await test(store)
             finally:
-                if url is not None:
-                    await store.close()
+                await store.close()
 
         asyncio.run(main())
 
@@ -114,7 +124,7 @@ def test_p2_a_repeated_append_changes_nothing_whatever_its_events(runner):
         assert isinstance(outcome, AlreadyAppended)
         assert decode(outcome.commit.data) == first.events
         assert (outcome.commit.recorded_at, outcome.commit.stream) == (NOON, first.stream)
-        assert await store.head() == 1
+        assert len(await store.read_all(0, 10)) == 1
 
     runner(test)
 
@@ -126,7 +136,7 @@ def test_p2_a_cause_retried_at_a_reread_version_is_recognised(runner):
         retry = an_append(first.stream, expected=3, cause=first.cause)
         [outcome] = await store.append([retry], NOON)
         assert isinstance(outcome, AlreadyAppended)
-        assert await store.head() == 1
+        assert len(await store.read_all(0, 10)) == 1
 
     runner(test)
 
@@ -138,7 +148,7 @@ def test_p2_the_same_cause_id_with_another_digest_is_a_conflict(runner):
         for expected in (0, 1):
             other = an_append(first.stream, expected=expected, cause=first.cause, digest="two")
             assert await store.append([other], NOON) == [Conflict(1)]
-        assert await store.head() == 1
+        assert len(await store.read_all(0, 10)) == 1
 
     runner(test)
 
@@ -177,6 +187,22 @@ def test_p6_resuming_after_a_checkpoint_loses_and_repeats_nothing_also_at_the_ta
         [commit] = await store.read_all(head, 10)
         assert commit.position > head
         assert await store.read_all(commit.position, 10) == []
+
+    runner(test)
+
+
+def test_the_last_commits_are_found_whatever_lies_between_positions(runner):
+    async def test(store):
+        assert await store.before_last(3) == 0
+        for n in range(4):
+            await store.append([an_append(events=2), an_append(f"rejects-eu-{n}"), an_append()], NOON)
+            await store.append([an_append(f"rejects-eu-{n}", expected=9)], NOON)
+        commits = [commit async for commit in read_everything(store)]
+        for last in (0, 1, 5, 11):
+            after = await store.before_last(last)
+            assert after == commits[-last - 1].position
+            assert await store.read_all(after, 100) == commits[len(commits) - last :]
+        assert await store.before_last(12) == await store.before_last(1_000) == 0
 
     runner(test)
 

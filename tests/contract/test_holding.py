@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from gatekit import NOW, Minter
 
-from commands.gate_postgres import PostgresDayKeys, PostgresHolding
+from commands.gate_postgres import PostgresDayKeys, PostgresHolding, PostgresHoldingElsewhere
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.keyring import DAY_MS, LIFE_DAYS, Keyring
 from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
@@ -22,9 +22,12 @@ from ledger.store import Append
 DAY = NOW // DAY_MS
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+BESIDE = "postgres beside another ledger"
+
+
+@pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", BESIDE))])
 def run(request):
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    url = None if request.param == "memory" else request.getfixturevalue("postgres_url")
 
     @asynccontextmanager
     async def stores():
@@ -32,8 +35,11 @@ def run(request):
             store = MemoryStore()
             yield store, MemoryDayKeys(), MemoryHolding(store)
             return
-        connection, store = PostgresConnection(url, deadline_s=5.0), PostgresStore(url)
-        yield store, PostgresDayKeys(connection), PostgresHolding(connection)
+        connection = PostgresConnection(url, deadline_s=5.0)
+        store = MemoryStore() if request.param == BESIDE else PostgresStore(url)
+        elsewhere = PostgresHoldingElsewhere(connection, store)
+        holding = elsewhere if request.param == BESIDE else PostgresHolding(connection)
+        yield store, PostgresDayKeys(connection), holding
         await connection.close()
         await store.close()
 

@@ -7,23 +7,35 @@ from budgetkit import World, a_change, a_correction_of, a_decision, a_token, app
 from gatekit import NOW
 
 from commands.campaigns import stream_of
+from commands.ledger_tails_eventstoredb import EventStoreDbTails
 from commands.ledger_tails_postgres import PostgresTails
 from domain.aggregates import AnswersCounted
 from domain.funding import Funding
 from domain.reasons import Reason
+from ledger.eventstoredb import EventStoreDbStore
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import Append
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow), "eventstoredb"])
 def run(request):
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
+    urls = {"postgres": "postgres_url", "eventstoredb": "esdb_url"}
+    url = request.getfixturevalue(urls[request.param]) if request.param in urls else None
 
     def on(test):
         async def main():
             if url is None:
                 await test(World())
+                return
+            if request.param == "eventstoredb":
+                store = EventStoreDbStore(url)
+                world = World(ledger=store)
+                world.tails = EventStoreDbTails(store)
+                try:
+                    await test(world)
+                finally:
+                    await store.close()
                 return
             store, connection = PostgresStore(url), PostgresConnection(url, 5.0)
             world = World(ledger=store)

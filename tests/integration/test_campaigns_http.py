@@ -18,6 +18,7 @@ from service.access import Access
 from service.campaigning import Authority, Campaigning, now_ms
 from service.campaigns_http import REFUSED_AS, campaign_routes
 from service.problems import PROBLEMS
+from service.wiring import open_tails
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ API = {sha256(b"boss").hexdigest(): ["admin"], sha256(b"clerk").hexdigest(): ["r
 async def a_gate(url, authority=Authority.REGISTRY):
     store = PostgresStore(url)
     campaigning = Campaigning(
-        store, ledger_url=url, database_url=url, pack=PACK, authority=authority, campaigns_max=1_000
+        store, tails=open_tails(store, url), database_url=url, pack=PACK, authority=authority, campaigns_max=1_000
     )
     app = Starlette(routes=campaign_routes(campaigning, Access(API)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gate", headers=KEY) as http:

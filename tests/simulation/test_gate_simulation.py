@@ -156,45 +156,50 @@ def simulate(seed):
         second = KitGate(store, first.holding_store, first.day_keys)
         second.restart(name="eu-second")
         await first.open(date(2026, 9, 20), date(2026, 9, 22))
-        events = history(dice, Minter(seed))
-        answers = await deliver(dice, [first, second], events)
-        store.calm = True
-        await unpark(first)
-        states, counts = await states_of(store)
-
-        ids = [event if isinstance(event, bytes) else event["event_id"] for event in events]
-        same_id = [ids.count(one) for one in ids]
-        for at, given in answers.items():
-            decided = [answer for answer in given if answer.status is Status.DECIDED]
-            assert all(answer == decided[0] for answer in decided), events[at]
-            if same_id[at] == 1:
-                assert {answer.status for answer in given} <= {given[0].status, Status.RECORDED}
-
-        absorbed = {cause for state in states.values() for cause in state.absorbed}
-        kept = {body.event_id for body in first.holding_store.bodies.values()}
-        refused = unmoved = 0
-        for at, given in answers.items():
-            event_id = None if isinstance(events[at], bytes) else UUID(events[at]["event_id"])
-            if given[0].status is Status.DECIDED:
-                assert event_id in absorbed
-            if given[0].status is Status.QUARANTINED and event_id is not None:
-                assert event_id in kept
-            refused += sum(answer.status is Status.REFUSED for answer in given)
-            unmoved += sum(answer.status is Status.RECORDED and event_id not in absorbed for answer in given)
-        assert counts["refused"] >= refused
-        assert counts["unmoved"] >= unmoved
-        assert len(first.holding_store.bodies) >= sum(isinstance(event, bytes) for event in events)
-
-        gross = net = invalid = undecided = 0
-        for state in states.values():
-            assert isinstance(state, Decided)
-            assert 0 <= state.standing.billable_micros + state.standing.reserved_micros <= state.terms.price_micros
-            assert state.standing.billable_micros == 0 or isinstance(state.standing, Valid)
-            gross += in_gross(state.standing)
-            net += state.standing.reason_class is None
-            invalid += state.standing.reason_class in {ReasonClass.GIVT, ReasonClass.SIVT}
-            undecided += state.standing.reason_class is ReasonClass.UNDECIDED
-        assert gross == net + invalid + undecided
-        assert first.holding_store.views.keys().isdisjoint(absorbed)
+        await judge(seed, dice, [first, second], calm=lambda: setattr(store, "calm", True))
 
     asyncio.run(main())
+
+
+async def judge(seed, dice, gates, calm):
+    """Deliver a history to *gates*, which share what they hold, then without faults look at what stands there."""
+    first, events = gates[0], history(dice, Minter(seed))
+    answers = await deliver(dice, gates, events)
+    calm()
+    await unpark(first)
+    states, counts = await states_of(first.store)
+
+    ids = [event if isinstance(event, bytes) else event["event_id"] for event in events]
+    same_id = [ids.count(one) for one in ids]
+    for at, given in answers.items():
+        decided = [answer for answer in given if answer.status is Status.DECIDED]
+        assert all(answer == decided[0] for answer in decided), events[at]
+        if same_id[at] == 1:
+            assert {answer.status for answer in given} <= {given[0].status, Status.RECORDED}
+
+    absorbed = {cause for state in states.values() for cause in state.absorbed}
+    kept = {body.event_id for body in first.holding_store.bodies.values()}
+    refused = unmoved = 0
+    for at, given in answers.items():
+        event_id = None if isinstance(events[at], bytes) else UUID(events[at]["event_id"])
+        if given[0].status is Status.DECIDED:
+            assert event_id in absorbed
+        if given[0].status is Status.QUARANTINED and event_id is not None:
+            assert event_id in kept
+        refused += sum(answer.status is Status.REFUSED for answer in given)
+        unmoved += sum(answer.status is Status.RECORDED and event_id not in absorbed for answer in given)
+    assert counts["refused"] >= refused
+    assert counts["unmoved"] >= unmoved
+    assert len(first.holding_store.bodies) >= sum(isinstance(event, bytes) for event in events)
+
+    gross = net = invalid = undecided = 0
+    for state in states.values():
+        assert isinstance(state, Decided)
+        assert 0 <= state.standing.billable_micros + state.standing.reserved_micros <= state.terms.price_micros
+        assert state.standing.billable_micros == 0 or isinstance(state.standing, Valid)
+        gross += in_gross(state.standing)
+        net += state.standing.reason_class is None
+        invalid += state.standing.reason_class in {ReasonClass.GIVT, ReasonClass.SIVT}
+        undecided += state.standing.reason_class is ReasonClass.UNDECIDED
+    assert gross == net + invalid + undecided
+    assert first.holding_store.views.keys().isdisjoint(absorbed)

@@ -202,6 +202,10 @@ def test_a_retry_that_gets_another_answer_is_a_disagreement():
     ("first", "later", "redecided"),
     [
         ({"verdict": "uncertain", "reason": "DEGRADED"}, {"verdict": "valid"}, 1),
+        ({"verdict": "duplicate"}, {"verdict": "uncertain", "reason": "DEGRADED"}, 1),
+        ({"verdict": "dropped", "rung": "spooled"}, {"verdict": "duplicate"}, 1),
+        ({"verdict": "duplicate"}, {"verdict": "dropped", "rung": "spooled"}, 1),
+        ({"verdict": "dropped", "rung": "spooled"}, {"verdict": "dropped"}, 0),
         ({"status": "parked", "verdict": None}, {"status": "recorded", "verdict": None}, 0),
     ],
 )
