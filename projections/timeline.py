@@ -110,7 +110,8 @@ def _says(event: ImpressionEvent) -> str:  # noqa: PLR0911 (one per event)
         case ImpressionScored():
             against = ", ".join(reason.value for reason in event.reasons) or "nothing"
             risk = "not scored" if event.risk is None else f"risk {event.risk:.3f}"
-            return f"Judged by {event.versions.pack} on rung {event.rung.value}: {against} against it; {risk}."
+            rungs = ", ".join(rung.value for rung in (event.rung, *event.rungs))
+            return f"Judged by {event.versions.pack} on rung {rungs}: {against} against it; {risk}."
         case ImpressionDeduped(before=None):
             return f"Decided: {_stands(event.after)}."
         case ImpressionDeduped(before=before, after=after) if before == after:

@@ -133,7 +133,7 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
     Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
     retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
     quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits. What was answered out of the
-    spool may turn out to be a reused event id.
+    spool may turn out to be a reused event id. What was deferred was not taken, but may have come again.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
@@ -142,18 +142,19 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
     views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
     refused = sum(count for (_, status), count in answered.items() if status == "refused")
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
+    deferred = sum(count for (_, status), count in answered.items() if status == "deferred")
+    later = tally.unanswered + held.moved + deferred
     kept_views = census.views + held.parked + spooled.views
     kept_renders = census.renders + spooled.renders
     reused = sum(row.events for row in tally.rows if row.answer.reason == Reason.EVENT_ID_REUSED)
     reused_later = max(0, held.reused - reused)
     checks = [
         (
-            kept_renders <= decided + tally.unanswered + held.moved
-            and decided <= kept_renders + census.repeats + reused_later,
+            kept_renders <= decided + later and decided <= kept_renders + census.repeats + reused_later,
             f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}",
         ),
         (
-            kept_views <= views + tally.unanswered + held.moved and views <= kept_views + census.unmoved,
+            kept_views <= views + later and views <= kept_views + census.unmoved,
             f"{views} views, {census.views} in the ledger, {census.unmoved} idle, {held.parked} parked, {spooled}",
         ),
         (

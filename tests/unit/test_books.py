@@ -60,6 +60,12 @@ def test_an_event_that_turns_out_to_reuse_an_id_is_in_quarantine():
     assert unkept(a_tally((RENDER, "decided", 5)), a_census(4), Held()) != []
 
 
+@pytest.mark.parametrize(("ledgered", "adds_up"), [(5, True), (6, True), (7, False)])
+def test_what_was_deferred_may_have_come_again_or_not(ledgered, adds_up):
+    rows = a_tally((RENDER, "decided", 5), (RENDER, "deferred", 1))
+    assert (unkept(rows, a_census(ledgered), Held()) == []) is adds_up
+
+
 @pytest.mark.parametrize(
     ("rows", "census", "held", "adds_up"),
     [
