@@ -25,6 +25,8 @@ class Status(StrEnum):
     """A reason of class request: counted, but never touches the impression's stream."""
     QUARANTINED = "quarantined"
     """It cannot be read; kept, encrypted, until it is looked at or its time is up."""
+    BUSY = "busy"
+    """There is no room for it where other regions' renders are kept; nothing was taken, send it again."""
     ACCEPTED = "accepted"
     """What callers without the `decide` scope are told of all that was taken in."""
 
