@@ -18,7 +18,7 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_cells, cli_lists, cli_packs, cli_quarantine
+from service import cli_campaigns, cli_cells, cli_lists, cli_packs, cli_quarantine, cli_shelter
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -38,6 +38,7 @@ out = Console(highlight=False, soft_wrap=True)
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
+app.add_typer(cli_shelter.app, name="shelter")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

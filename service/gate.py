@@ -48,6 +48,8 @@ from service.quarantine_metrics import QuarantineMetrics
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
+from service.shelter_http import ShelterHttp
+from service.sheltering import open_sheltering
 
 DAYS_BACK, DAYS_AHEAD = 8, 2
 """Partitions that always exist: as old as a token may be, and made ahead."""
@@ -130,6 +132,9 @@ class Gate:
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
         self._metrics.registry.register(self._cell_map)
+        self._sheltering = open_sheltering(
+            settings, keys, self._cell_map.homes, database_url=database_url, registry=self._metrics.registry
+        )
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -144,8 +149,9 @@ class Gate:
             access=self._access,
             settings=self._settings,
             metrics=self._metrics,
-            inner=self._cold_routes(self._quarantine_routes(batcher)),
+            inner=self._cold_routes([*self._quarantine_routes(batcher), *self._shelter_routes(batcher)]),
             watch=self._sequences.note,
+            shelter=None if self._sheltering is None else self._sheltering.shelter,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
@@ -163,6 +169,9 @@ class Gate:
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
+            if self._sheltering is not None:
+                stack.push_async_callback(self._sheltering.close)
+                background += [asyncio.create_task(_every(*work)) for work in self._sheltering.works()]
             calm_collector()
             await serve_until_stopped(server)
             for task in background:
@@ -180,6 +189,14 @@ class Gate:
         )
         http = QuarantineHttp(quarantine, self._access, self._quarantine_metrics, batcher.check_admission)
         return http.routes()
+
+    def _shelter_routes(self, batcher: Batcher) -> list[Route]:
+        if self._sheltering is None:
+            return []
+        arrivals = self._sheltering.arrivals(
+            intake=self._intake, ledger=self._store, submit=batcher.submit, watch=self._sequences.note
+        )
+        return ShelterHttp(self._sheltering, arrivals, self._access, batcher.check_admission).routes()
 
     def _cold_routes(self, more: Sequence[Route]) -> Starlette:
         async def healthz(_: Request) -> Response:
