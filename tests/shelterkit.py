@@ -30,10 +30,16 @@ NAMES = ("eu-1", "us-1", "ap-1", "sa-1")
 FINGERPRINTS = {"k1": "that of the test's key"}
 
 
-def regions(*names):
-    """A map of one cell in each region of *names*, such as eu-1."""
+def regions(*names, epochs=1):
+    """A map of one cell in each region of *names*, such as eu-1; so many *epochs* say the same."""
     cells = {name: Cell(name, name[:2], address(name)) for name in names}
-    return CellMap(cells, {name[:2]: [Epoch(name[:2], 1, 0, (name,) * SHARDS)] for name in names})
+    return CellMap(
+        cells,
+        {
+            name[:2]: [Epoch(name[:2], number, number - 1, (name,) * SHARDS) for number in range(1, epochs + 1)]
+            for name in names
+        },
+    )
 
 
 def seed_of(name, purpose):
