@@ -17,6 +17,7 @@ from commands.homes import Homes
 from commands.items import Answer, Caller, Status
 from commands.quarantine import Sender
 from commands.sealed_box import KEY_BYTES, OVERHEAD_BYTES, Sealer
+from commands.shelter_batches import SharedWrites
 from commands.shelter_orders import OrderBook
 from commands.shelter_store import Key, Room, Sheltered, ShelterStore
 from commands.shelter_trust import Trust
@@ -83,8 +84,7 @@ class Shelter:
         self._homes = homes
         self._book = book
         self._trust = trust
-        self._store = store
-        self._room = room
+        self._writes = SharedWrites(store, room)
         self._ttl_ms = ttl_ms
         self._clock = clock
         self._checkable = {
@@ -111,7 +111,7 @@ class Shelter:
         if not found:
             return {}
         try:
-            refused = await self._store.keep(self._sealed(found, caller, now), self._room)
+            refused = await self._writes.keep(self._sealed(found, caller, now))
         except LedgerUnavailable:
             return {one.place: _busy(one, _NO_ANSWER) for one in found}
         return {one.place: _busy(one, _NO_ROOM) if one.key in refused else _taken(one) for one in found}

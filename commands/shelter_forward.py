@@ -16,7 +16,7 @@ from commands.shelter_store import Key, Settled, Sheltered, ShelterStore
 
 PAGE_EVENTS = 100
 PAGE_BYTES = 1 << 20
-PAGES_MAX = 50
+PAGES_MAX = 200
 """In one run, for one home; the others get their turn before the next."""
 _PAUSE_MS, _PAUSE_MAX_MS = 1_000, 60_000
 _PUT_OFF_MS, _PUT_OFF_MAX_MS = 2_000, 600_000
@@ -85,12 +85,14 @@ class Forwarder:
             pause = self._pauses.setdefault(home, _Pause())
             if pause.until > self._clock():
                 continue
+            settled_before = done.settled
             try:
                 await self._drain(home, done)
             except NotTaken as error:
                 done.failed[home] = str(error)
-                pause.until = self._clock() + min(_PAUSE_MS << pause.failures, _PAUSE_MAX_MS)
-                pause.failures = min(pause.failures + 1, _DOUBLINGS_MAX)
+                failures = 0 if done.settled > settled_before else pause.failures
+                pause.until = self._clock() + min(_PAUSE_MS << failures, _PAUSE_MAX_MS)
+                pause.failures = min(failures + 1, _DOUBLINGS_MAX)
             else:
                 self._pauses[home] = _Pause()
         return done

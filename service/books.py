@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from commands.gate_postgres import PostgresHolding
 from commands.quarantine import Held
+from commands.shelter_postgres import PostgresShelter
+from commands.shelter_store import Counts
 from domain.render import Kind
 from domain.sequences import STREAM_PREFIX
 from domain.vocabulary import DataSet
@@ -24,6 +26,7 @@ from service.settings import Settings
 from service.wiring import database_url, open_store
 
 LISTED_MAX = 20
+_NOT_SHELTERED = Counts()
 _SETTLED_AFTER_S = 2.5
 """Longer than the gate waits between two looks at parked views."""
 
@@ -64,10 +67,12 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         async with Desk(settings) as desk:
             client = await asyncio.to_thread(desk.tables)
             verification, rows = await _compare(desk, store, client, data_set)
-        held = await PostgresHolding(database).count(time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        held = await PostgresHolding(database).count(now)
+        sheltered = await PostgresShelter(database).count(now)
         problems = _problems(verification)
         if tally is not None:
-            problems["I1"] = unkept(tally, await take_census(store), held)
+            problems["I1"] = unkept(tally, await take_census(store), held, sheltered)
     finally:
         await store.close()
         await database.close()
@@ -121,29 +126,35 @@ def _problems(verification: Verification) -> dict[str, list[str]]:
     return problems
 
 
-def unkept(tally: Tally, census: Census, held: Held) -> list[str]:
+def unkept(tally: Tally, census: Census, held: Held, sheltered: Counts = _NOT_SHELTERED) -> list[str]:
     """
     Say what was answered and is not kept.
 
     Renders with a decision stand in the ledger once each. What is only counted is counted per answer, so that a
     retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
     quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits.
+
+    What is sheltered was answered as decided, views too, and stands in the shelter's books, also when its home has
+    taken it; there it has arrived, whoever had answered it.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
         answered[row.kind, row.answer.status] += row.events
-    decided = answered[Kind.RENDER, "decided"]
+    decided = answered[Kind.RENDER, "decided"] + answered[Kind.VIEW, "decided"]
     views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
     refused = sum(count for (_, status), count in answered.items() if status == "refused")
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
     kept_views = census.views + held.parked
+    moved_in = held.moved + sheltered.arrived
+    ledger = f"{census.renders} in the ledger, {census.repeats} repeats counted"
     checks = [
         (
-            census.renders <= decided + tally.unanswered + held.moved and decided <= census.renders + census.repeats,
-            f"{decided} decided, {held.moved} moved, {census.renders} in the ledger, {census.repeats} repeats counted",
+            census.renders <= decided + tally.unanswered + moved_in
+            and decided <= census.renders + census.repeats + sheltered.kept,
+            f"{decided} decided, {moved_in} moved in, {sheltered.kept} sheltered, {ledger}",
         ),
         (
-            kept_views <= views + tally.unanswered + held.moved and views <= kept_views + census.unmoved,
+            kept_views <= views + tally.unanswered + moved_in and views <= kept_views + census.unmoved,
             f"{views} views, {census.views} in the ledger, {census.unmoved} moved nothing, {held.parked} parked",
         ),
         (refused <= sum(census.refused.values()), f"{refused} refused, {census.refused} counted"),
