@@ -30,11 +30,14 @@ class OrderBook:
         self._trust = trust
         self._store = store
         self._known: dict[UUID, Standing] = {}
+        self._live: tuple[Order, ...] = ()
+        """Those that may be in force, now or later: asked for on every request."""
         self._refused: set[UUID] = set()
 
     @property
     def is_empty(self) -> bool:
-        return not self._known
+        """Tell at once whether no order is in force, nor will be."""
+        return not self._live
 
     async def refresh(self, now: int) -> None:
         """
@@ -47,6 +50,7 @@ class OrderBook:
         known = {one.order_id: self._checked(one) for one in kept}
         self._known = {order_id: one for order_id, one in known.items() if one is not None}
         self._refused &= known.keys()
+        self._sort_out(now)
 
     async def take(self, signed: Signed, now: int) -> Standing:
         """
@@ -64,6 +68,7 @@ class OrderBook:
         if kept.signed != signed:
             raise OrderRefused("another order has its id")
         standing = self._known[order.order_id] = Standing(order, kept.revoked_at)
+        self._sort_out(now)
         return standing
 
     async def revoke(self, order_id: UUID, now: int) -> Standing | None:
@@ -77,18 +82,21 @@ class OrderBook:
         standing = None if kept is None else self._checked(kept)
         if standing is not None:
             self._known[order_id] = standing
+            self._sort_out(now)
         return standing
 
     def regions(self, now: int) -> frozenset[str]:
         """Return the regions that this cell shelters at *now*."""
-        if not self._known:
+        if not self._live:
             return _NOWHERE
-        return frozenset(one.order.region for one in self._known.values() if self._is_in_force(one, now))
+        name = self._homes.cell.name
+        return frozenset(order.region for order in self._live if order.covers(name, now))
 
     def in_force(self, region: str, now: int) -> Order | None:
         """Return the order by which *region* is sheltered at *now*; of several the one that ends last."""
-        found = [one.order for one in self.orders() if one.order.region == region and self._is_in_force(one, now)]
-        return found[-1] if found else None
+        name = self._homes.cell.name
+        found = [order for order in self._live if order.region == region and order.covers(name, now)]
+        return max(found, key=lambda order: order.valid_until) if found else None
 
     def is_held(self, region: str, now: int) -> bool:
         """Tell whether an operator has taken back an order by probes for *region* of late: none is made then."""
@@ -104,8 +112,9 @@ class OrderBook:
         """Return all that are known, those that end last at the end."""
         return sorted(self._known.values(), key=lambda one: (one.order.valid_until, one.order.order_id))
 
-    def _is_in_force(self, one: Standing, now: int) -> bool:
-        return one.revoked_at is None and one.order.covers(self._homes.cell.name, now)
+    def _sort_out(self, now: int) -> None:
+        live = (one.order for one in self._known.values() if one.revoked_at is None)
+        self._live = tuple(order for order in live if order.valid_until > now)
 
     def _checked(self, kept: KeptOrder) -> Standing | None:
         """Check what lies in the store as if it had just come: whoever writes there cannot order anything."""

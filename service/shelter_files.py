@@ -7,7 +7,7 @@ import re
 import secrets
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -133,6 +133,21 @@ def trust_of(settings: Settings) -> Trust | None:
         TrustFileError: it cannot be used.
     """
     return load_trust(Path(settings.shelter_trust)) if settings.shelter_trust else None
+
+
+def flaws_of(settings: Settings, trust: Trust, cells: Iterable[str]) -> list[str]:
+    """Return what keeps this cell from sheltering, or others from it; *cells* are the map's. Changes nothing."""
+    if not _path(settings.data_dir).exists():
+        return ["this cell has no keys of its own yet; `impledger shelter keys` makes them"]
+    own, name = load_or_make_shelter_keys(settings.data_dir), settings.cell
+    keyless = [cell for cell in cells if cell not in trust.cells]
+    flaws = [f"{cell} of the cell map has no keys in it; nothing is sheltered for it" for cell in keyless]
+    entry = trust.cells.get(name)
+    if entry is not None and entry.verify != Signer(name, own.signing).public:
+        flaws.append(f"{name}.verify is not this cell's key: nobody will believe it")
+    if entry is not None and entry.seal not in {BoxKey(key).public for key in own.sealing}:
+        flaws.append(f"{name}.seal is not this cell's key: it could not open what is sheltered for it")
+    return flaws
 
 
 def load_trust(path: Path) -> Trust:
