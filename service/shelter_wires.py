@@ -42,7 +42,8 @@ class HttpxCells:
             return []
 
     async def is_ready(self, home: str) -> bool:
-        return await self._is_ok(f"{self._homes.cells.cells[home].address}/readyz")
+        cell = self._homes.cells.cells.get(home)
+        return cell is not None and await self._is_ok(f"{cell.address}/readyz")
 
     async def forward(self, home: str, envelopes: Sequence[Envelope]) -> list[Receipt]:
         url = f"{self._homes.cells.cells[home].address}/v1/sheltered"
