@@ -310,6 +310,12 @@ def test_the_endpoints_of_the_shelter_ask_for_scopes_and_refuse_what_is_wrong(re
     assert status(orders, {"by": "o" * 140_000, "payload": "", "signature": ""}, operator) == 413
     assert status(f"{orders}/{uuid4()}/revoke", {}, operator) == 404
     assert status(f"{orders}/nonsense/revoke", {}, operator) == 400
+    key, order = str(regions.folder / "ops.json"), regions.folder / "order.json"
+    order.write_text(regions.shelter("us-1", "order", "us", "--key", key, "--cell", "eu-1", "--only-sign"))
+    assert regions.told("eu-1", "order", "--document", str(order))["state"] == "in_force"
+    assert httpx.get(f"{gate}/v1/shelter", headers=operator).json()["sheltering"] == ["us"]
+    order.write_text(regions.shelter("us-1", "order", "eu", "--key", key, "--cell", "us-1", "--only-sign"))
+    regions.shelter("eu-1", "order", "--document", str(order), fails=True)
     quarantined = httpx.get(f"{gate}/v1/quarantine", headers=operator).json()["entries"]
     assert [(entry["code"], entry["detail"]) for entry in quarantined] == [
         ("unopenable", "it is no box of a version that this program knows")

@@ -380,7 +380,9 @@ def test_a_box_that_cannot_be_opened_is_kept_at_home_with_the_reason_and_holds_u
         events = [pair.clients.render() for _ in range(3)]
         await pair.away.send(*events)
         broken = list(pair.away.shelter_store.entries.values())[1]
-        broken.event = msgspec.structs.replace(broken.event, sealed=broken.event.sealed[:-1] + b"?")
+        broken.event = msgspec.structs.replace(
+            broken.event, sealed=broken.event.sealed[:-1] + bytes([broken.event.sealed[-1] ^ 1])
+        )
         done = await pair.forwarder.run()
         assert (done.taken, done.quarantined) == (2, 1)
         [entry] = await pair.home.quarantine_store.entries(Wanted(now=NOW))
@@ -413,6 +415,20 @@ def test_what_another_event_is_sealed_in_or_nothing_readable_is_unopenable_too()
         receipts = await pair.home.arrivals.take(envelopes)
         assert [receipt.fate for receipt in receipts] == [Fate.QUARANTINED] * 2
         assert await pair.home.events(token.impression) == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("changed", ["received_at", "event_id", "impression_id"])
+def test_a_box_does_not_pass_for_another_event_or_another_time(changed):
+    async def test(pair):
+        await pair.away.ordered()
+        await pair.away.send(pair.clients.render())
+        [kept] = await pair.away.shelter_store.due("eu-1", NOW, 9, 1 << 20)
+        named = {"impression_id": kept.impression, "event_id": kept.event_id, "received_at": NOW}
+        other = {"impression_id": UUID(int=7), "event_id": UUID(int=8), "received_at": NOW - 1}
+        envelope = Envelope(sealed=kept.sealed, **{**named, changed: other[changed]})
+        assert [receipt.fate for receipt in await pair.home.arrivals.take([envelope])] == [Fate.QUARANTINED]
 
     run(test)
 
