@@ -8,9 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands.shelter_store import (
+    DROP_MAX,
     ORDERS_MAX,
     RECORD_KEPT_MS,
     Counts,
+    Dropped,
     KeptOrder,
     Key,
     Room,
@@ -110,15 +112,20 @@ class MemoryShelter:
             bytes_waiting=sum(len(event.sealed) for event in waiting),
         )
 
-    async def drop_expired(self, now: int) -> int:
-        dropped = 0
-        for key, entry in list(self.entries.items()):
-            if entry.event is not None and entry.event.expires_at <= now:
-                self.entries[key] = Entry(State.EXPIRED, gone_at=now)
-                dropped += 1
-            elif entry.gone_at is not None and entry.gone_at + RECORD_KEPT_MS <= now:
-                del self.entries[key]
-        return dropped
+    async def drop_expired(self, now: int) -> Dropped:
+        bodies = [
+            key for key, entry in self.entries.items() if entry.event is not None and entry.event.expires_at <= now
+        ]
+        old = [
+            key
+            for key, entry in self.entries.items()
+            if entry.gone_at is not None and entry.gone_at + RECORD_KEPT_MS <= now
+        ]
+        for key in bodies[:DROP_MAX]:
+            self.entries[key] = Entry(State.EXPIRED, gone_at=now)
+        for key in old[:DROP_MAX]:
+            del self.entries[key]
+        return Dropped(len(bodies[:DROP_MAX]), len(old[:DROP_MAX]))
 
     async def keep_order(self, order: KeptOrder) -> KeptOrder:
         return self._orders.setdefault(order.order_id, order)

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from commands.shelter_store import (
+    DROP_MAX,
     ORDERS_MAX,
     RECORD_KEPT_MS,
     Counts,
+    Dropped,
     KeptOrder,
     Key,
     Room,
@@ -20,14 +22,14 @@ from ledger.postgres_connection import PostgresConnection, Row
 
 # The row of `shelter_room` is locked first, so that two gates never fill the same room.
 _KEEP = """
-with room as materialized (select events, bytes from shelter_room for update),
+with room as materialized (select waiting, bytes from shelter_room for update),
 wanted as (
     select v.*, row_number() over (order by n) as nth, sum(length(s)) over (order by n) as upto
     from unnest(%s, %s, %s, %s, %s::bigint[], %s::bigint[], %s) with ordinality as v(h, r, i, e, t, x, s, n)
     where not exists (select from sheltered k where (k.home, k.impression, k.event_id) = (v.h, v.i, v.e))
 ),
 fitting as (
-    select w.*, room.events + nth <= %s and room.bytes + upto <= %s as fits from wanted w, room
+    select w.*, room.waiting + nth <= %s and room.bytes + upto <= %s as fits from wanted w, room
 ),
 kept as (
     insert into sheltered (home, region, impression, event_id, received_at, expires_at, size, sealed, state)
@@ -36,7 +38,7 @@ kept as (
 ),
 grown as (
     update shelter_room
-    set events = events + (select count(*) from kept), bytes = bytes + (select coalesce(sum(size), 0) from kept)
+    set waiting = waiting + (select count(*) from kept), bytes = bytes + (select coalesce(sum(size), 0) from kept)
 )
 select h, i, e from fitting where not fits
 """
@@ -57,46 +59,77 @@ select home, region, impression, event_id, received_at, expires_at, sealed, numb
     ) s
 ) page where nth = 1 or upto <= %s order by number
 """
-_LEAVES = """
+_NAMED = "from unnest(%s, %s, %s, %s) as v(h, i, e, o) where (s.home, s.impression, s.event_id) = (v.h, v.i, v.e)"
+# Rows first, then the row of `shelter_room`: who holds that waits for nobody.
+_COUNTED = """
 with gone as materialized ({}),
-left_over as (
-    update shelter_room
-    set events = events - (select count(*) from gone), bytes = bytes - (select coalesce(sum(size), 0) from gone)
+counted as (
+    update shelter_room set waiting = waiting - n, bytes = bytes - size, {}
+    from (select count(*) as n, coalesce(sum(size), 0) as size from gone) sums where n > 0
 )
 select count(*) from gone
 """
-_NAMED = "from unnest(%s, %s, %s, %s) as v(h, i, e, o) where (s.home, s.impression, s.event_id) = (v.h, v.i, v.e)"
-_SETTLE = _LEAVES.format(
+_SETTLE = _COUNTED.format(
     f"update sheltered s set sealed = null, state = 'moved', outcome = v.o, gone_at = %s {_NAMED} "  # noqa: S608
-    "and s.state = 'waiting' returning s.size"
+    "and s.state = 'waiting' returning s.size",
+    "moved = moved + n",
 )
 _SETTLE_EXPIRED = f"""
-update sheltered s set state = 'moved', outcome = v.o, gone_at = %s {_NAMED} and s.state = 'expired' returning s.home
+with late as materialized (
+    update sheltered s set state = 'moved', outcome = v.o, gone_at = %s {_NAMED} and s.state = 'expired' returning 1
+),
+counted as (
+    update shelter_room set expired = expired - n, moved = moved + n
+    from (select count(*) as n from late) sums where n > 0
+)
+select count(*) from late
 """  # noqa: S608 (made of constants)
 _DEFER = f"""
 update sheltered s set tries = tries + 1, next_at = %s {_NAMED} and s.state = 'waiting' returning s.home
 """  # noqa: S608
-_EXPIRE = _LEAVES.format(
-    "update sheltered set sealed = null, state = 'expired', gone_at = %s "
-    "where state = 'waiting' and expires_at <= %s returning size"
+_EXPIRE = _COUNTED.format(
+    "update sheltered set sealed = null, state = 'expired', gone_at = %s where (home, impression, event_id) in ("  # noqa: S608
+    "select home, impression, event_id from sheltered where state = 'waiting' and expires_at <= %s "
+    f"limit {DROP_MAX} for update skip locked) returning size",
+    "expired = expired + n",
 )
+_FORGET = f"""
+with forgotten as materialized (
+    delete from sheltered where (home, impression, event_id) in (
+        select home, impression, event_id from sheltered where gone_at <= %s limit {DROP_MAX} for update skip locked
+    ) returning state
+),
+counted as (
+    update shelter_room set moved = moved - m, expired = expired - x, arrived = arrived - a from (
+        select
+            count(*) filter (where state = 'moved') as m,
+            count(*) filter (where state = 'expired') as x,
+            count(*) filter (where state = 'arrived') as a
+        from forgotten
+    ) sums where m + x + a > 0
+)
+select count(*) from forgotten
+"""  # noqa: S608
 _ARRIVED = """
-insert into sheltered (home, region, impression, event_id, received_at, expires_at, size, state, gone_at)
-select h, '', i, e, t, t, 0, 'arrived', t from unnest(%s, %s, %s) as v(h, i, e), (values (%s::bigint)) as now(t)
-on conflict do nothing returning home
+with came as materialized (
+    insert into sheltered (home, region, impression, event_id, received_at, expires_at, size, state, gone_at)
+    select h, '', i, e, t, t, 0, 'arrived', t from unnest(%s, %s, %s) as v(h, i, e), (values (%s::bigint)) as now(t)
+    on conflict do nothing returning home
+),
+counted as (
+    update shelter_room set arrived = arrived + n from (select count(*) as n from came) sums where n > 0
+)
+select count(*) from came
 """
 _WAITING = """
 select home, min(region), count(*), min(received_at) from sheltered
 where state = 'waiting' and expires_at > %s group by home order by home
 """
 _COUNT = """
-select
-    count(*) filter (where state = 'waiting' and expires_at > %(now)s),
-    count(*) filter (where state = 'expired' or (state = 'waiting' and expires_at <= %(now)s)),
-    count(*) filter (where state = 'moved'),
-    count(*) filter (where state = 'arrived'),
-    coalesce(sum(size) filter (where state = 'waiting' and expires_at > %(now)s), 0)::bigint
-from sheltered
+select r.waiting - late.n, r.expired + late.n, r.moved, r.arrived, (r.bytes - late.size)::bigint
+from shelter_room r, (
+    select count(*) as n, coalesce(sum(size), 0) as size from sheltered where state = 'waiting' and expires_at <= %s
+) late
 """
 _ORDER = "order_id, signed_by, payload, signature, valid_until, revoked_at"
 _KEEP_ORDER = f"""
@@ -173,19 +206,17 @@ class PostgresShelter:
         ]
 
     async def count(self, now: int) -> Counts:
-        [[waiting, expired, moved, arrived, size]] = await self._connection.fetch(_COUNT, {"now": now})
+        [[waiting, expired, moved, arrived, size]] = await self._connection.fetch(_COUNT, [now])
         return Counts(waiting=waiting, expired=expired, moved=moved, arrived=arrived, bytes_waiting=size)
 
-    async def drop_expired(self, now: int) -> int:
-        [[dropped]] = await self._connection.fetch(_EXPIRE, [now, now])
-        await self._connection.fetch(
-            "delete from sheltered where gone_at <= %s returning number", [now - RECORD_KEPT_MS]
-        )
+    async def drop_expired(self, now: int) -> Dropped:
+        [[bodies]] = await self._connection.fetch(_EXPIRE, [now, now])
+        [[entries]] = await self._connection.fetch(_FORGET, [now - RECORD_KEPT_MS])
         await self._connection.fetch(
             "delete from shelter_orders where greatest(valid_until, coalesce(revoked_at, 0)) <= %s returning order_id",
             [now - RECORD_KEPT_MS],
         )
-        return int(dropped)
+        return Dropped(bodies, entries)
 
     async def keep_order(self, order: KeptOrder) -> KeptOrder:
         signed = order.signed

@@ -13,8 +13,9 @@ from domain.shelter import Signed
 DAY_MS = 86_400_000
 RECORD_KEPT_MS = 30 * DAY_MS
 """For so long after its body is gone, an entry still says that it was here and what became of it."""
-PAGE_MAX = 500
 ORDERS_MAX = 1_000
+DROP_MAX = 10_000
+"""One call of `drop_expired` deletes at most so many bodies, and as many entries."""
 
 Key: TypeAlias = tuple[str, ImpressionId, UUID]
 """Home cell, impression, event id: what an event is kept once by."""
@@ -78,6 +79,15 @@ class Counts(Struct, frozen=True, kw_only=True):
         return self.waiting + self.expired + self.moved
 
 
+class Dropped(Struct, frozen=True):
+    bodies: int = 0
+    entries: int = 0
+
+    @property
+    def is_all(self) -> bool:
+        return max(self.bodies, self.entries) < DROP_MAX
+
+
 class Waiting(Struct, frozen=True, kw_only=True):
     """What waits for one home cell: how many events, since when the oldest."""
 
@@ -126,8 +136,8 @@ class ShelterStore(Protocol):
 
     async def count(self, now: int) -> Counts: ...
 
-    async def drop_expired(self, now: int) -> int:
-        """Delete bodies that expired by *now*, say how many; and entries whose body is gone for `RECORD_KEPT_MS`."""
+    async def drop_expired(self, now: int) -> Dropped:
+        """Delete bodies that expired by *now*, and entries whose body is gone for `RECORD_KEPT_MS`; see `DROP_MAX`."""
 
     async def keep_order(self, order: KeptOrder) -> KeptOrder:
         """Keep *order*; return it as it is kept: one that was revoked stays so."""

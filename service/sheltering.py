@@ -36,6 +36,7 @@ COUNT_EVERY_S = 15.0
 TIDY_EVERY_S = 600.0
 _TAKING_DEADLINE_S, _WORKING_DEADLINE_S = 2.0, 30.0
 _HOUR_MS = 3_600_000
+_DROPS_MAX = 100
 
 Work: TypeAlias = tuple[float, Callable[[], Awaitable[object]]]
 """Something to be done again so many seconds after it was done."""
@@ -201,8 +202,12 @@ class Sheltering(Collector):
         self._counts = await self._store.count(now_ms())
 
     async def _tidy(self) -> None:
-        if dropped := await self._store.drop_expired(now_ms()):
-            log.error("sheltered events expired before their home took them", events=dropped)
+        for _ in range(_DROPS_MAX):
+            dropped = await self._store.drop_expired(now_ms())
+            if dropped.bodies:
+                log.error("sheltered events expired before their home took them", events=dropped.bodies)
+            if dropped.is_all:
+                return
 
     def _seen(self, region: str) -> dict[str, Any]:
         watch = self.lookout.watches[region]

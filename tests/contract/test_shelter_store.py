@@ -1,17 +1,21 @@
 """Where sheltered renders wait: one contract over memory and PostgreSQL."""
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import msgspec
 import pytest
 from gatekit import NOW
 
 from commands.shelter_memory import MemoryShelter
 from commands.shelter_postgres import PostgresShelter
 from commands.shelter_store import (
+    DROP_MAX,
     RECORD_KEPT_MS,
     Counts,
+    Dropped,
     KeptOrder,
     Room,
     Settled,
@@ -143,7 +147,7 @@ def test_what_there_is_no_room_for_is_named_and_what_is_here_needs_none(run, roo
 def test_room_that_time_took_back_is_room_again(run):
     async def test(store):
         await store.keep(some(1, 2), Room(2, 100))
-        assert await store.drop_expired(NOW + TTL) == 2
+        assert await store.drop_expired(NOW + TTL) == Dropped(2)
         assert await store.keep(some(3, 4, 5, expires_at=NOW + 9 * TTL), Room(2, 100)) == {an_event(5).key}
 
     run(test)
@@ -234,13 +238,69 @@ def test_time_takes_the_body_and_after_a_while_the_entry(run):
         await store.keep([an_event(1), an_event(2, expires_at=NOW + 5 * TTL)], WIDE)
         assert await due(store, now=NOW + TTL) == [2]
         assert await store.count(NOW + TTL) == Counts(waiting=1, expired=1, bytes_waiting=10)
-        assert await store.drop_expired(NOW + TTL) == 1
-        assert await store.drop_expired(NOW + TTL) == 0
+        assert await store.drop_expired(NOW + TTL) == Dropped(1)
+        assert await store.drop_expired(NOW + TTL) == Dropped()
         assert await store.count(NOW + TTL) == Counts(waiting=1, expired=1, bytes_waiting=10)
         await store.settle(moved(1), NOW + TTL)
         assert await store.count(NOW + TTL) == Counts(waiting=1, moved=1, bytes_waiting=10)
-        await store.drop_expired(NOW + TTL + RECORD_KEPT_MS)
+        assert await store.drop_expired(NOW + TTL + RECORD_KEPT_MS) == Dropped(1, 1)
         assert await store.count(NOW + TTL) == Counts(expired=1)
+
+    run(test)
+
+
+def test_much_that_is_over_goes_in_several_calls(run):
+    async def test(store):
+        many = [an_event(number) for number in range(DROP_MAX + 5)]
+        await store.keep(many, Room(1 << 20, 1 << 30))
+        assert await store.drop_expired(NOW + TTL) == Dropped(DROP_MAX)
+        assert not Dropped(DROP_MAX).is_all
+        assert await store.drop_expired(NOW + TTL) == Dropped(5)
+        assert await store.count(NOW + TTL) == Counts(expired=DROP_MAX + 5)
+        later = NOW + TTL + RECORD_KEPT_MS
+        assert [await store.drop_expired(later) for _ in range(2)] == [Dropped(0, DROP_MAX), Dropped(0, 5)]
+        assert await store.count(later) == Counts()
+
+    run(test)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_sums_are_those_of_what_is_there_whatever_happens_to_it(run, seed):
+    dice = random.Random(seed)
+    model = MemoryShelter()
+
+    async def page_of(store, now):
+        return [msgspec.structs.replace(one, number=0) for one in await store.due("us-1", now, 3, 25)]
+
+    async def both(store, call):
+        mine, theirs = await call(model), await call(store)
+        assert mine == theirs
+        return mine
+
+    async def test(store):
+        now = NOW
+        for _ in range(60):
+            now += dice.choice([0, 10, 300])
+            chosen = [an_event(dice.randrange(30), expires_at=now + dice.choice([50, TTL])) for _ in range(4)]
+            batch = list({event.key: event for event in chosen}.values())
+            keys = [event.key for event in batch]
+            room = Room(dice.choice([5, 100]), dice.choice([60, 10_000]))
+            call = dice.choice(
+                [
+                    lambda one, b=batch, r=room: one.keep(b, r),
+                    lambda one, k=keys, n=now: one.settle([Settled(key, "taken") for key in k], n),
+                    lambda one, k=keys, n=now: one.defer(k, n + 40),
+                    lambda one, k=keys[:1], n=now: one.arrived([("own", *key[1:]) for key in k], n),
+                    lambda one, n=now: one.drop_expired(n),
+                    lambda one, n=now: page_of(one, n),
+                ]
+            )
+            await both(store, call)
+            await both(store, lambda one, n=now: one.count(n))
+            await both(store, lambda one, n=now: one.waiting(n))
+        await both(store, lambda one: one.drop_expired(now + 2 * RECORD_KEPT_MS))
+        await both(store, lambda one: one.drop_expired(now + 4 * RECORD_KEPT_MS))
+        assert await store.count(now) == Counts()
 
     run(test)
 

@@ -16,7 +16,7 @@ from commands.shelter import BODY_MAX_BYTES, Contents, bound
 from commands.shelter_arrivals import Envelope, Fate
 from commands.shelter_forward import NotTaken
 from commands.shelter_memory import MemoryShelter
-from commands.shelter_store import Counts, Room
+from commands.shelter_store import Counts, Dropped, Room
 from commands.shelter_trust import OrderRefused
 from domain.reasons import Reason, Verdict
 from domain.token import TokenKey, mint_token
@@ -546,7 +546,7 @@ def test_after_its_time_a_body_is_gone_and_said_to_be():
         await pair.away.send(pair.clients.render())
         pair.at(NOW + TTL)
         assert (await pair.forwarder.run()).settled == 0
-        assert await pair.away.shelter_store.drop_expired(NOW + TTL) == 1
+        assert await pair.away.shelter_store.drop_expired(NOW + TTL) == Dropped(1)
         assert await pair.away.shelter_store.count(NOW + TTL) == Counts(expired=1)
 
     run(test)

@@ -1,4 +1,4 @@
-"""Other regions' renders, sealed, until their home takes them; how much room they take; and the orders to do so."""
+"""Other regions' renders, sealed, until their home takes them; what they add up to; and the orders to do so."""
 
 from alembic import op
 
@@ -32,8 +32,18 @@ def upgrade() -> None:
     op.execute("create index sheltered_order on sheltered (home, number) where state = 'waiting'")
     op.execute("create index sheltered_gone on sheltered (gone_at) where gone_at is not null")
     op.execute("alter table sheltered alter column sealed set storage external")
-    op.execute("create table shelter_room (events bigint not null, bytes bigint not null)")
-    op.execute("insert into shelter_room values (0, 0)")
+    op.execute("create index sheltered_expiry on sheltered (expires_at) where state = 'waiting'")
+    # One row: what the table above adds up to, kept with every change of it, so that nobody needs to count.
+    op.execute("""
+        create table shelter_room (
+            waiting bigint not null,
+            bytes   bigint not null,
+            moved   bigint not null,
+            expired bigint not null,
+            arrived bigint not null
+        )
+        """)
+    op.execute("insert into shelter_room values (0, 0, 0, 0, 0)")
     op.execute("""
         create table shelter_orders (
             order_id    uuid primary key,
