@@ -89,6 +89,7 @@ def forward(
 def keys(
     operator: Annotated[Path | None, typer.Option(help="Make an operator's key in this new file instead.")] = None,
     name: Annotated[str, typer.Option(help="The operator's name, with --operator.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Print this cell's public keys (or a new operator's), as an entry for the file of trusted keys."""
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
@@ -98,32 +99,36 @@ def keys(
     if operator is not None:
         if not name:
             raise typer.BadParameter("say whose key it is with --name")
-        print(make_operator(name, operator), end="")
+        entry = make_operator(name, operator)
+        _print({"entry": entry}, as_json, [entry.rstrip()])
         return
     if not settings.cell:
         raise typer.BadParameter("IMPLEDGER_CELL must name this cell")
     own, shelter = load_or_make_keys(settings.data_dir), load_or_make_shelter_keys(settings.data_dir)
-    print(entry_of(settings.cell, shelter, own), end="")
+    entry = entry_of(settings.cell, shelter, own)
+    _print({"entry": entry}, as_json, [entry.rstrip()])
 
 
 @app.command()
-def admit() -> None:
+def admit(as_json: AsJson = False) -> None:
     """Make a bearer token with which one other cell may forward to this one, and print it; restart the gate after."""
     from service.shelter_files import admit_peer  # noqa: PLC0415
 
-    print(admit_peer(Settings.from_env(os.environ).data_dir))
+    bearer = admit_peer(Settings.from_env(os.environ).data_dir)
+    _print({"bearer": bearer}, as_json, [bearer])
 
 
 @app.command()
 def peer(
     cell: Annotated[str, typer.Argument(help="The cell that has made the token with `shelter admit`.")],
     bearer: Annotated[str, typer.Option(prompt="Bearer token", hide_input=True, help="Better not on a command line.")],
+    as_json: AsJson = False,
 ) -> None:
     """Keep the bearer token that another cell has given to this one; restart the gate after."""
     from service.shelter_files import keep_peer  # noqa: PLC0415
 
     keep_peer(Settings.from_env(os.environ).data_dir, cell, bearer.strip())
-    out.print(f"kept for {cell}; the gate reads it when it starts")
+    _print({"cell": cell}, as_json, [f"kept for {cell}; the gate reads it when it starts"])
 
 
 def _signed(region: str, key: Path, minutes: int, cells: list[str], reason: str) -> Any:

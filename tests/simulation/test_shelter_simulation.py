@@ -215,6 +215,8 @@ async def settle(world):
 async def check(world, events):
     assert await world.shelter.homes() == [], "nothing waits for ever"
     assert {entry.state for entry in world.shelter.entries.values()} <= {State.MOVED}
+    moved, arrived = (set(gate.shelter_store.entries) for gate in (world.shelters[0], world.home))
+    assert moved <= arrived, "what has left one cell's books stands in the other's"
     states, counts = await states_of(world.store)
     for gate in world.shelters:
         own, _ = await states_of(gate.store)
