@@ -45,7 +45,17 @@ class Fate(StrEnum):
     REFUSED = "refused"
     """A reason of class request holds; counted."""
     LATER = "later"
-    """This cell does not know (yet) that it is its own; send it again."""
+    """This cell does not know yet that it is its own, or took nothing of it for another reason; send it again."""
+
+
+_FATES = {
+    Status.DECIDED: Fate.TAKEN,
+    Status.RECORDED: Fate.TAKEN,
+    Status.PARKED: Fate.TAKEN,
+    Status.REFUSED: Fate.REFUSED,
+    Status.QUARANTINED: Fate.QUARANTINED,
+}
+"""Any other answer says that nothing was taken: the shelter must keep it."""
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -98,10 +108,14 @@ class Arrivals:
         await self._make_room([items[at] for at in ours])
         self._watch([items[at] for at in ours])
         answers = dict(zip(ours, await self._submit([items[at] for at in ours]), strict=True))
-        await self._store.arrived(
-            [(self._name, envelopes[at].impression_id, envelopes[at].event_id) for at in ours], self._clock()
-        )
-        return [_receipt(envelope, answers.get(at)) for at, envelope in enumerate(envelopes)]
+        receipts = [_receipt(envelope, answers.get(at)) for at, envelope in enumerate(envelopes)]
+        settled = [
+            (self._name, envelope.impression_id, envelope.event_id)
+            for envelope, receipt in zip(envelopes, receipts, strict=True)
+            if receipt.fate is not Fate.LATER
+        ]
+        await self._store.arrived(settled, self._clock())
+        return receipts
 
     async def _item(self, envelope: Envelope) -> Item:
         now = self._clock()
@@ -140,6 +154,5 @@ def _unopenable(envelope: Envelope, why: str, now: int) -> Malformed:
 def _receipt(envelope: Envelope, answer: Answer | None) -> Receipt:
     if answer is None:
         return Receipt(event_id=envelope.event_id, fate=Fate.LATER, reason=Reason.REGION_MISDIRECTED)
-    fates = {Status.REFUSED: Fate.REFUSED, Status.QUARANTINED: Fate.QUARANTINED}
-    fate = fates.get(answer.status, Fate.TAKEN)
+    fate = _FATES.get(answer.status, Fate.LATER)
     return Receipt(event_id=envelope.event_id, fate=fate, verdict=answer.verdict, reason=answer.reason)

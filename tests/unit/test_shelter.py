@@ -337,6 +337,24 @@ def test_another_render_of_its_impression_is_a_repeat_at_home():
     run(test)
 
 
+def test_what_the_homes_gate_did_not_take_stays_in_the_shelter():
+    async def test(pair):
+        await pair.away.ordered()
+        await pair.away.send(*(pair.clients.render() for _ in range(3)))
+
+        async def submit(items):
+            first, *rest = await pair.home.ingest.decide_batch(items)
+            return [msgspec.structs.replace(first, status=Status.DEFERRED, verdict=None, reason=None), *rest]
+
+        pair.home.arrivals._submit = submit
+        done = await pair.forwarder.run()
+        assert (done.taken, done.later) == (2, 1)
+        assert (await pair.away.shelter_store.count(NOW)).waiting == 1
+        assert (await pair.home.shelter_store.count(NOW)).arrived == 2
+
+    run(test)
+
+
 def test_one_event_id_with_two_contents_is_refused_at_home_and_kept_to_be_looked_at():
     async def test(pair):
         await pair.away.ordered()
