@@ -7,8 +7,9 @@ a spool counted is added to the counts of its stream.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
+from uuid import uuid5
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,8 +28,12 @@ from commands.spool_records import (
     body_of,
     item_of,
 )
+from domain.decide import CommandRefused, NoteAnswer, decide
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionScored
 from domain.ids import CauseId, ImpressionId, day_of, minted_at
+from domain.impression import fold
+from domain.reasons import Reason, Verdict
+from domain.render import Kind
 from domain.vocabulary import Rung
 from ledger.codec import decode_impression, encode
 from ledger.store import (
@@ -36,16 +41,19 @@ from ledger.store import (
     AlreadyAppended,
     Append,
     Appended,
+    Commit,
     Conflict,
     EventStore,
     LedgerUnavailable,
     NoPartition,
     Outcome,
+    StreamId,
 )
 
 CHUNK_MAX = 32
 """Appends in one call: enough to be quick, few enough not to hold up those who wait for an answer."""
 _ROUNDS_MAX = 8
+_ANSWERED = "answered"
 
 
 class Decider(Protocol):
@@ -118,6 +126,9 @@ class Drain:
         for one in records:
             if isinstance(one, KeptAppend) and one.impression is None:
                 await self._count(append_of(one))
+        for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.is_sent]):
+            await self._note_answers({one.impression: one for one in chunk if one.impression is not None})
+            await self._rest()
 
     async def _find_keys(self, records: Iterable[Kept]) -> None:
         days = {day for one in records for day in _key_days(one)}
@@ -151,6 +162,20 @@ class Drain:
                 done.pending.append(kept.impression)
             waiting += missing
         return waiting
+
+    async def _note_answers(self, told: dict[ImpressionId, KeptAppend]) -> None:
+        """Write down in the streams of *told* where callers were told otherwise than what stands there now."""
+        for _ in range(_ROUNDS_MAX):
+            streams = await self._store.read_streams(list(told), READ_MAX)
+            notes = [note for one, commits in streams.items() if (note := _note(told, one, commits)) is not None]
+            if not notes:
+                return
+            outcomes = await self._store.append(notes, self._clock())
+            left = {note.stream for note, outcome in zip(notes, outcomes, strict=True) if isinstance(outcome, Conflict)}
+            told = {impression: one for impression, one in told.items() if impression in left}
+            if not told:
+                return
+        raise LedgerUnavailable("streams of answered renders kept changing")
 
     async def _outcomes(self, appends: Sequence[Append], chunk: Sequence[KeptAppend]) -> list[Outcome]:
         """A spool may be older than the days that are kept ready."""
@@ -214,6 +239,41 @@ def _chunks(appends: Sequence[KeptAppend]) -> Iterable[list[KeptAppend]]:
         chunk[one.impression] = one
     if chunk:
         yield list(chunk.values())
+
+
+def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Sequence[Commit]) -> Append | None:
+    """Return what says of each render in *stream* that its caller was told `DEGRADED`, if it stands there otherwise."""
+    assert not isinstance(stream, str), "only impressions are told of"
+    state = fold(event for commit in commits for event in decode_impression(commit.data))
+    events: list[ImpressionEvent] = []
+    causes: list[CauseId] = []
+    for item in told[stream].items:
+        if item.kind is not Kind.RENDER:
+            continue
+        command = NoteAnswer(
+            cause=answer_to(item.claim.cause),
+            digest=_ANSWERED,
+            of=item.claim.cause,
+            verdict=Verdict.UNCERTAIN,
+            reason=Reason.DEGRADED,
+            answered_at=told[stream].answered_at,
+        )
+        try:
+            new = decide(state, command)
+        except CommandRefused:  # it is in quarantine by now, as the reuse of an event id
+            continue
+        events += new
+        causes += [command.cause] * len(new)
+        state = fold(new, state)
+    if not events:
+        return None
+    version = commits[-1].version + commits[-1].count
+    return Append(stream=stream, expected=version, cause=causes[0], digest=_ANSWERED, events=tuple(events))
+
+
+def answer_to(render: CauseId) -> CauseId:
+    """Return the id of the note on what the sender of *render* was told."""
+    return uuid5(render, _ANSWERED)
 
 
 def _key_days(kept: Kept) -> list[int]:

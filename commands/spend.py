@@ -80,7 +80,11 @@ class _Labelled(Struct, tag_field="type", tag="ImpressionLabelled", gc=False):
     pass
 
 
-_Event: TypeAlias = _Deduped | _Reconciled | _Viewed | _Rendered | _Scored | _Labelled
+class _Answered(Struct, tag_field="type", tag="ImpressionAnswered", gc=False):
+    pass
+
+
+_Event: TypeAlias = _Deduped | _Reconciled | _Viewed | _Rendered | _Scored | _Labelled | _Answered
 _decode = msgspec.json.Decoder(list[int | _Event]).decode
 _NOTHING = _Standing()
 _UNFUNDED = _Funding()

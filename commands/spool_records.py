@@ -46,7 +46,8 @@ class KeptAppend(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="app
     """
     Bytes for the ledger and what they came of: to the stream of an impression, else to the one named.
 
-    `is_sent`: they were sent, and may be there; otherwise they were decided without the ledger.
+    `is_sent`: they were sent, and may be there, and callers were told `DEGRADED` at `answered_at` (epoch ms); otherwise
+    they were decided without the ledger.
     """
 
     impression: ImpressionId | None = None
@@ -56,6 +57,7 @@ class KeptAppend(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="app
     digest: str
     data: bytes
     is_sent: bool = False
+    answered_at: int = 0
     items: tuple[KeptItem, ...] = ()
 
 
@@ -114,7 +116,8 @@ def unpack(payload: bytes) -> list[Kept]:
         raise UnreadableRecord(str(error)) from error
 
 
-def keep_append(append: Append, *, is_sent: bool = False, items: Sequence[KeptItem] = ()) -> KeptAppend:
+def keep_append(append: Append, *, sent_at: int = 0, items: Sequence[KeptItem] = ()) -> KeptAppend:
+    """Return *append* as it is kept; *sent_at* (epoch ms), if it was sent and nobody knows whether it arrived."""
     stream = append.stream
     return KeptAppend(
         impression=None if isinstance(stream, str) else stream,
@@ -123,7 +126,8 @@ def keep_append(append: Append, *, is_sent: bool = False, items: Sequence[KeptIt
         cause=append.cause,
         digest=append.digest,
         data=encode(append.events),
-        is_sent=is_sent,
+        is_sent=bool(sent_at),
+        answered_at=sent_at,
         items=tuple(items),
     )
 

@@ -165,7 +165,7 @@ class _Batch:
         """Return all that must be kept, in order per impression."""
         stranded = self._stranded
         sent = [
-            keep_append(append, is_sent=True, items=self._members.get(impression, ()))
+            keep_append(append, sent_at=stranded.now, items=self._members.get(impression, ()))
             for impression, append in self._sent.items()
             if not isinstance(impression, str)
         ]

@@ -10,6 +10,7 @@ from domain.corrections import flaw_of
 from domain.events import (
     CorrectionKind,
     Cut,
+    ImpressionAnswered,
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionLabelled,
@@ -119,7 +120,18 @@ class AttachLabel(Struct, frozen=True, kw_only=True):
     received_at: int
 
 
-Command: TypeAlias = AdmitRender | RecordView | CountRepeats | Reconcile | AttachLabel
+class NoteAnswer(Struct, frozen=True, kw_only=True):
+    """A client was told this about its render `of`, while the ledger did not answer."""
+
+    cause: CauseId
+    digest: str
+    of: CauseId
+    verdict: Verdict
+    reason: Reason | None
+    answered_at: int
+
+
+Command: TypeAlias = AdmitRender | RecordView | CountRepeats | Reconcile | AttachLabel | NoteAnswer
 
 
 def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
@@ -143,6 +155,8 @@ def decide(state: Impression, command: Command) -> tuple[ImpressionEvent, ...]:
             return _reconcile(state, command)
         case AttachLabel():
             return _label(state, command)
+        case NoteAnswer():
+            return _note(state, command)
         case _:
             assert_never(command)
 
@@ -244,6 +258,26 @@ def _reconcile(state: Unseen | Decided, command: Reconcile) -> tuple[ImpressionE
         raise CommandRefused(Refusal.ORIGINAL_COUNTS, "the original of the double fire is in gross")
     moved, accepted = corrected(known, event)
     return (replace(event, accepted=accepted, after=moved.standing),)
+
+
+def _note(state: Unseen | Decided, command: NoteAnswer) -> tuple[ImpressionEvent, ...]:
+    known = _rendered(state)
+    stored = known.absorbed.get(command.of)
+    if stored is None:
+        raise CommandRefused(Refusal.NOT_RENDERED, "no such render of the impression has arrived")
+    told = command.verdict, command.reason
+    if _is_known(known, command.cause, command.digest) or (stored.verdict, stored.reason) == told:
+        return ()
+    return (
+        ImpressionAnswered(
+            cause=command.cause,
+            digest=command.digest,
+            of=command.of,
+            verdict=command.verdict,
+            reason=command.reason,
+            answered_at=command.answered_at,
+        ),
+    )
 
 
 def _label(state: Unseen | Decided, command: AttachLabel) -> tuple[ImpressionEvent, ...]:

@@ -232,8 +232,26 @@ class ImpressionLabelled(_Event, frozen=True, kw_only=True, tag="ImpressionLabel
     received_at: int
 
 
+class ImpressionAnswered(_Event, frozen=True, kw_only=True, tag="ImpressionAnswered"):
+    """
+    What a client was told about the render `of` while the ledger did not answer, where the ledger says otherwise.
+
+    Changes nothing: what is stored counts.
+    """
+
+    of: CauseId
+    verdict: Verdict
+    reason: Reason | None = None
+    answered_at: int
+
+
 CausedEvent: TypeAlias = (
-    ImpressionRendered | ImpressionDeduped | ImpressionViewed | ImpressionReconciled | ImpressionLabelled
+    ImpressionRendered
+    | ImpressionDeduped
+    | ImpressionViewed
+    | ImpressionReconciled
+    | ImpressionLabelled
+    | ImpressionAnswered
 )
 """An event that names its own cause."""
 
@@ -244,6 +262,7 @@ ImpressionEvent: TypeAlias = (
     | ImpressionViewed
     | ImpressionReconciled
     | ImpressionLabelled
+    | ImpressionAnswered
 )
 
 IMPRESSION_EVENTS: tuple[type, ...] = get_args(ImpressionEvent)

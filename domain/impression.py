@@ -13,6 +13,7 @@ from domain.events import (
     CausedEvent,
     CorrectionKind,
     Cut,
+    ImpressionAnswered,
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionLabelled,
@@ -123,6 +124,8 @@ def evolve(state: Impression, event: ImpressionEvent) -> Impression:  # noqa: PL
             return _viewed(state, event)
         case ImpressionLabelled():
             return _labelled(state, event)
+        case ImpressionAnswered():
+            return _answered(state, event)
         case _:
             assert_never(event)
 
@@ -300,6 +303,16 @@ def _labelled(state: Impression, event: ImpressionLabelled) -> Decided:
     if not isinstance(state, Decided):
         raise ImpossibleTransition(state, event, "nothing is known of the impression")
     _is_news(state, event)
+    return replace(state, absorbed=_absorb(state.absorbed, event, state.standing))
+
+
+def _answered(state: Impression, event: ImpressionAnswered) -> Decided:
+    if not isinstance(state, Decided):
+        raise ImpossibleTransition(state, event, "nothing is known of the impression")
+    _is_news(state, event)
+    stored = state.absorbed.get(event.of)
+    if stored is None or (stored.verdict, stored.reason) == (event.verdict, event.reason):
+        raise ImpossibleTransition(state, event, "no render of that cause was answered otherwise")
     return replace(state, absorbed=_absorb(state.absorbed, event, state.standing))
 
 

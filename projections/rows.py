@@ -146,9 +146,13 @@ class _Labelled(Struct, tag_field="type", tag="ImpressionLabelled", gc=False):
     """Moves nothing; its body is skipped."""
 
 
+class _Answered(Struct, tag_field="type", tag="ImpressionAnswered", gc=False):
+    """Moves nothing; its body is skipped."""
+
+
 _Head: TypeAlias = tuple[int, int, StreamId, str]
 """What starts a fact: position, ordinal, impression, kind."""
-_Event: TypeAlias = _Rendered | _Scored | _Labelled | _Deduped | _Viewed | _Reconciled
+_Event: TypeAlias = _Rendered | _Scored | _Labelled | _Answered | _Deduped | _Viewed | _Reconciled
 
 _KINDS: dict[type[_Mover], str] = {_Deduped: "deduped", _Viewed: "viewed", _Reconciled: "reconciled"}
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from domain.events import (
     CorrectionKind,
     Cut,
+    ImpressionAnswered,
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionLabelled,
@@ -95,6 +96,8 @@ def _at(commit: Commit, event: ImpressionEvent) -> int:
     match event:
         case ImpressionRendered() | ImpressionLabelled():
             return event.received_at
+        case ImpressionAnswered():
+            return event.answered_at
         case ImpressionScored():
             return commit.recorded_at
         case ImpressionDeduped() | ImpressionViewed() | ImpressionReconciled():
@@ -103,7 +106,7 @@ def _at(commit: Commit, event: ImpressionEvent) -> int:
             assert_never(event)
 
 
-def _says(event: ImpressionEvent) -> str:  # noqa: PLR0911 (one per event)
+def _says(event: ImpressionEvent) -> str:  # noqa: C901, PLR0911 (one per event)
     match event:
         case ImpressionRendered():
             return f"A client says that ad {event.ad} was rendered on {event.surface.value} ({event.format.value})."
@@ -128,6 +131,9 @@ def _says(event: ImpressionEvent) -> str:  # noqa: PLR0911 (one per event)
             return f"Corrected by {by} ({event.kind.value}): {_stands(event.after)}."
         case ImpressionLabelled():
             return f"Label {event.label.value} from {event.source.value}, weight {event.weight:g}."
+        case ImpressionAnswered():
+            told = " ".join(word.value for word in (event.verdict, event.reason) if word is not None)
+            return f"The ledger did not answer in time: the client was told {told}. What is stored counts."
         case _:
             assert_never(event)
 

@@ -14,7 +14,17 @@ from hypothesis import settings
 from msgspec import Struct
 from msgspec.structs import replace
 
-from domain.decide import AdmitRender, AttachLabel, Command, CommandRefused, Reconcile, RecordView, Refusal, decide
+from domain.decide import (
+    AdmitRender,
+    AttachLabel,
+    Command,
+    CommandRefused,
+    NoteAnswer,
+    Reconcile,
+    RecordView,
+    Refusal,
+    decide,
+)
 from domain.events import CorrectionKind, ImpressionEvent, ImpressionScored, Versions
 from domain.ids import mint
 from domain.impression import Decided, Impression, Unseen, fold
@@ -167,6 +177,12 @@ def a_label(source=LabelSource.THIRD_PARTY, label=Label.INVALID, weight=0.7, *, 
         observed_at=at,
         received_at=at,
     )
+
+
+def an_answer(of, verdict=Verdict.UNCERTAIN, reason=Reason.DEGRADED, *, at=MINTED + SECOND, id_=None) -> NoteAnswer:
+    """What the sender of the render *of* was told while the ledger did not answer."""
+    named = cause() if id_ is None else id_
+    return NoteAnswer(cause=named, digest="answered", of=of, verdict=verdict, reason=reason, answered_at=at)
 
 
 class Turn(Struct, frozen=True):

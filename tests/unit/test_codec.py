@@ -21,6 +21,7 @@ from builders import (
     a_token,
     a_view,
     admit,
+    an_answer,
     cause,
     given,
     unhurried,
@@ -127,7 +128,8 @@ def examples():
     counted = AnswersCounted(
         cause=cause(6), digest="", refused={Reason.TOKEN_EXPIRED: 2}, unmoved=3, counted_at=MINTED + DAY
     )
-    return rendered, scored, deduped, viewed, reconciled, labelled, counted
+    [answered] = plain.when(an_answer(cause(2), id_=cause(7))).events
+    return rendered, scored, deduped, viewed, reconciled, labelled, answered, counted
 
 
 @unhurried

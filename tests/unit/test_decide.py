@@ -18,6 +18,7 @@ from builders import (
     a_view,
     admit,
     admit_omid,
+    an_answer,
     an_expiry,
     appends,
     appends_nothing,
@@ -300,6 +301,24 @@ def test_a_double_fire_is_promoted_only_when_its_original_is_out():
 def test_a_label_is_kept_and_changes_no_standing():
     turn = given(admit()).when(a_label(weight=0.7)).then(appends("Labelled"), changes_no_standing)
     assert turn.events[0].weight == 0.7
+
+
+def test_that_a_client_was_told_otherwise_is_kept_and_changes_no_standing():
+    first = admit()
+    told = an_answer(first.rendered.cause)
+    turn = given(first).when(told).then(appends("Answered"), changes_no_standing)
+    assert (turn.events[0].of, turn.events[0].verdict) == (first.rendered.cause, Verdict.UNCERTAIN)
+    given(first, told).when(told).then(appends_nothing)
+
+
+def test_that_a_client_was_told_what_is_stored_is_no_news():
+    first = admit()
+    given(first).when(an_answer(first.rendered.cause, Verdict.VALID, None)).then(appends_nothing)
+
+
+def test_nothing_is_told_about_a_render_that_is_not_there():
+    given(admit()).when(an_answer(cause(99))).then(refuses(Refusal.NOT_RENDERED))
+    given().when(an_answer(cause(99))).then(refuses(Refusal.NOT_RENDERED))
 
 
 def test_nothing_is_decided_inside_an_append():

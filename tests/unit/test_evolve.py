@@ -15,6 +15,7 @@ from builders import (
     a_view,
     admit,
     admit_omid,
+    an_answer,
     an_expiry,
     cause,
     given,
@@ -28,6 +29,7 @@ from msgspec.structs import replace
 from domain.decide import CommandRefused, decide
 from domain.events import (
     CorrectionKind,
+    ImpressionAnswered,
     ImpressionDeduped,
     ImpressionLabelled,
     ImpressionReconciled,
@@ -87,6 +89,7 @@ KEPT = appended(admit(), a_correction(Reason.STACKED), a_correction(None, Author
 EXPIRED = appended(admit_omid(OmidType.OTHER), an_expiry())
 REPRICED = appended(admit(), a_reprice(1_500))
 LABELLED = appended(admit(), a_label())
+TOLD = appended(admit(render=a_render(event_id=cause(2))), an_answer(cause(2)))
 STREAMS = {
     "counted": COUNTED,
     "double fire": DOUBLE,
@@ -99,6 +102,7 @@ STREAMS = {
     "expired": EXPIRED,
     "repriced": REPRICED,
     "labelled": LABELLED,
+    "told otherwise": TOLD,
 }
 RENDERS = [COUNTED, DOUBLE, AGAIN, COMPLETED]
 FIRST_RENDERS = [COUNTED, DOUBLE]
@@ -151,7 +155,7 @@ def test_an_append_that_is_not_whole_and_in_order_is_not_accepted(stream, order)
 
 
 @pytest.mark.parametrize("stream", RENDERS)
-@pytest.mark.parametrize("name", ["repeated", "viewed", "corrected", "labelled"])
+@pytest.mark.parametrize("name", ["repeated", "viewed", "corrected", "labelled", "told otherwise"])
 def test_nothing_comes_between_the_events_of_an_append(stream, name):
     state, events = stream
     refuses(state, [events[0], *STREAMS[name][1]])
@@ -197,7 +201,7 @@ def test_a_conflicting_render_neither_counts_nor_completes(stream, field):
     refuses_changed(stream, 0, **{field: OTHER_CUT[field]})
 
 
-@pytest.mark.parametrize("name", sorted(STREAMS.keys() - {"labelled"}))
+@pytest.mark.parametrize("name", sorted(STREAMS.keys() - {"labelled", "told otherwise"}))
 @pytest.mark.parametrize("field", ["before", "after"])
 @pytest.mark.parametrize("standing", STANDINGS)
 def test_a_change_leads_from_where_the_impression_stands_to_where_the_rules_lead(name, field, standing):
@@ -317,6 +321,7 @@ FREE = {
     ImpressionViewed: {"viewed_at": MINTED + 9, "received_at": MINTED + 9, "visible_ms": 9},
     ImpressionReconciled: {"evidence": "another", "deadline_met": False, "versions": replace(VERSIONS, model="m")},
     ImpressionLabelled: {"weight": 0.25, "observed_at": MINTED + 9},
+    ImpressionAnswered: {"reason": Reason.LATE, "answered_at": MINTED + 9},
 }
 """What a command brings of its own: any other is as good."""
 

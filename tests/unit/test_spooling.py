@@ -14,7 +14,13 @@ from commands.items import Status
 from commands.redecide import correction_of
 from commands.spool_census import Spooled, take_spooled
 from commands.spool_records import UnreadableRecord, pack, unpack
-from domain.events import ImpressionDeduped, ImpressionReconciled, ImpressionRendered, ImpressionScored
+from domain.events import (
+    ImpressionAnswered,
+    ImpressionDeduped,
+    ImpressionReconciled,
+    ImpressionRendered,
+    ImpressionScored,
+)
 from domain.impression import Decided, Unseen
 from domain.reasons import Reason, Verdict
 from domain.standing import Uncertain, Valid
@@ -94,8 +100,12 @@ def test_what_was_sent_and_arrived_stands_as_it_was_sent(tmp_path):
             ImpressionRendered,
             ImpressionScored,
             ImpressionDeduped,
+            ImpressionAnswered,
         ]
         assert gate.backlog.totals.already == 1
+        *_, stored, note = await gate.events(token.impression)
+        assert (stored.verdict, stored.cause) == (Verdict.VALID, note.of)
+        assert (note.verdict, note.reason, note.answered_at) == (*DEGRADED[1:3], gate.now)
         [later] = await gate.send(event)
         assert later.verdict is Verdict.VALID  # now the answer comes from the stream
 
