@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ledger.breaker import EACH_S
+
 ANSWER_WITHIN_S = 0.040
-"""What deciding may take of the 50 ms that an answer has; queueing and the network have the rest."""
-EACH_S = 0.000_2
-"""Added for each render of a batch; see `ledger.breaker.EACH_S`."""
+"""What deciding may take of the 50 ms that an answer has; queueing and the network have the rest. Each render of a batch adds what an append of it adds to a call."""
 
 
 class Countdown:
