@@ -7,7 +7,11 @@ from typing import Any
 from ledger.breaker import EACH_S
 
 ANSWER_WITHIN_S = 0.040
-"""What deciding may take of the 50 ms that an answer has; queueing and the network have the rest. Each render of a batch adds what an append of it adds to a call."""
+"""
+What deciding may take of the 50 ms that an answer has; queueing and the network have the rest.
+
+Each render of a batch adds what an append of it adds to a call.
+"""
 
 
 class Countdown:
