@@ -26,7 +26,10 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
     """It cannot be read; kept, encrypted, until it is looked at or its time is up."""
     DEFERRED = "deferred"
-    """Nothing of it was taken, for the key of its day could not be had in time: send the same event again."""
+    """
+    Nothing of it was taken: the key of its day could not be had in time, or there is no room for other regions'. Send
+    the same event again.
+    """
     ACCEPTED = "accepted"
     """What callers without the `decide` scope are told of all that was taken in."""
 

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from commands.gate_postgres import PostgresHolding
 from commands.quarantine import Held
+from commands.shelter_postgres import PostgresShelter
+from commands.shelter_store import Counts
 from commands.spool_census import Spooled, take_spooled
 from domain.reasons import Reason
 from domain.render import Kind
@@ -28,6 +30,7 @@ from service.wiring import database_url, open_store
 
 LISTED_MAX = 20
 NOTHING_SPOOLED = Spooled()
+NOTHING_SHELTERED = Counts()
 _SETTLED_AFTER_S = 2.5
 """Longer than the gate waits between two looks at parked views."""
 
@@ -68,11 +71,13 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         async with Desk(settings) as desk:
             client = await asyncio.to_thread(desk.tables)
             verification, rows = await _compare(desk, store, client, data_set)
-        held = await PostgresHolding(database).count(time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        held = await PostgresHolding(database).count(now)
+        sheltered = await PostgresShelter(database).count(now)
         problems = _problems(verification)
         if tally is not None:
             spooled = await take_spooled(spool_dir(settings), store)
-            problems["I1"] = unkept(tally, await take_census(store), held, spooled)
+            problems["I1"] = unkept(tally, await take_census(store), held, spooled, sheltered)
     finally:
         await store.close()
         await database.close()
@@ -126,7 +131,13 @@ def _problems(verification: Verification) -> dict[str, list[str]]:
     return problems
 
 
-def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_SPOOLED) -> list[str]:
+def unkept(
+    tally: Tally,
+    census: Census,
+    held: Held,
+    spooled: Spooled = NOTHING_SPOOLED,
+    sheltered: Counts = NOTHING_SHELTERED,
+) -> list[str]:
     """
     Say what was answered and is not kept.
 
@@ -134,24 +145,30 @@ def unkept(tally: Tally, census: Census, held: Held, spooled: Spooled = NOTHING_
     retried one may be counted more often than its event was sent. What was replayed out of quarantine was answered as
     quarantined, and has moved: it stands in the ledger, or is parked, and no longer waits. What was answered out of the
     spool may turn out to be a reused event id. What was deferred was not taken, but may have come again.
+
+    What is sheltered was answered as decided, views too, and stands in the shelter's books, also when its home has
+    taken it; there it has arrived, whoever had answered it.
     """
     answered = Counter[tuple[Kind, str]]()
     for row in tally.rows:
         answered[row.kind, row.answer.status] += row.events
-    decided = answered[Kind.RENDER, "decided"]
+    decided = answered[Kind.RENDER, "decided"] + answered[Kind.VIEW, "decided"]
     views = answered[Kind.VIEW, "recorded"] + answered[Kind.VIEW, "parked"]
     refused = sum(count for (_, status), count in answered.items() if status == "refused")
     quarantined = sum(count for (_, status), count in answered.items() if status == "quarantined")
     deferred = sum(count for (_, status), count in answered.items() if status == "deferred")
-    later = tally.unanswered + held.moved + deferred
+    later = tally.unanswered + held.moved + deferred + sheltered.arrived
     kept_views = census.views + held.parked + spooled.views
     kept_renders = census.renders + spooled.renders
     reused = sum(row.events for row in tally.rows if row.answer.reason == Reason.EVENT_ID_REUSED)
-    reused_later = max(0, held.reused - reused)
+    once_more = census.repeats + max(0, held.reused - reused) + sheltered.kept
     checks = [
         (
-            kept_renders <= decided + later and decided <= kept_renders + census.repeats + reused_later,
-            f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}",
+            kept_renders <= decided + later and decided <= kept_renders + once_more,
+            (
+                f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}, "
+                f"{sheltered}"
+            ),
         ),
         (
             kept_views <= views + later and views <= kept_views + census.unmoved,

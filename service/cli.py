@@ -18,7 +18,16 @@ from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
 from projections.errors import ProjectionError
-from service import cli_campaigns, cli_capacity, cli_cells, cli_drill, cli_lists, cli_packs, cli_quarantine
+from service import (
+    cli_campaigns,
+    cli_capacity,
+    cli_cells,
+    cli_drill,
+    cli_lists,
+    cli_packs,
+    cli_quarantine,
+    cli_shelter,
+)
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -40,6 +49,7 @@ app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
+app.add_typer(cli_shelter.app, name="shelter")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 

@@ -28,6 +28,7 @@ from service.folders import Holder, check_user, lock_file, lock_holder, sockets
 from service.lists_open import lists_state
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
 from service.settings import EMBEDDED, PREFIX, Settings
+from service.shelter_files import TrustFileError, flaws_of, trust_of
 from service.supervisor import running_states
 from service.wiring import embeds_postgres, open_store
 
@@ -63,6 +64,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield from _ports(settings, data_dir, holder)
     yield _lists(settings)
     yield from _cell_map(settings)
+    yield from _shelter(settings)
     yield from _postgres(settings, data_dir, holder)
     yield from _eventstoredb(settings)
     yield _broker(settings, data_dir, holder)
@@ -186,6 +188,21 @@ def _cell_map(settings: Settings) -> Iterator[Check]:
         cell, newest = found[0].cell, found[0].cells.epochs(found[0].cell.region)[-1]
         owned = newest.sizes().get(cell.name, 0)
         yield Check("cell map", ok=True, says=f"{cell.name} owns {owned} of 4,096 shards under epoch {newest.number}")
+
+
+def _shelter(settings: Settings) -> Iterator[Check]:
+    fix = "Mend the file, or bring it up to date from `impledger shelter keys` on each cell; see docs/cells.md."
+    try:
+        trust, found = trust_of(settings), homes_of(settings)
+        flaws = [] if trust is None or found is None else flaws_of(settings, trust, found[0].cells.cells)
+    except (TrustFileError, CellMapError) as error:
+        yield Check("shelter", ok=False, says=str(error), fix=fix)
+        return
+    if flaws:
+        yield Check("shelter", ok=False, says="; ".join(flaws[:5]), fix=fix)
+    elif trust is not None:
+        says = f"{len(trust.cells)} cells and {len(trust.operators)} operators are trusted"
+        yield Check("shelter", ok=True, says=says)
 
 
 def _postgres(settings: Settings, data_dir: Path, holder: Holder | None) -> Iterator[Check]:

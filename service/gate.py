@@ -51,6 +51,8 @@ from service.quarantine_metrics import QuarantineMetrics
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
+from service.shelter_http import ShelterHttp
+from service.sheltering import open_sheltering
 from service.spooling import GateSpool
 from service.wiring import open_holding, open_tails
 
@@ -159,6 +161,9 @@ class Gate:
         self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
         self._metrics.registry.register(self._ladder)
+        self._sheltering = open_sheltering(
+            settings, keys, self._cell_map.homes, database_url=database_url, registry=self._metrics.registry
+        )
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT; requests under way are answered first."""
@@ -175,8 +180,9 @@ class Gate:
             access=self._access,
             settings=self._settings,
             metrics=self._metrics,
-            inner=self._cold_routes(self._quarantine_routes(batcher)),
+            inner=self._cold_routes([*self._quarantine_routes(batcher), *self._shelter_routes(batcher)]),
             watch=self._sequences.note,
+            shelter=None if self._sheltering is None else self._sheltering.shelter,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
         async with AsyncExitStack() as stack:
@@ -198,6 +204,9 @@ class Gate:
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
+            if self._sheltering is not None:
+                stack.push_async_callback(self._sheltering.close)
+                background += [asyncio.create_task(_every(*work)) for work in self._sheltering.works()]
             calm_collector()
             await serve_until_stopped(server)
             for task in background:
@@ -215,6 +224,14 @@ class Gate:
         )
         http = QuarantineHttp(quarantine, self._access, self._quarantine_metrics, batcher.check_admission)
         return http.routes()
+
+    def _shelter_routes(self, batcher: Batcher) -> list[Route]:
+        if self._sheltering is None:
+            return []
+        arrivals = self._sheltering.arrivals(
+            intake=self._intake, ledger=self._store, submit=batcher.submit, watch=self._sequences.note
+        )
+        return ShelterHttp(self._sheltering, arrivals, self._access, batcher.check_admission).routes()
 
     def _cold_routes(self, more: Sequence[Route]) -> Starlette:
         async def healthz(_: Request) -> Response:

@@ -13,6 +13,7 @@ from commands.batcher import Batcher
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
+from commands.shelter import Shelter
 from service.access import Access
 from service.gate_metrics import GateMetrics
 from service.misdirected import misdirected, with_homes
@@ -29,6 +30,7 @@ from service.problems import (
     reply_for,
 )
 from service.settings import Settings
+from service.sheltered_requests import all_busy, merged, others
 
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -51,7 +53,9 @@ class GateApp:
         metrics: GateMetrics,
         inner: ASGIApp,
         watch: Callable[[Sequence[Item]], None] = lambda _: None,
+        shelter: Shelter | None = None,
     ) -> None:
+        self._shelter = shelter
         self._intake = intake
         self._batcher = batcher
         self._access = access
@@ -91,15 +95,22 @@ class GateApp:
             raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
         client = scope.get("client")
         caller = Caller(scopes, headers.get(b"user-agent"), client[0] if client else None)
-        items = await self._intake.prepare(raws, caller)
+        kept: dict[int, Answer] = {}
+        if self._shelter is not None and not self._shelter.is_closed:
+            kept = await self._shelter.take(raws, caller)
+        items = await self._intake.prepare(others(raws, kept), caller)
         self._watch(items)
         self._metrics.received(items)
         answers = await self._batcher.submit(sent_by(caller, items))
-        self._metrics.answered(answers)
         if self._intake.homes is not None:
             answers = with_homes(items, answers)
-            if (reply := misdirected(answers, request_id, is_single=is_single)) is not None:
+            if kept:
+                answers = merged(kept, answers)
+            elsewhere = misdirected(answers, request_id, is_single=is_single)
+            if (reply := elsewhere or all_busy(answers, request_id, is_single=is_single)) is not None:
+                self._metrics.answered(answers)
                 return reply
+        self._metrics.answered(answers)
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:
             return _single(shown[0], answers[0], request_id)

@@ -42,7 +42,7 @@ def load_or_make_keys(data_dir: Path) -> Keys:
     """Return the cell's keys from *data_dir*, made at the first call. The file is readable by its owner alone."""
     path = data_dir / "keys" / _FILE
     if not path.exists():
-        _write_once(path, msgspec.json.encode(_make()))
+        write_once(path, msgspec.json.encode(_make()))
     return msgspec.json.decode(path.read_bytes(), type=Keys)
 
 
@@ -59,7 +59,7 @@ def _make() -> Keys:
     )
 
 
-def _write_once(path: Path, data: bytes) -> None:
+def write_once(path: Path, data: bytes) -> None:
     """Of two processes that start at once, one makes the file; it is never seen half written."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")

@@ -12,6 +12,7 @@ from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
 from service.migrate import migrate_postgres
 from service.settings import EMBEDDED, Settings
+from service.shelter_files import trust_of
 from service.wiring import embeds_postgres, load_pack, postgres_urls
 
 _PROBE_S = 0.5
@@ -25,9 +26,11 @@ def children(settings: Settings) -> list[Child]:
     Raises:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
+        TrustFileError: the keys trusted for sheltering cannot.
     """
     load_pack(settings.rule_pack)
     homes_of(settings)
+    trust_of(settings)
     engines: list[Child] = []
     if embeds_postgres(settings):
         engines.append(PostgresServer(settings.data_dir).child())

@@ -10,6 +10,7 @@ from commands.items import Status
 from commands.ladder import DrillRefused
 from commands.quarantine_entries import BodyGone, FixRefused, NotInQuarantine, NotReplayable, QuarantineError
 from commands.serves import TooManyCounts
+from commands.shelter_trust import OrderRefused
 from domain.reasons import Reason
 from domain.serves import ServeRefusal
 from ledger.codec import UnreadableCommit
@@ -86,6 +87,10 @@ class UnusableCampaign(RequestError):
     pass
 
 
+class TooManyEnvelopes(RequestError):
+    pass
+
+
 class Problem(Struct, frozen=True):
     status: int
     title: str
@@ -95,6 +100,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     BodyTooLarge: Problem(413, "The body is too large"),
     TooManyRenders: Problem(413, "The request has too many renders"),
     TooManyReports: Problem(413, "The request has too many reports"),
+    TooManyEnvelopes: Problem(413, "The request has too many envelopes"),
     TooManyCounts: Problem(413, "The reports of the request have too many counts"),
     UnsupportedMedia: Problem(415, "The content type is not one of application/json and application/x-ndjson"),
     BadDocument: Problem(400, "The document cannot be read"),
@@ -115,6 +121,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     DrillRefused: Problem(422, "The drill cannot be done"),
     LedgerUnavailable: Problem(503, "The ledger does not answer; ask or send the same again"),
     SpoolRefused: Problem(503, "Neither the ledger nor the spool takes it; send the same events again"),
+    OrderRefused: Problem(422, "The shelter order cannot be taken"),
     QueryRefused: Problem(400, "The question cannot be asked so"),
     QuestionTooLarge: Problem(422, "The answer takes more than one question may"),
     TablesUnavailable: Problem(503, "The tables do not answer; ask again"),
@@ -135,6 +142,8 @@ REFUSALS: Mapping[Reason, Problem] = {
 """What a single refused render is answered with; in a batch it is an outcome among others."""
 
 QUARANTINED = Problem(422, "The render cannot be read and is in quarantine")
+
+SHELTER_BUSY = Problem(503, "The shelter of another region has no room, or does not answer; send the same events again")
 
 REPORT_REFUSALS: Mapping[ServeRefusal, Problem] = {
     ServeRefusal.SEQUENCE_REUSED: Problem(409, "A report of this source, minute and number said otherwise before"),
@@ -165,7 +174,7 @@ def problem_of(error: Exception) -> Problem:
 def reply_for(error: Exception, request_id: str) -> Reply:
     """Return the problem document for *error*; only our own errors' texts are shown."""
     problem = problem_of(error)
-    detail = str(error) if isinstance(error, RequestError | QuarantineError | DrillRefused) else ""
+    detail = str(error) if isinstance(error, RequestError | QuarantineError | DrillRefused | OrderRefused) else ""
     headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
     return document(problem, request_id, detail=detail, headers=headers)
 

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from commands.quarantine_entries import REUSED
 
-CODES = ("not_json", "too_deep", "invalid", "forbidden", REUSED)
+CODES = ("not_json", "too_deep", "invalid", "forbidden", "unopenable", REUSED)
 _OTHER = "other"
 
 

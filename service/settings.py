@@ -31,6 +31,21 @@ class Settings:
         default="",
         metadata={"doc": "File of the cell map (docs/cells.md); empty: this cell owns all of its region."},
     )
+    shelter_trust: str = field(
+        default="",
+        metadata={
+            "doc": "File of keys trusted for sheltering (docs/cells.md); empty: other regions' renders always get 421."
+        },
+    )
+    shelter_events_max: int = field(
+        default=1_000_000, metadata={"doc": "Most events of other regions that wait here; more get 503."}
+    )
+    shelter_bytes_max: int = field(
+        default=4_294_967_296, metadata={"doc": "Most bytes of other regions' events that wait here; more get 503."}
+    )
+    shelter_ttl_h: int = field(
+        default=168, metadata={"doc": "Hours after which a sheltered event is deleted if its home never took it."}
+    )
     host: str = field(default="127.0.0.1", metadata={"doc": "Address that gate and desk listen on."})
     gate_port: int = field(default=8410, metadata={"doc": "Port of the write API."})
     desk_port: int = field(default=8420, metadata={"doc": "Port of the read API."})
@@ -153,6 +168,10 @@ class Settings:
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("cell", bool(self.cell_map) or not self.cell, f"needs {PREFIX}CELL_MAP, the map that it is in"),
+            ("shelter_trust", bool(self.cell_map) or not self.shelter_trust, f"needs {PREFIX}CELL_MAP: whose they are"),
+            ("shelter_events_max", self.shelter_events_max >= 1, "must be at least 1"),
+            ("shelter_bytes_max", self.shelter_bytes_max >= 1, "must be at least 1"),
+            ("shelter_ttl_h", 1 <= self.shelter_ttl_h <= 168, "must be 1 to 168"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, *LEDGERS), "must be embedded, postgresql:// or esdb://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),

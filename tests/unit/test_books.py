@@ -1,34 +1,14 @@
 """I1 from what clients were told: everything answered is kept, and what was replayed has moved, not doubled."""
 
 import pytest
+from bookskit import a_tally
 
 from commands.quarantine import Held
+from commands.shelter_store import Counts
 from commands.spool_census import Spooled
 from domain.render import Kind
 from ledger.census import Census
-from ml.traffic.events import Answer
-from ml.traffic.tally import Row, Tally
 from service.books import unkept
-
-
-def a_tally(*rows, unanswered=0):
-    told = [Row(kind, Answer(status, None, None), events) for kind, status, events in rows]
-    counts = dict.fromkeys(
-        ("sent", "events", "renders", "views", "requests", "resends", "disagreements", "redecided", "misaligned"), 0
-    )
-    times = dict.fromkeys(
-        ("seconds", "p50_ms", "p99_ms", "within_budget", "within_budget_or_marked", "held_back_s"), 1.0
-    )
-    return Tally(
-        rows=told,
-        http={},
-        rejected={},
-        unanswered=unanswered,
-        unanswered_ids=[],
-        disagreeing_ids=[],
-        **counts,
-        **times,
-    )
 
 
 def a_census(renders=0, views=0):
@@ -85,4 +65,25 @@ def test_what_was_deferred_may_have_come_again_or_not(ledgered, adds_up):
 )
 def test_what_is_answered_is_kept_in_one_place(rows, census, held, adds_up):
     problems = unkept(a_tally(*rows), census, held)
+    assert (problems == []) is adds_up, problems
+
+
+@pytest.mark.parametrize(
+    ("rows", "census", "sheltered", "adds_up"),
+    [
+        ([(RENDER, "decided", 5)], a_census(3), Counts(waiting=2), True),
+        ([(RENDER, "decided", 5)], a_census(3), Counts(waiting=1, expired=1), True),
+        ([(RENDER, "decided", 5)], a_census(3), Counts(moved=2), True),
+        ([(RENDER, "decided", 5)], a_census(3), Counts(moved=1), False),
+        ([(RENDER, "decided", 5)], a_census(3), Counts(arrived=2), False),
+        ([(RENDER, "decided", 3), (VIEW, "decided", 2)], a_census(3), Counts(moved=2), True),
+        ([(RENDER, "decided", 3), (VIEW, "decided", 2)], a_census(3), Counts(moved=1), False),
+        ([(RENDER, "decided", 5)], a_census(7), Counts(arrived=2), True),
+        ([(RENDER, "decided", 5)], a_census(8), Counts(arrived=2), False),
+        ([(VIEW, "recorded", 5)], a_census(views=7), Counts(arrived=2), True),
+        ([(VIEW, "recorded", 5)], a_census(views=8), Counts(arrived=2), False),
+    ],
+)
+def test_what_is_sheltered_is_in_the_shelters_books_and_at_home_it_has_arrived(rows, census, sheltered, adds_up):
+    problems = unkept(a_tally(*rows), census, Held(), sheltered=sheltered)
     assert (problems == []) is adds_up, problems

@@ -250,7 +250,7 @@ def test_what_waits_is_shown_per_code_and_codes_of_nobody_are_one():
     def waiting(code):
         return registry.get_sample_value("impledger_quarantine_waiting", {"code": code})
 
-    assert [waiting(code) for code in (*CODES, "other")] == [0.0] * 6
+    assert [waiting(code) for code in (*CODES, "other")] == [0.0] * (len(CODES) + 1)
     metrics.waits({"invalid": 3, "of a newer gate": 2, "of a gate to come": 2})
     assert (waiting("invalid"), waiting("not_json"), waiting("other")) == (3, 0, 4)
     metrics.waits({})
