@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from commands.conditions import Patience
-from commands.countdown import ANSWER_WITHIN_S
+from commands.countdown import ANSWER_WITHIN_S, EACH_S
 from commands.funding import READY_WITHIN_S
 from commands.intake import KEYS_WITHIN_S
 from commands.ladder import DRILL_MAX_S, PATIENCE, SHED_RATE
 from commands.observing import PROBE_EVERY_S, SLOW_S
 from domain.ladder import LADDER
 from domain.vocabulary import Rung
-from ledger.breaker import EACH_S
 
 PAGE = " ".join((Path(__file__).parents[2] / "docs" / "ladder.md").read_text().split())
 
