@@ -166,8 +166,8 @@ def unkept(
         (
             kept_renders <= decided + later and decided <= kept_renders + once_more,
             (
-                f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, {spooled}, "
-                f"{sheltered}"
+                f"{decided} decided, {held.moved} moved, {census.renders} ledgered, {census.repeats} repeats, "
+                f"{spooled}, {sheltered}"
             ),
         ),
         (

