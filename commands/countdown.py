@@ -4,10 +4,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ledger import breaker
+
 ANSWER_WITHIN_S = 0.040
-"""What deciding may take of the 50 ms that an answer has; queueing and the network have the rest."""
-EACH_S = 0.000_2
-"""Added for each render of a batch; see `ledger.breaker.EACH_S`."""
+"""
+What deciding may take of the 50 ms that an answer has; queueing and the network have the rest.
+
+Up to half of saturation batches are small, and keep to it. Large ones are those of a gate that is busy: cutting their
+time short makes it busier, for what is spooled costs more than what is appended.
+"""
+EACH_S = 2 * breaker.EACH_S
+"""Added for each render of a batch: it may be read and appended."""
 
 
 class Countdown:
