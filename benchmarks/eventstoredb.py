@@ -2,9 +2,9 @@
 CPU of the adapter for EventStoreDB, all threads of this process, per commit; JSON.
 
 The other side is the double of the tests, as a process of its own: its speed is no server's, so wall time says little,
-and CPU of this process says what one append costs a gate. `--postgres` does the same work on the adapters beside it.
+and CPU of this process says what one append costs a gate. `ledgers.py` does the same work on the adapters beside it.
 
-    .venv/bin/python benchmarks/eventstoredb.py [--seed 1] [--commits 6000] [--postgres]
+    .venv/bin/python benchmarks/eventstoredb.py [--seed 1] [--commits 6000]
 """
 
 import argparse
@@ -15,7 +15,6 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from datetime import date
@@ -33,11 +32,7 @@ from domain.ids import mint  # noqa: E402
 from domain.vocabulary import DataSet  # noqa: E402
 from ledger.codec import decode  # noqa: E402
 from ledger.eventstoredb import EventStoreDbStore  # noqa: E402
-from ledger.memory import MemoryStore  # noqa: E402
-from ledger.postgres import PostgresStore  # noqa: E402
-from ledger.store import Append, Appended, EventStore  # noqa: E402
-from service.embedded_postgres import PostgresServer  # noqa: E402
-from service.migrate import migrate_postgres  # noqa: E402
+from ledger.store import Append, Appended  # noqa: E402
 from service.serving import calm_collector  # noqa: E402
 
 NOON, DAY = 1_790_000_000_000, date(2026, 9, 21)
@@ -49,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--commits", type=int, default=6_000)
-    parser.add_argument("--postgres", action="store_true")
     asked = parser.parse_args()
     calm_collector()
     work = Work(random.Random(asked.seed), asked.commits)
@@ -59,7 +53,7 @@ def main() -> None:
         "batch": BATCH,
         "bytes_per_commit": work.bytes_per_commit,
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("esdbclient", "grpcio", "protobuf", "psycopg", "uvloop")},
+        "versions": {name: version(name) for name in ("esdbclient", "grpcio", "protobuf", "uvloop")},
     }
     with a_double() as url:
         found["append_cpu_us"] = {
@@ -68,16 +62,6 @@ def main() -> None:
         }
         tries = [work.others(url) for _ in range(TRIES)]
         found["others_cpu_us"] = {name: min(one[name] for one in tries) for name in tries[0]}
-    found["same_work"] = {"memory": uvloop.run(work.on(MemoryStore()))}
-    with a_double() as url:
-        found["same_work"]["eventstoredb"] = uvloop.run(work.on(EventStoreDbStore(url)))
-    if asked.postgres:
-        with tempfile.TemporaryDirectory() as folder:
-            server = PostgresServer(Path(folder))
-            server.start()
-            migrate_postgres(server.url)
-            found["same_work"]["postgres"] = uvloop.run(work.on(PostgresStore(server.url)))
-            server.stop()
     print(json.dumps(found, indent=2))
 
 
@@ -168,16 +152,6 @@ class Work:
             return found
 
         return uvloop.run(run())
-
-    async def on(self, store: EventStore) -> dict[str, float]:
-        await prepared(store)
-        batches = self.batches(3)
-        await store.append(batches.pop(), NOON)
-        with measured(sum(map(len, batches))) as spent:
-            for batch in batches:
-                await store.append(batch, NOON)
-        await store.close()
-        return spent
 
 
 async def prepared(store):
