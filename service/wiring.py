@@ -40,8 +40,18 @@ def open_store(settings: Settings) -> EventStore:
         return PostgresStore(url)
     # gRPC costs 80 ms and 11 MB; whoever does not use it, does not load it.
     from ledger.eventstoredb import EventStoreDbStore  # noqa: PLC0415
+    from ledger.eventstoredb_address import SEGMENTS, read_address  # noqa: PLC0415
+    from ledger.segments import open_segments  # noqa: PLC0415
 
+    if read_address(url).layout == SEGMENTS:
+        return open_segments(url, _index_url(settings))
     return EventStoreDbStore(url)
+
+
+def _index_url(settings: Settings) -> str:
+    """Return where the index of a ledger in segments is: with the operational tables."""
+    url = database_url(settings)
+    return PostgresServer(settings.data_dir).url if url.startswith("esdb") else url
 
 
 def load_pack(name: str) -> Pack:
