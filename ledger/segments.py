@@ -57,6 +57,9 @@ class Index(Protocol):
     async def of_positions(self, positions: Sequence[int]) -> list[tuple[int, Batch]]: ...
     async def of_streams(self, streams: Sequence[StreamId], limit: int) -> list[tuple[StreamId, int, Batch]]: ...
     async def after(self, position: int, limit: int) -> list[tuple[int, Batch]]: ...
+    async def named(self, prefix: str, after: int, limit: int) -> list[tuple[int, Batch]]: ...
+    async def head_named(self, prefix: str) -> int: ...
+    async def later(self, after: int, limit: int, through: int | None) -> tuple[list[tuple[int, Batch]], int]: ...
     async def head(self) -> int: ...
     async def before_last(self, commits: int) -> int: ...
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None: ...
@@ -139,6 +142,29 @@ class SegmentStore:
     async def before_last(self, commits: int) -> int:
         await self._check()
         return await self._index.before_last(commits)
+
+    async def read_named(self, prefix: str, after: int, limit: int) -> list[Commit]:
+        """Return what `read_all` would of other streams than impressions' whose name begins with *prefix*."""
+        check_limit(limit)
+        await self._check()
+        return await self._commits(await self._index.named(prefix, after, limit))
+
+    async def head_named(self, prefix: str) -> int:
+        """Return the position of the last commit of a stream whose name begins with *prefix*, 0 if there is none."""
+        await self._check()
+        return await self._index.head_named(prefix)
+
+    async def read_later(self, after: int, limit: int, through: int | None = None) -> tuple[list[Commit], int]:
+        """
+        Return up to *limit* commits after *after*, and at most *through*, that are not the first of their impression.
+
+        And up to which position there are no others.
+        """
+        check_limit(limit)
+        await self._check()
+        found, seen = await self._index.later(after, limit, through)
+        commits = await self._commits(found)
+        return commits, commits[-1].position if len(commits) == limit else max(after, seen)
 
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         await self._check()

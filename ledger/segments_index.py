@@ -39,6 +39,23 @@ select b.segment, b.revision, b.first, b.size, b.lost, b.later from (
     from (select * from segment_batches order by last desc limit %(commits)s::bigint + 1) b
 ) b where later + size - coalesce(cardinality(lost), 0) > %(commits)s::bigint order by last desc limit 1
 """
+_NAMED = f"""
+select c.position, {_BATCH} from (
+    select position from segment_names where starts_with(stream, %s) and position > %s order by position limit %s
+) c cross join lateral (select * from segment_batches b where b.last >= c.position order by b.last limit 1) b
+order by c.position
+"""  # noqa: S608
+_HEAD_NAMED = "select position from segment_names where starts_with(stream, %s) order by position desc limit 1"
+# One statement, one snapshot: nothing up to the head that it names can appear afterwards.
+_LATER = f"""
+with head as (select least(%(through)s::bigint, coalesce(max(last), 0)) as through from segment_batches)
+select head.through, found.* from head left join lateral (
+    select c.position, {_BATCH} from (
+        select position from segment_impressions
+        where version > 0 and position > %(after)s and position <= head.through order by position limit %(limit)s
+    ) c cross join lateral (select * from segment_batches b where b.last >= c.position order by b.last limit 1) b
+) found on true order by found.position
+"""  # noqa: S608
 _OF_POSITIONS = f"""
 select p.position, {_BATCH} from unnest(%s::bigint[]) as p(position) cross join lateral
     (select * from segment_batches b where b.last >= p.position order by b.last limit 1) b
@@ -155,6 +172,24 @@ class SegmentIndex:
             batch = _batch(row)
             found += [(one, batch) for one in batch.positions() if one > position]
         return found[:limit]
+
+    async def named(self, prefix: str, after: int, limit: int) -> list[tuple[int, Batch]]:
+        """Return positions over *after* of streams whose name begins with *prefix*, in order, up to *limit*."""
+        rows = await self._reader.fetch(_NAMED, [prefix, after, limit])
+        return [(row[0], _batch(row[1:])) for row in rows]
+
+    async def head_named(self, prefix: str) -> int:
+        rows = await self._reader.fetch(_HEAD_NAMED, [prefix])
+        return int(rows[0][0]) if rows else 0
+
+    async def later(self, after: int, limit: int, through: int | None) -> tuple[list[tuple[int, Batch]], int]:
+        """
+        Return positions over *after*, in order, up to *limit*, of commits that are not the first of their impression.
+
+        And up to where all of those are seen, if they are fewer than *limit*; no further than *through*.
+        """
+        rows = await self._reader.fetch(_LATER, {"after": after, "limit": limit, "through": through})
+        return [(row[1], _batch(row[2:])) for row in rows if row[1] is not None], int(rows[0][0])
 
     async def head(self) -> int:
         rows = await self._reader.fetch("select last from segment_batches order by last desc limit 1", [])

@@ -125,6 +125,9 @@ def upgrade() -> None:
     op.execute(_BATCHES)
     op.execute(_TABLE.format(table="segment_impressions", key="uuid", suffix="partition by range (stream)"))
     op.execute(_TABLE.format(table="segment_names", key='text collate "C"', suffix=""))
+    # Whoever follows campaigns or corrections passes over everything else.
+    op.execute("create index segment_names_position on segment_names (position)")
+    op.execute("create index segment_impressions_later on segment_impressions (position) where version > 0")
     lost = " union all ".join(_LOST.format(**kind) for kind in _KINDS)
     impressions, names = (_INSERT.format(**kind) for kind in _KINDS)
     op.execute(_CLAIM.format(lock=_LOCK, insert_impressions=impressions, insert_names=names, lost=lost))
