@@ -69,8 +69,10 @@ def main() -> None:
 def a_double():
     command = [sys.executable, "-m", "tests.esdb_double", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        yield process.stdout.readline().split()[3].rstrip(",")
-        process.terminate()
+        try:
+            yield process.stdout.readline().split()[3].rstrip(",")
+        finally:
+            process.terminate()
 
 
 class Work:

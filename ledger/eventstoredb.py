@@ -14,7 +14,7 @@ import msgspec
 
 from domain.ids import day_of
 from domain.vocabulary import DataSet
-from ledger.eventstoredb_address import read_address
+from ledger.eventstoredb_address import STREAMS, read_address
 from ledger.eventstoredb_all import Everything, Mark
 from ledger.eventstoredb_appends import Appender
 from ledger.eventstoredb_client import (
@@ -65,6 +65,8 @@ class EventStoreDbStore:
 
     def __init__(self, url: str, *, deadline_s: float = 5.0, window: int = WINDOW) -> None:
         address = read_address(url)
+        if address.layout != STREAMS:
+            raise ValueError(f"the address says layout={address.layout}; that is opened by ledger/segments.py")
         self._deadline_s = deadline_s
         self._names = Names(address.namespace)
         self._connection = Connection(address)

@@ -9,13 +9,15 @@ from msgspec import Struct
 SCHEMES = ("esdb", "esdb+discover")
 DEFAULT_NAMESPACE = "ledger"
 _PORT = 2113
-_OPTIONS = ("tls", "tlscafile", "usercertfile", "userkeyfile", "connectionname")
+_OPTIONS = ("tls", "tlscafile", "usercertfile", "userkeyfile", "connectionname", "layout")
+STREAMS, SEGMENTS = "streams", "segments"
 
 
 class Address(Struct, frozen=True):
     """
     `targets` are `host:port`; with several, or where one name stands for many, the one that leads is to be found.
 
+    `layout` is how commits stand there: a stream per impression, or segments of many (`ledger/segments.py`).
     `authorization` is what calls say of who asks, empty without TLS: a password never goes in clear.
     """
 
@@ -28,6 +30,7 @@ class Address(Struct, frozen=True):
     key_file: Path | None = None
     certificate_file: Path | None = None
     connection_name: str = "impression-ledger"
+    layout: str = STREAMS
 
 
 def read_address(url: str) -> Address:
@@ -46,12 +49,14 @@ def read_address(url: str) -> Address:
     options = {name.lower(): value for name, value in given}
     hosts = [host.strip() for host in parts.netloc.rpartition("@")[2].split(",") if host.strip()]
     tls = options.get("tls", "true").lower()
+    layout = options.get("layout", STREAMS).lower()
     unknown = sorted(options.keys() - set(_OPTIONS))
     for wrong, why in (
         (parts.scheme not in SCHEMES, f"its scheme is none of {', '.join(SCHEMES)}"),
         (not hosts, "it names no host"),
         (bool(unknown), f"no option is called {', '.join(unknown)}"),
         (tls not in {"true", "false"}, "tls is true or false"),
+        (layout not in {STREAMS, SEGMENTS}, f"layout is {STREAMS} or {SEGMENTS}"),
         (tls == "true" and not (user and password), "with TLS it needs a user and a password"),
     ):
         if wrong:
@@ -67,6 +72,7 @@ def read_address(url: str) -> Address:
         key_file=_path(options.get("userkeyfile")),
         certificate_file=_path(options.get("usercertfile")),
         connection_name=options.get("connectionname", "impression-ledger"),
+        layout=layout,
     )
 
 

@@ -218,9 +218,9 @@ def answer(response: Any) -> Answer:
     return NotNow(response.error.message or kind)
 
 
-def read_stream(name: str, revision: int) -> Any:
-    """Return the request for the events of stream *name* from *revision* on."""
-    options = streams_pb2.ReadReq.Options(count=_ALL, no_filter=shared_pb2.Empty(), uuid_option=_structured())
+def read_stream(name: str, revision: int, count: int = _ALL) -> Any:
+    """Return the request for *count* events of stream *name* from *revision* on."""
+    options = streams_pb2.ReadReq.Options(count=count, no_filter=shared_pb2.Empty(), uuid_option=_structured())
     options.stream.stream_identifier.stream_name = name.encode()
     options.stream.revision = revision
     return streams_pb2.ReadReq(options=options)

@@ -24,6 +24,13 @@ class UuidArray(bytes):
         items = chain.from_iterable(zip(repeat(_SIXTEEN), (value.bytes for value in values), strict=False))
         return cls(_header(_UUID, len(values)) + b"".join(items))
 
+    @classmethod
+    def of_bytes(cls, values: Sequence[bytes]) -> "UuidArray":
+        """Return the array of *values* of 16 bytes each."""
+        return cls(
+            _header(_UUID, len(values)) + b"".join(chain.from_iterable(zip(repeat(_SIXTEEN), values, strict=False)))
+        )
+
 
 class IntArray(bytes):
     __slots__ = ()

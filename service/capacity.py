@@ -195,8 +195,7 @@ def ledger_bytes_per_commit(inputs: Inputs, ledger: Ledger) -> float:
         case Ledger.STREAMS:
             return commit + inputs.events_per_commit * an_event
         case Ledger.SEGMENTS:
-            found = inputs.segment_index_bytes * streams_per_s(inputs) / mean_commits_per_s(inputs)
-            return commit + an_event / inputs.commits_per_segment + found
+            return commit + an_event / inputs.commits_per_segment + inputs.segment_index_bytes
 
 
 def cell_limits(inputs: Inputs, ledger: Ledger) -> Mapping[str, float]:

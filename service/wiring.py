@@ -58,7 +58,11 @@ def open_store(settings: Settings) -> EventStore:
         return PostgresStore(url)
     # gRPC costs 80 ms and 11 MB; whoever does not use it, does not load it.
     from ledger.eventstoredb import EventStoreDbStore  # noqa: PLC0415
+    from ledger.eventstoredb_address import SEGMENTS, read_address  # noqa: PLC0415
+    from ledger.segments import open_segments  # noqa: PLC0415
 
+    if read_address(url).layout == SEGMENTS:
+        return open_segments(url, database_url(settings))
     return EventStoreDbStore(url)
 
 
@@ -69,11 +73,15 @@ def open_tails(store: EventStore, url: str) -> LedgerTails:
     if _is_postgres(url):
         return PostgresTails(PostgresConnection(url, _DEADLINE_S))
     from commands.ledger_tails_eventstoredb import EventStoreDbTails  # noqa: PLC0415
+    from commands.ledger_tails_segments import SegmentTails  # noqa: PLC0415
     from ledger.eventstoredb import EventStoreDbStore  # noqa: PLC0415
+    from ledger.segments import SegmentStore  # noqa: PLC0415
 
-    if not isinstance(store, EventStoreDbStore):
-        raise TypeError(f"nothing follows a {type(store).__name__}")
-    return EventStoreDbTails(store)
+    if isinstance(store, EventStoreDbStore):
+        return EventStoreDbTails(store)
+    if isinstance(store, SegmentStore):
+        return SegmentTails(store)
+    raise TypeError(f"nothing follows a {type(store).__name__}")
 
 
 def open_holding(store: EventStore, url: str, connection: PostgresConnection) -> HoldingStore:

@@ -75,6 +75,12 @@ def esdb_server_url() -> str:
     return a_namespace(named)
 
 
+@pytest.fixture
+def segments_urls(esdb_url, postgres_url) -> tuple[str, str]:
+    """URLs of an empty ledger in segments: of a namespace of the test's own in the double, and of its index."""
+    return f"{esdb_url}&layout=segments", postgres_url
+
+
 def a_namespace(url: str) -> str:
     address, _, options = url.partition("?")
     return f"{address.rstrip('/')}/test_{uuid4().hex}?{options}"

@@ -13,13 +13,19 @@ from ledger.codec import decode, encode
 from ledger.eventstoredb import EventStoreDbStore
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
+from ledger.segments import open_segments
 from ledger.store import AlreadyAppended, Append, Appended, Conflict, NoPartition, read_everything
 
 NOON = 1_790_000_000_000
 DAY = date(2026, 9, 21)
 
 
-STORES = {"memory": lambda _: MemoryStore(), "postgres": PostgresStore, "esdb": EventStoreDbStore}
+STORES = {
+    "memory": lambda _: MemoryStore(),
+    "postgres": PostgresStore,
+    "esdb": EventStoreDbStore,
+    "segments": lambda urls: open_segments(*urls),
+}
 
 
 @pytest.fixture(
@@ -28,6 +34,7 @@ STORES = {"memory": lambda _: MemoryStore(), "postgres": PostgresStore, "esdb": 
         pytest.param("postgres_url", marks=pytest.mark.slow, id="postgres"),
         pytest.param("esdb_url", id="eventstoredb"),
         pytest.param("esdb_server_url", id="eventstoredb-server"),
+        pytest.param("segments_urls", marks=pytest.mark.slow, id="segments"),
     ]
 )
 def runner(request):

@@ -9,18 +9,22 @@ from gatekit import NOW
 from commands.campaigns import stream_of
 from commands.ledger_tails_eventstoredb import EventStoreDbTails
 from commands.ledger_tails_postgres import PostgresTails
+from commands.ledger_tails_segments import SegmentTails
 from domain.aggregates import AnswersCounted
 from domain.funding import Funding
 from domain.reasons import Reason
 from ledger.eventstoredb import EventStoreDbStore
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
+from ledger.segments import open_segments
 from ledger.store import Append
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("postgres", "segments")]
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow), "eventstoredb"])
+
+@pytest.fixture(params=["memory", *SLOW, "eventstoredb"])
 def run(request):
-    urls = {"postgres": "postgres_url", "eventstoredb": "esdb_url"}
+    urls = {"postgres": "postgres_url", "eventstoredb": "esdb_url", "segments": "segments_urls"}
     url = request.getfixturevalue(urls[request.param]) if request.param in urls else None
 
     def on(test):
@@ -28,10 +32,11 @@ def run(request):
             if url is None:
                 await test(World())
                 return
-            if request.param == "eventstoredb":
-                store = EventStoreDbStore(url)
+            if request.param in {"eventstoredb", "segments"}:
+                in_segments = request.param == "segments"
+                store = open_segments(*url) if in_segments else EventStoreDbStore(url)
                 world = World(ledger=store)
-                world.tails = EventStoreDbTails(store)
+                world.tails = SegmentTails(store) if in_segments else EventStoreDbTails(store)
                 try:
                     await test(world)
                 finally:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pytest
 from esdbkit import DAY, NOON, an_append
 
 from domain.vocabulary import DataSet
@@ -18,6 +19,19 @@ def test_an_esdb_address_opens_the_event_store_on_eventstoredb(esdb_url):
         store = open_store(replace(Settings(), ledger_url=esdb_url))
         await store.prepare_days(DAY, DAY, DataSet.LIVE)
         assert await store.append([an_append()], NOON) == [Appended()]
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_an_esdb_address_with_layout_segments_opens_the_ledger_in_segments(segments_urls):
+    async def main():
+        url, database_url = segments_urls
+        store = open_store(replace(Settings(), ledger_url=url, database_url=database_url))
+        await store.prepare_days(DAY, DAY, DataSet.LIVE)
+        assert await store.append([an_append()], NOON) == [Appended()]
+        assert await store.head() == 1
         await store.close()
 
     asyncio.run(main())
