@@ -74,6 +74,7 @@ class EventStoreDbStore:
         displaced = Register(self._connection, self._appender, self._names.displaced, "StreamDisplaced")
         self._looker = Looker(self._connection, self._names, displaced)
         self._prepared = Register(self._connection, self._appender, self._names.days, "DayPrepared")
+        self._layout = Register(self._connection, self._appender, self._names.layout, "LayoutChosen")
         self._everything = Everything(self._connection, self._names, deadline_s)
         self._places = Places()
         self._days: set[int] = set()
@@ -244,6 +245,8 @@ class EventStoreDbStore:
 
     async def _prepare(self, days: range, data_set: DataSet) -> None:
         await self._learn_days()
+        if not self._days and await self._layout.news():
+            raise LedgerError("the namespace holds a ledger in segments; its address says layout=segments")
         while missing := [day for day in days if day not in self._days]:
             values = [msgspec.json.encode({"day": day_of(day * _DAY_MS), "data_set": data_set}) for day in missing]
             added = await self._prepared.add(values)

@@ -78,6 +78,7 @@ class Names:
         self.prefix = f"{namespace}."
         self.days = f"{namespace}:days"
         self.displaced = f"{namespace}:displaced"
+        self.layout = f"{namespace}:layout"
 
     def of(self, stream: StreamId, segment: int = 0) -> str:
         """

@@ -8,12 +8,13 @@ proposal that nothing points to: never a claim without its bytes, and nothing to
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import groupby
 from typing import Protocol
 
 from domain.vocabulary import DataSet
+from ledger.eventstoredb_connection import each
 from ledger.segments_codec import Segment, UnreadableSegment, check_name, proposals, read_segment
 from ledger.segments_index import Batch, Lost, SegmentIndex, WrongLedger
 from ledger.segments_log import Place, SegmentLog
@@ -31,8 +32,9 @@ from ledger.store import (
 
 _APPENDED = Appended()
 _KEPT_BYTES_MAX = 16 << 20
-_RUN_MAX = 16
-"""Events that one read fetches: 16 MiB at most."""
+_RUN_MAX = 8
+"""Events that one read fetches, 1 MiB each at most; only the commits that were asked for are kept of them."""
+_READS_AT_ONCE = 8
 _HOLE_MAX = 2
 """Events that nobody wants, read rather than a second call made for those behind them."""
 
@@ -45,6 +47,7 @@ class Log(Protocol):
     async def write(self, data: bytes, note: bytes, recorded_at: int) -> Place: ...
     async def read(self, segment: str, revision: int, count: int) -> list[bytes]: ...
     async def holds_streams(self) -> bool: ...
+    async def bind(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -184,6 +187,7 @@ class SegmentStore:
         if bound is None:
             if await self._log.holds_streams():
                 raise WrongLedger(f"namespace {mine} holds a ledger with a stream per impression")
+            await self._log.bind()
             await self._index.bind(mine)
             bound = await self._index.namespace()
         if bound != mine:
@@ -192,25 +196,30 @@ class SegmentStore:
 
     async def _commits(self, wanted: Sequence[tuple[int, Batch]]) -> list[Commit]:
         """Return the commits at the positions and in the batches of *wanted*, in that order."""
-        segments = await self._segments({batch.place for _, batch in wanted})
-        return [segments[batch.place].commit(position - batch.first, position) for position, batch in wanted]
+        found: dict[int, Commit] = {}
+        of_place: dict[Place, list[tuple[int, int]]] = {}
+        for position, batch in wanted:
+            of_place.setdefault(batch.place, []).append((position, position - batch.first))
 
-    async def _segments(self, places: Iterable[Place]) -> dict[Place, Segment]:
-        found: dict[Place, Segment] = {}
+        def take(place: Place, segment: Segment) -> None:
+            for position, at in of_place[place]:
+                found[position] = segment.commit(at, position)
+
+        async def fetch(segment: str, first: int, count: int) -> None:
+            for revision, data in enumerate(await self._log.read(segment, first, count), first):
+                if (place := Place(segment, revision)) in of_place:
+                    read = read_segment(data)
+                    self._kept.put(place, read, len(data))
+                    take(place, read)
+
         missing = []
-        for place in sorted(places, key=lambda place: (place.segment, place.revision)):
+        for place in sorted(of_place, key=lambda place: (place.segment, place.revision)):
             if (kept := self._kept.get(place)) is None:
                 missing.append(place)
             else:
-                found[place] = kept
-        wanted = set(missing)
-        for segment, first, count in _runs(missing):
-            datas = await self._log.read(segment, first, count)
-            for revision, data in enumerate(datas, first):
-                if (place := Place(segment, revision)) in wanted:
-                    found[place] = read_segment(data)
-                    self._kept.put(place, found[place], len(data))
-        return found
+                take(place, kept)
+        await each([fetch(*run) for run in _runs(missing)], _READS_AT_ONCE)
+        return [found[position] for position, _ in wanted]
 
 
 class _Kept:
@@ -227,6 +236,8 @@ class _Kept:
         return self._segments[place][0]
 
     def put(self, place: Place, segment: Segment, size: int) -> None:
+        if place in self._segments:
+            return
         self._segments[place] = (segment, size)
         self._bytes += size
         while self._bytes > _KEPT_BYTES_MAX:

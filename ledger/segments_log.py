@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from ledger.eventstoredb_address import SEGMENTS, read_address
-from ledger.eventstoredb_all import Everything
 from ledger.eventstoredb_appends import Appender
 from ledger.eventstoredb_client import (
     Answer,
@@ -27,6 +26,7 @@ from ledger.eventstoredb_client import (
 )
 from ledger.eventstoredb_connection import Connection, events, within
 from ledger.eventstoredb_layout import Draft, Names, nonce
+from ledger.eventstoredb_register import Register
 from ledger.store import LedgerUnavailable
 
 WINDOW = 16
@@ -69,7 +69,8 @@ class SegmentLog:
         self._deadline_s = deadline_s
         self._connection = Connection(address)
         self._appender = Appender(self._connection, WINDOW, deadline_s)
-        self._streams = Everything(self._connection, names, deadline_s)
+        self._days = Register(self._connection, self._appender, names.days, "DayPrepared")
+        self._layout = Register(self._connection, self._appender, names.layout, "LayoutChosen")
         self._free: list[Lane] = []
 
     async def close(self) -> None:
@@ -99,8 +100,16 @@ class SegmentLog:
         return await within(self._deadline_s, lambda: self._read(segment, revision, count))
 
     async def holds_streams(self) -> bool:
-        """Tell whether the namespace is that of a ledger with a stream per impression."""
-        return await within(self._deadline_s, self._streams.head) != 0
+        """Tell whether the namespace is that of a ledger with a stream per impression: those keep their days there."""
+        return bool(await within(self._deadline_s, self._days.news))
+
+    async def bind(self) -> None:
+        """Say in the namespace that it is laid out in segments, for who opens it as the other layout."""
+        await within(self._deadline_s, self._bind)
+
+    async def _bind(self) -> None:
+        if not await self._layout.news() and not await self._layout.add([b'{"layout":"segments"}']):
+            raise CallFailed(Failure.AWAY, "the layout was not written down yet")
 
     def _take(self, hour: int) -> Lane:
         self._free = [lane for lane in self._free if lane.hour == hour]

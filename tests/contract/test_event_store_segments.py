@@ -19,7 +19,7 @@ from ledger.segments import open_segments
 from ledger.segments_codec import BYTES_MAX, UnreadableSegment, proposals, read_segment
 from ledger.segments_index import WrongLedger
 from ledger.segments_log import Place, SegmentLog
-from ledger.store import AlreadyAppended, Appended, Conflict, LedgerUnavailable
+from ledger.store import AlreadyAppended, Appended, Conflict, LedgerError, LedgerUnavailable, NoPartition
 
 slow = pytest.mark.slow
 NOTHING = Breaking()
@@ -226,6 +226,22 @@ def _content(commit):
 
 
 @slow
+def test_streams_that_were_written_apart_are_read_together(segments_urls):
+    async def main():
+        async with stores_on(segments_urls, NOTHING, NOTHING) as stores:
+            appends = [an_append(events=1 + at % 3) for at in range(60)]
+            for at, append in enumerate(appends):
+                await stores[at % 2].append([append, an_append()], NOON)
+            found = await stores[0].read_streams([append.stream for append in reversed(appends[::3])], 10)
+            assert {stream: commit.cause for stream, [commit] in found.items()} == {
+                append.stream: append.cause for append in appends[::3]
+            }
+            assert [commit.position for commit in await stores[1].read_all(3, 100)] == list(range(4, 104))
+
+    asyncio.run(main())
+
+
+@slow
 def test_an_index_is_that_of_one_ledger_and_a_ledger_in_streams_is_not_taken_for_an_empty_one(esdb_url, segments_urls):
     async def main():
         url, database_url = segments_urls
@@ -240,7 +256,12 @@ def test_an_index_is_that_of_one_ledger_and_a_ledger_in_streams_is_not_taken_for
         second = open_segments(url.replace("/test_", "/another_"), database_url)
         with pytest.raises(WrongLedger, match="not of another_"):
             await second.read_all(0, 1)
-        for one in (streams, store, first, second):
+        other_layout = EventStoreDbStore(esdb_url.replace("/test_", "/other_"))
+        with pytest.raises(LedgerError, match="layout=segments"):
+            await other_layout.prepare_days(DAY, DAY, DataSet.LIVE)
+        with pytest.raises(NoPartition):
+            await other_layout.append([an_append()], NOON)
+        for one in (streams, store, first, second, other_layout):
             await one.close()
 
     asyncio.run(main())
