@@ -30,6 +30,8 @@ from ledger.store import LedgerUnavailable
 
 READY_WITHIN_S = 0.025
 """How long a batch waits for campaigns and leases together; then it goes on without."""
+UNHURRIED_S = 5.0
+"""The same where nobody counts down."""
 _TAKES_NOTHING_ANYHOW = frozenset({ReasonClass.REQUEST, ReasonClass.NOT_COUNTED, ReasonClass.POLICY})
 
 
@@ -62,7 +64,7 @@ class Funds:
         self._loading: asyncio.Task[None] | None = None
         self._time = clock
 
-    async def ready(self, asks: Sequence[Ask], within_s: float = READY_WITHIN_S) -> None:
+    async def ready(self, asks: Sequence[Ask], within_s: float = UNHURRIED_S) -> None:
         """
         Load campaigns and lease money for *asks*, a round's renders.
 

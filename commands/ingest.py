@@ -18,7 +18,7 @@ from commands.answers import decided, deferred, not_taken, quarantined, refused,
 from commands.budget_purse import Grant
 from commands.countdown import Countdown
 from commands.floods import Floods, Lot
-from commands.funding import READY_WITHIN_S, Funds
+from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import ALWAYS, Ladder
@@ -341,7 +341,7 @@ class Ingest:
         if self._funds is not None:
             await self._funds.ready(
                 [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)],
-                READY_WITHIN_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
+                UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 
     async def _read(self, groups: Sequence[_Group]) -> None:

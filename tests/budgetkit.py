@@ -277,7 +277,7 @@ class SpendingGate:
         """Return the decisions of one batch; raises `LedgerUnavailable` if nobody knows whether they are durable."""
         with_reasons = reasons if reasons and isinstance(reasons[0], tuple) else [reasons] * len(tokens)
         asks = [(token, event_at, found) for token, found in zip(tokens, with_reasons, strict=True)]
-        await self.funds.ready(asks)
+        await self.funds.ready(asks, within_s=5.0)
         events, grants = [], []
         for sold, _, found in asks:
             funded = self.funds.fund(sold, event_at, found)

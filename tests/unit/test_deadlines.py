@@ -54,7 +54,7 @@ def a_server_that_never_answers():
 
 async def a_gate(world, spending, **kept):
     await spending.registry.follow()
-    gate = KitGate(world.ledger, funds=spending.funds, **kept)
+    gate = KitGate(world.ledger, funds=spending.funds, countdown=Countdown(time.monotonic), **kept)
     await gate.open(date(2026, 9, 10), date(2026, 9, 23))
     return gate
 
