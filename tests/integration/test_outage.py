@@ -65,8 +65,15 @@ async def ready_after(settings, seconds):
     return answer.status_code, answer.text
 
 
-@pytest.mark.parametrize("authority", list(Authority))
-@pytest.mark.parametrize("outage", [kill, freeze])
+@pytest.mark.parametrize(
+    ("outage", "authority"),
+    [
+        (kill, Authority.TOKEN),
+        (kill, Authority.REGISTRY),
+        (freeze, Authority.REGISTRY),
+        pytest.param(freeze, Authority.TOKEN, marks=pytest.mark.soak),
+    ],
+)
 def test_every_render_is_answered_while_postgresql_is_away_and_kept_once(outage, authority, tmp_path):
     settings = replace(on_free_ports(Settings()), data_dir=tmp_path / "data", campaigns=authority.value)
 

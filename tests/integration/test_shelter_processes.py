@@ -255,6 +255,7 @@ def test_a_killed_regions_renders_are_sheltered_and_come_home_and_both_books_are
     assert_books_are_right(regions, "us-1", told=KEPT, refused=3 * 40, gross=0)
 
 
+@pytest.mark.soak
 def test_two_cells_that_find_a_region_silent_shelter_it_by_themselves_and_stop_when_it_is_back(regions):
     regions.set_up("eu-1", "us-1", "ap-1")
     for name in regions.settings:
