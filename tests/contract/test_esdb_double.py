@@ -22,6 +22,7 @@ from esdbclient.exceptions import (
     WrongCurrentVersion,
 )
 
+pytestmark = pytest.mark.slow
 NOTHING, ANY, EXISTS = StreamState.NO_STREAM, StreamState.ANY, StreamState.EXISTS
 
 

@@ -11,6 +11,8 @@ from domain.vocabulary import DataSet
 from ledger.codec import decode, encode
 from ledger.store import AlreadyAppended, Appended, Commit, Conflict, LedgerUnavailable, NoPartition
 
+pytestmark = pytest.mark.slow
+
 BREAKS = [Fault.UNAVAILABLE, Fault.BROKEN_AFTER, Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.BUSY, Fault.NOT_READY]
 
 

@@ -12,6 +12,8 @@ from ledger.eventstoredb import EventStoreDbStore
 from ledger.eventstoredb_connection import StreamGone
 from ledger.store import AlreadyAppended, Appended, LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 BREAKS = [Fault.UNAVAILABLE, Fault.BROKEN_AFTER, Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.BUSY, Fault.NOT_READY]
 
 

@@ -18,6 +18,8 @@ from ledger.eventstoredb import EventStoreDbStore
 from ledger.eventstoredb_address import read_address
 from ledger.store import Appended, LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trust() -> Trust:

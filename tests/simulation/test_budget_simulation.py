@@ -19,6 +19,8 @@ from domain.reasons import Reason
 from domain.vocabulary import Rung
 from ledger.store import LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 200
 SOAK_SEEDS = 5_000
 CAMPAIGNS = ("c-1", "c-2", "unheard-of")

@@ -19,6 +19,8 @@ from domain.ids import SHARDS, shard
 from service.router import Router
 from service.router_wires import HttpxWire
 
+pytestmark = pytest.mark.slow
+
 
 async def verdicts(batches, cells):
     gates = {name: CellGate(cells, name) for name in cells.cells}

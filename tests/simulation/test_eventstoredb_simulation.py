@@ -18,6 +18,8 @@ from domain.ids import mint
 from ledger.codec import decode
 from ledger.store import AlreadyAppended, Appended, Conflict, LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 15
 SOAK_SEEDS = 200
 QUICK = [

@@ -12,6 +12,8 @@ from test_gate_simulation import judge
 
 from commands.holding_memory import MemoryHolding
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 25
 FAULTS = [
     Fault.UNAVAILABLE,

@@ -27,6 +27,8 @@ from ledger.breaker import NotAsked
 from ledger.spool_owners import damaged, folders
 from ledger.store import LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 150
 SOAK_SEEDS = 5_000
 GATES = 2
