@@ -34,10 +34,10 @@ class Access:
             raise UnknownKey("send `Authorization: Bearer TOKEN` with a token of this cell")
         return scopes
 
-    def key_of(self, authorization: str | None) -> str:
+    def key_of(self, authorization: str | None, length: int = _KEY_NAME_LENGTH) -> str:
         """Return a name for the key of an `Authorization` header that tells keys apart in a log and opens nothing."""
         token = (authorization or "").partition(" ")[2].strip()
-        return sha256(token.encode()).hexdigest()[:_KEY_NAME_LENGTH]
+        return sha256(token.encode()).hexdigest()[:length]
 
     def require(self, authorization: str | None, scope: str) -> None:
         """Raise `ScopeMissing` unless the caller has *scope*."""

@@ -1,7 +1,6 @@
 """Are the books right? Recomputes I1-I4 from ledger, ClickHouse, and what clients were told."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from ledger.store import READ_MAX, EventStore
 from ml.traffic.tally import Tally
 from projections.engine import Client
 from projections.verify import Verification, verify
+from service.clock import now_ms
 from service.reader import Desk
 from service.settings import Settings
 from service.spooling import spool_dir
@@ -71,7 +71,7 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         async with Desk(settings) as desk:
             client = await asyncio.to_thread(desk.tables)
             verification, rows = await _compare(desk, store, client, data_set)
-        now = time.time_ns() // 1_000_000
+        now = now_ms()
         held = await PostgresHolding(database).count(now)
         sheltered = await PostgresShelter(database).count(now)
         problems = _problems(verification)

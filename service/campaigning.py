@@ -29,6 +29,7 @@ from domain.pack import Pack
 from domain.vocabulary import Rung
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
+from service.clock import now_ms
 
 FOLLOW_EVERY_S = 0.5
 UPKEEP_EVERY_S = 1.0
@@ -163,7 +164,3 @@ class Campaigning:
             await self._budget.close()
         for opened in (self._tails, self._leases, self._tables):
             await opened.close()
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

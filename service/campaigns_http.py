@@ -1,17 +1,13 @@
 """The admin API of campaigns: `/v1/campaigns` on the gate, for callers with the scope `admin`."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from hashlib import sha256
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
-import structlog
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from commands.budget_store import Bound
@@ -29,12 +25,13 @@ from domain.campaign import (
 from domain.render import Millis, Text, millis
 from domain.vocabulary import BillingEvent
 from service.access import Access
-from service.campaigning import Campaigning, now_ms
+from service.campaigning import Campaigning
+from service.clock import now_ms
+from service.endpoints import JSON, body_of, guarded
+from service.parameters import number_of, only_known, rfc3339
 from service.problems import (
-    UNFORESEEN,
     BadDocument,
     BadParameter,
-    BodyTooLarge,
     CampaignConflict,
     CampaignVersionChanged,
     CampaignVersionMissing,
@@ -43,15 +40,13 @@ from service.problems import (
     RequestError,
     UnsupportedMedia,
     UnusableCampaign,
-    problem_of,
-    reply_for,
 )
 
 BODY_MAX_BYTES = 65_536
 PAGE_DEFAULT = 100
-_SCOPE = "admin"
-_JSON = "application/json"
 _KEY_DIGITS = 12
+"""Of the hash of a key, in the events that it asked for."""
+_SCOPE = "admin"
 
 REFUSED_AS: Mapping[CampaignRefusal, type[RequestError]] = {
     CampaignRefusal.ALREADY_OPEN: CampaignConflict,
@@ -68,10 +63,7 @@ REFUSED_AS: Mapping[CampaignRefusal, type[RequestError]] = {
 }
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
-Answer = Callable[[Request], Awaitable[Reply]]
 T = TypeVar("T")
-
-log = structlog.get_logger(__name__)
 
 
 class Opening(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,14 +97,21 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def campaign_routes(campaigning: Campaigning, access: Access) -> list[Route]:
     """Return the routes of the admin API."""
 
+    def by(request: Request) -> str:
+        return access.key_of(request.headers.get("authorization"), _KEY_DIGITS)
+
     async def open_(request: Request) -> Reply:
         asked = await _document(request, Opening)
-        return await _done(campaigning, asked.campaign, _opening(asked, _by(request)))
+        return await _done(campaigning, asked.campaign, _opening(asked, by(request)))
 
     async def change(request: Request) -> Reply:
         id_ = request.path_params["campaign"]
         seen = _seen_version(request.headers.get("if-match"))
-        return await _done(campaigning, id_, _change(id_, await _document(request, Change), seen, _by(request)))
+        return await _done(
+            campaigning,
+            id_,
+            _change(id_, await _document(request, Change), seen, by(request)),
+        )
 
     async def show(request: Request) -> Reply:
         id_ = request.path_params["campaign"]
@@ -127,13 +126,13 @@ def campaign_routes(campaigning: Campaigning, access: Access) -> list[Route]:
         bounds = await campaigning.bounds([campaign.id for campaign in campaigns])
         rows = [shown(campaign, bounds.get(campaign.id), now_ms()) for campaign in campaigns]
         last = campaigns[-1].id if len(campaigns) == limit else None
-        return Reply(200, msgspec.json.encode({"campaigns": rows, "next": last}), _JSON)
+        return Reply(200, msgspec.json.encode({"campaigns": rows, "next": last}), JSON)
 
     return [
-        Route("/v1/campaigns", _guarded(access, open_), methods=["POST"]),
-        Route("/v1/campaigns", _guarded(access, list_), methods=["GET"]),
-        Route("/v1/campaigns/{campaign}", _guarded(access, show), methods=["GET"]),
-        Route("/v1/campaigns/{campaign}", _guarded(access, change), methods=["PATCH"]),
+        Route("/v1/campaigns", guarded(access, _SCOPE, open_), methods=["POST"]),
+        Route("/v1/campaigns", guarded(access, _SCOPE, list_), methods=["GET"]),
+        Route("/v1/campaigns/{campaign}", guarded(access, _SCOPE, show), methods=["GET"]),
+        Route("/v1/campaigns/{campaign}", guarded(access, _SCOPE, change), methods=["PATCH"]),
     ]
 
 
@@ -149,12 +148,12 @@ def shown(campaign: Campaign, bound: Bound | None, now: int) -> dict[str, Any]:
         "time_zone": campaign.time_zone,
         "billing_event": campaign.billing_event,
         "viewability_pack": campaign.viewability_pack,
-        "flight_start": _rfc3339(campaign.flight_start),
-        "flight_end": _rfc3339(campaign.flight_end),
+        "flight_start": rfc3339(campaign.flight_start),
+        "flight_end": rfc3339(campaign.flight_end),
         "budget_micros": campaign.budget_micros,
         "daily_budget_micros": campaign.daily_budget_micros,
-        "opened_at": _rfc3339(campaign.opened_at),
-        "changed_at": _rfc3339(campaign.changed_at),
+        "opened_at": rfc3339(campaign.opened_at),
+        "changed_at": rfc3339(campaign.changed_at),
         "budget": None
         if bound is None
         else {
@@ -185,7 +184,7 @@ async def _done(campaigning: Campaigning, id_: str, command: CampaignCommand) ->
 
 def _reply(campaign: Campaign, bound: Bound | None, status: int = 200) -> Reply:
     headers = (("etag", f'"{campaign.version}"'), ("location", f"/v1/campaigns/{quote(campaign.id)}"))
-    return Reply(status, msgspec.json.encode(shown(campaign, bound, now_ms())), _JSON, headers)
+    return Reply(status, msgspec.json.encode(shown(campaign, bound, now_ms())), JSON, headers)
 
 
 def _opening(asked: Opening, by: str) -> OpenCampaign:
@@ -234,56 +233,20 @@ def _seen_version(header: str | None) -> int:
 
 def _page_of(request: Request) -> tuple[str, int, str]:
     parameters = request.query_params
-    for name in parameters:
-        if name not in {"after", "limit", "advertiser"}:
-            raise BadParameter(f"{name[:64]}: is not a parameter")
-    text = parameters.get("limit", str(PAGE_DEFAULT))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAX):
+    only_known(parameters, {"after", "limit", "advertiser"})
+    limit = number_of(parameters, "limit", PAGE_DEFAULT) or 0
+    if not 1 <= limit <= PAGE_MAX:
         raise BadParameter(f"limit: must be 1 to {PAGE_MAX}")
-    return parameters.get("after", ""), int(text), parameters.get("advertiser", "")
+    return parameters.get("after", ""), limit, parameters.get("advertiser", "")
 
 
 async def _document(request: Request, kind: type[T]) -> T:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-        raise UnsupportedMedia(f"send {_JSON}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_MAX_BYTES:
-            raise BodyTooLarge(f"a body has at most {BODY_MAX_BYTES} bytes")
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise UnsupportedMedia(f"send {JSON}")
+    body = await body_of(request, BODY_MAX_BYTES)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise UnusableCampaign(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadDocument("the document is not JSON") from error
-
-
-def _by(request: Request) -> str:
-    """Which key asked, told by the beginning of the hash under which it is stored."""
-    token = request.headers.get("authorization", "").partition(" ")[2].strip()
-    return sha256(token.encode()).hexdigest()[:_KEY_DIGITS]
-
-
-def _guarded(access: Access, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-    """Let callers with the scope through, and turn every error into its problem document."""
-
-    async def endpoint(request: Request) -> Response:
-        request_id = request.headers.get("x-request-id", "")[:64] or uuid4().hex
-        try:
-            access.require(request.headers.get("authorization"), _SCOPE)
-            reply = await answer(request)
-        except Exception as error:
-            reply = reply_for(error, request_id)
-            if problem_of(error) is UNFORESEEN:
-                log.exception("request failed", request_id=request_id)
-        told = request_id.encode("latin-1", "replace").decode("latin-1")
-        headers = {**dict(reply.headers), "cache-control": "no-store", "x-request-id": told}
-        return Response(reply.body, reply.status, headers, reply.media_type)
-
-    return endpoint
-
-
-def _rfc3339(at: int) -> str:
-    """Return epoch ms as RFC 3339, UTC, with milliseconds."""
-    return datetime.fromtimestamp(at / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -28,6 +28,7 @@ from service import (
     cli_quarantine,
     cli_shelter,
 )
+from service.cli_screen import AsJson
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -50,8 +51,6 @@ app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.vocabulary import BillingEvent
+from service.cli_screen import AsJson
 from service.settings import Settings
 
 app = typer.Typer(help="Campaigns: flights, budgets, and what has been spent of them.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the campaign, as tokens name it.")]
 Start = Annotated[str, typer.Option("--flight-start", help="First moment of the flight, RFC 3339 or epoch ms.")]
 End = Annotated[str, typer.Option("--flight-end", help="Last moment of the flight, RFC 3339 or epoch ms.")]

@@ -20,6 +20,7 @@ from service.capacity_screen import (
     sensitivity_table,
 )
 from service.capacity_sensitivity import Measure, sensitivity
+from service.cli_screen import AsJson
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
@@ -42,7 +43,7 @@ def capacity(
     ] = [],  # noqa: B006
     figures: Annotated[bool, typer.Option("--figures", help="List every figure and where it comes from.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as docs/capacity.md has them.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Reckon from the planned load and measured unit costs to machines; every assumption has a name and bounds."""
     try:

@@ -1,22 +1,19 @@
 """`impledger cells`: show a cell map, grow it by a cell, and say which cell an impression belongs to."""
 
 import os
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 import typer
-from rich.console import Console
 
+from service.cli_screen import AsJson, tell
+from service.clock import now_ms
 from service.parameters import rfc3339
 
 app = typer.Typer(help="The cell map: show it, grow it by a cell, route an id or token.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Map = Annotated[Path | None, typer.Option("--map", help="File of the cell map; default: IMPLEDGER_CELL_MAP.")]
 Region = Annotated[str, typer.Option(help="Region; default: the map's only one, else IMPLEDGER_REGION.")]
 
@@ -34,7 +31,7 @@ def show(
     from domain.cells_file import ranges_text  # noqa: PLC0415 (each command loads what it needs)
     from service.cell_maps import load_cell_map  # noqa: PLC0415
 
-    path, now = _path(file), _now_ms()
+    path, now = _path(file), now_ms()
     cells = load_cell_map(path)
     regions = []
     for region in cells.regions:
@@ -62,7 +59,7 @@ def show(
                 ],
             }
         )
-    _print({"map": str(path), "regions": regions}, as_json, _map_lines(regions))
+    tell({"map": str(path), "regions": regions}, as_json, _map_lines(regions))
 
 
 @app.command(name="grow")
@@ -81,8 +78,8 @@ def grow_map(
 
     path = _path(file)
     cell = Cell(name, region or _region(path), address)
-    at = _time(since) if since else (_now_ms() // 1_000 + LEAD_S) * 1_000
-    if at < _now_ms():
+    at = _time(since) if since else (now_ms() // 1_000 + LEAD_S) * 1_000
+    if at < now_ms():
         raise typer.BadParameter(f"{since} is over: ids that were minted since are of an older epoch")
     try:
         growth = grow_file(path, cell, at, dry_run=dry_run)
@@ -106,7 +103,7 @@ def grow_map(
         f"{begins}: {growth.moved} of 4,096 shards go to {name} ({givers}).",
         "Nothing is written." if dry_run else f"Bring {path} to every gate, router and minter before then.",
     ]
-    _print(facts, as_json, lines)
+    tell(facts, as_json, lines)
 
 
 @app.command()
@@ -150,7 +147,7 @@ def route(
     line = (
         f"{impression}: shard {shard(impression)}, epoch {number} of {where} (by {source}): {cell.name}, {cell.address}"
     )
-    _print(facts, as_json, [line])
+    tell(facts, as_json, [line])
 
 
 def _map_lines(regions: list[dict[str, Any]]) -> list[str]:
@@ -200,15 +197,3 @@ def _time(text: str) -> int:
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} must say its offset from UTC")
     return int(moment.timestamp() * 1_000)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _print(facts: object, as_json: bool, lines: list[str]) -> None:
-    if as_json:
-        print(msgspec.json.encode(facts).decode())
-    else:
-        for line in lines:
-            out.print(line)

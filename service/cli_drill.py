@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from domain.ladder import LADDER
+from service.cli_screen import AsJson
 from service.settings import Settings
 
 _out = Console(highlight=False, soft_wrap=True)
@@ -40,7 +41,7 @@ def drill(
     rung: Annotated[str, typer.Argument(help="What to do without; --list says which there are.")] = "",
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="For how long; it ends by itself.")] = 30,
     show: Annotated[bool, typer.Option("--list", help="Show the ladder and what is in force, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have the running gate do without something for a while, and say what it decided; exits 1 if it stays so."""
     from service.asking_gate import GateClient  # noqa: PLC0415 (each command loads what it needs)

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 
 from domain.pack import PackError
+from service.cli_screen import AsJson
 
 app = typer.Typer(help="Rule packs: list those that ship, show one, check the file of one.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Name = Annotated[str, typer.Argument(help="Name and version of a rule pack that ships, or a path to a TOML file.")]
 
 

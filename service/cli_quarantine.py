@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.cli_screen import AsJson
 from service.settings import Settings
 
 app = typer.Typer(help="Look at renders that could not be read, mend and replay them.", no_args_is_help=True)
@@ -22,7 +23,6 @@ _NAME_LENGTH = 32
 _OF_ONE_ENTRY = {404, 409, 410, 422}
 """Statuses that say something of one entry; with any other, the next would fare no better."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Since = Annotated[str, typer.Option(help="Received from this time on, RFC 3339.")]
 Codes = Annotated[list[str], typer.Option("--code", help="Only this error code; may be given several times.")]
 

@@ -9,14 +9,13 @@ from uuid import UUID, uuid4
 
 import msgspec
 import typer
-from rich.console import Console
 
+from service.cli_screen import AsJson, tell
+from service.clock import now_ms
 from service.settings import Settings
 
 app = typer.Typer(help="Keep another region's renders, sealed, while it is down.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 _MINUTE_MS = 60_000
 _ROUNDS_PAUSE_S = 1.0
 
@@ -47,7 +46,7 @@ def order(
         facts = gate.post("/v1/shelter/orders", msgspec.to_builtins(signed))
     revoke_with = f"impledger shelter revoke {facts['order_id']}"
     lines = [f"{', '.join(facts['cells'])}: shelters {facts['region']} until {facts['valid_until']}."]
-    _print(facts, as_json, [*lines, f"Take it back with: {revoke_with}"])
+    tell(facts, as_json, [*lines, f"Take it back with: {revoke_with}"])
 
 
 @app.command()
@@ -58,7 +57,7 @@ def revoke(
     """Take an order back: from then on renders of its region get 421 again. What is sheltered is kept and forwarded."""
     with _gate() as gate:
         facts = gate.post(f"/v1/shelter/orders/{_uuid(order_id)}/revoke", {})
-    _print(facts, as_json, [f"The order for {facts['region']} is revoked since {facts['revoked_at']}."])
+    tell(facts, as_json, [f"The order for {facts['region']} is revoked since {facts['revoked_at']}."])
 
 
 @app.command()
@@ -66,7 +65,7 @@ def status(as_json: AsJson = False) -> None:
     """Say what is sheltered here, by which order, how much waits, and how other regions look."""
     with _gate() as gate:
         facts = gate.get("/v1/shelter", {})
-    _print(facts, as_json, _status_lines(facts))
+    tell(facts, as_json, _status_lines(facts))
 
 
 @app.command()
@@ -81,7 +80,7 @@ def forward(
         f"{facts['left']} wait",
         *(f"{home}: {why}" for home, why in facts["failed"].items()),
     ]
-    _print(facts, as_json, lines)
+    tell(facts, as_json, lines)
     raise typer.Exit(1 if facts["left"] else 0)
 
 
@@ -100,13 +99,13 @@ def keys(
         if not name:
             raise typer.BadParameter("say whose key it is with --name")
         entry = make_operator(name, operator)
-        _print({"entry": entry}, as_json, [entry.rstrip()])
+        tell({"entry": entry}, as_json, [entry.rstrip()])
         return
     if not settings.cell:
         raise typer.BadParameter("IMPLEDGER_CELL must name this cell")
     own, shelter = load_or_make_keys(settings.data_dir), load_or_make_shelter_keys(settings.data_dir)
     entry = entry_of(settings.cell, shelter, own)
-    _print({"entry": entry}, as_json, [entry.rstrip()])
+    tell({"entry": entry}, as_json, [entry.rstrip()])
 
 
 @app.command()
@@ -115,7 +114,7 @@ def admit(as_json: AsJson = False) -> None:
     from service.shelter_files import admit_peer  # noqa: PLC0415
 
     bearer = admit_peer(Settings.from_env(os.environ).data_dir)
-    _print({"bearer": bearer}, as_json, [bearer])
+    tell({"bearer": bearer}, as_json, [bearer])
 
 
 @app.command()
@@ -128,7 +127,7 @@ def peer(
     from service.shelter_files import keep_peer  # noqa: PLC0415
 
     keep_peer(Settings.from_env(os.environ).data_dir, cell, bearer.strip())
-    _print({"cell": cell}, as_json, [f"kept for {cell}; the gate reads it when it starts"])
+    tell({"cell": cell}, as_json, [f"kept for {cell}; the gate reads it when it starts"])
 
 
 def _signed(region: str, key: Path, minutes: int, cells: list[str], reason: str) -> Any:
@@ -138,7 +137,7 @@ def _signed(region: str, key: Path, minutes: int, cells: list[str], reason: str)
     own = Settings.from_env(os.environ).cell
     if not region or not (cells or own):
         raise typer.BadParameter("name the region, and the cells with --cell if IMPLEDGER_CELL does not")
-    signer, now = operator_of(key), _now_ms()
+    signer, now = operator_of(key), now_ms()
     return signer.sign(
         Order(
             order_id=uuid4(),
@@ -205,15 +204,3 @@ def _uuid(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no UUID") from error
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _print(facts: object, as_json: bool, lines: list[str]) -> None:
-    if as_json:
-        print(msgspec.json.encode(facts).decode())
-    else:
-        for line in lines:
-            out.print(line)

@@ -24,9 +24,9 @@ from ml.traffic.tally import Live, Tally
 from service.books import Books, check_books
 from service.campaigning import Authority
 from service.campaigns_check import check_campaigns
+from service.clock import now_ms
 from service.demo_campaigns import open_campaigns
 from service.demo_serves import Served, in_short_times, served_of
-from service.gate import now_ms
 from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings

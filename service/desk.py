@@ -1,7 +1,6 @@
 """The desk process: the projector, the read API, and embedded ClickHouse for the other processes to read."""
 
 import asyncio
-import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from uuid import uuid4
@@ -23,6 +22,7 @@ from projections.schema import migrate
 from projections.tables import Tables
 from service.access import Access
 from service.clickhouse_http import READ_ONLY, ClickHouseHttp
+from service.clock import now_ms
 from service.desk_http import Desk, Extra, desk_app
 from service.leased import Leased
 from service.monitoring import Watch
@@ -109,10 +109,6 @@ def clickhouse_dsn(settings: Settings) -> str:
     if settings.clickhouse_dsn != EMBEDDED:
         return settings.clickhouse_dsn
     return f"chdb://{settings.data_dir.resolve() / 'clickhouse'}"
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: AsyncExitStack) -> _Built:

@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
-import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,30 +13,23 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ledger.store import EventStore
-from projections.errors import QueryRefused, QuestionTooLarge
 from projections.queries import Queries
 from projections.timeline import Timeline, timeline
 from service.access import Access
 from service.desk_parameters import output_of, pacing_of, report_of
+from service.endpoints import Answer, guarded, json_reply, response
 from service.parameters import rfc3339
 from service.problems import (
-    RETRY_AFTER_S,
-    UNFORESEEN,
     NoSuchThing,
     Reply,
-    RequestError,
-    document,
-    problem_of,
+    reply_for,
 )
 from service.report_replies import csv_of, fresh_of, json_of
 
 COMMITS_MAX = 1_000
 """Most commits of one impression that are shown; one that has more is not an ordinary one."""
 
-log = structlog.get_logger(__name__)
 _ENCODER = msgspec.json.Encoder()
-
-Answer = Callable[[Request], Awaitable[Reply]]
 
 
 class Extra(NamedTuple):
@@ -86,11 +78,11 @@ def desk_app(desk: Desk) -> Starlette:
             "minutes": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.minutes],
             "in_flight": [{**msgspec.to_builtins(pace), "at": rfc3339(pace.at)} for pace in answer.in_flight],
         }
-        return Reply(200, _ENCODER.encode(body), "application/json")
+        return json_reply(body)
 
     async def impression(request: Request) -> Reply:
         found = await _read_impression(desk.store, request.path_params["impression"])
-        return Reply(200, _ENCODER.encode(_told(found)), "application/json")
+        return json_reply(_told(found))
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -103,53 +95,20 @@ def desk_app(desk: Desk) -> Starlette:
         return Response(generate_latest(desk.registry), media_type="text/plain; version=0.0.4")
 
     async def nothing(request: Request, _: Exception) -> Response:
-        return _response(_refused(NoSuchThing(request.url.path), ""), "")
+        return response(reply_for(NoSuchThing(request.url.path), ""), "")
 
     return Starlette(
         routes=[
-            Route("/v1/reports", _guarded(desk, "report", report)),
-            Route("/v1/campaigns/{campaign:path}/pacing", _guarded(desk, "report", pacing)),
-            Route("/v1/impressions/{impression}", _guarded(desk, "audit", impression)),
-            *(Route(extra.path, _guarded(desk, extra.scope, extra.answer)) for extra in desk.extras),
+            Route("/v1/reports", guarded(desk.access, "report", report)),
+            Route("/v1/campaigns/{campaign:path}/pacing", guarded(desk.access, "report", pacing)),
+            Route("/v1/impressions/{impression}", guarded(desk.access, "audit", impression)),
+            *(Route(extra.path, guarded(desk.access, extra.scope, extra.answer)) for extra in desk.extras),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
         ],
         exception_handlers={404: nothing},
     )
-
-
-def _guarded(desk: Desk, scope: str, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-    """Let callers with *scope* through, and turn every error into its problem document."""
-
-    async def endpoint(request: Request) -> Response:
-        request_id = request.headers.get("x-request-id", "")[:64] or uuid4().hex
-        try:
-            desk.access.require(request.headers.get("authorization"), scope)
-            return _response(await answer(request), request_id)
-        except Exception as error:
-            reply = _refused(error, request_id)
-            if problem_of(error) is UNFORESEEN:
-                log.exception("request failed", request_id=request_id)
-            return _response(reply, request_id)
-
-    return endpoint
-
-
-def _refused(error: Exception, request_id: str) -> Reply:
-    """Only our own errors' texts are shown."""
-    problem = problem_of(error)
-    headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
-    detail = str(error) if isinstance(error, RequestError | QueryRefused | QuestionTooLarge) else ""
-    facts = {"field": error.field} if isinstance(error, QueryRefused) else {}
-    return document(problem, request_id, detail=detail, headers=headers, **facts)
-
-
-def _response(reply: Reply, request_id: str) -> Response:
-    headers = {**dict(reply.headers), "cache-control": "no-store"}
-    if request_id:
-        headers["x-request-id"] = request_id.encode("latin-1", "replace").decode("latin-1")
-    return Response(reply.body, reply.status, headers, reply.media_type)
 
 
 async def _read_impression(store: EventStore, text: str) -> Timeline:

@@ -1,20 +1,18 @@
 """`/v1/drills`: have the gate behave as if something were missing, and see what it is on. Needs the scope `admin`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
-import msgspec
 import structlog
 from msgspec import Struct
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.requests import Request
 from starlette.routing import Route
 
 from commands.ladder import Drill, DrillRefused, Ladder
 from service.access import Access
+from service.endpoints import body_of, guarded, json_reply, read_as
 from service.parameters import rfc3339
-from service.problems import UNFORESEEN, BadDocument, BodyTooLarge, MethodNotAllowed, Reply, problem_of, reply_for
+from service.problems import MethodNotAllowed, Reply
 
 SCOPE = "admin"
 BODY_MAX_BYTES = 4_096
@@ -41,27 +39,27 @@ class DrillsHttp:
     def routes(self) -> list[Route]:
         any_method = ["GET", "POST", "DELETE", "PUT", "PATCH"]
         return [
-            Route("/v1/drills", self._guarded(self._drills), methods=any_method),
-            Route("/v1/drills/{rung}", self._guarded(self._stop), methods=any_method),
+            Route("/v1/drills", guarded(self._access, SCOPE, self._drills), methods=any_method),
+            Route("/v1/drills/{rung}", guarded(self._access, SCOPE, self._stop), methods=any_method),
         ]
 
-    async def _drills(self, request: Request) -> object:
+    async def _drills(self, request: Request) -> Reply:
         if request.method == "GET":
-            return self._standing()
+            return json_reply(self._standing())
         if request.method != "POST":
             raise MethodNotAllowed("ask with GET, begin with POST")
-        asked = await _asked(request)
+        asked = read_as(await body_of(request, BODY_MAX_BYTES), _Asked, "{rung, seconds}")
         drill = self._ladder.drill(asked.rung, asked.seconds)
         log.warning("drill begun", rung=drill.rung.value, seconds=asked.seconds, key=self._key(request))
-        return self._told(drill)
+        return json_reply(self._told(drill))
 
-    async def _stop(self, request: Request) -> object:
+    async def _stop(self, request: Request) -> Reply:
         if request.method != "DELETE":
             raise MethodNotAllowed("end a drill with DELETE")
         rung = str(request.path_params["rung"])
         if not self._ladder.stop(rung):
             raise DrillRefused("no drill of that rung is under way")
-        return self._standing()
+        return json_reply(self._standing())
 
     def _standing(self) -> dict[str, Any]:
         ladder = self._ladder
@@ -82,36 +80,3 @@ class DrillsHttp:
 
     def _key(self, request: Request) -> str:
         return self._access.key_of(request.headers.get("authorization"))
-
-    def _guarded(self, answer: Callable[[Request], Awaitable[object]]) -> Callable[[Request], Awaitable[Response]]:
-        """Let callers with the scope through, and turn every error into its problem document."""
-
-        async def endpoint(request: Request) -> Response:
-            request_id = request.headers.get("x-request-id", "")[:64] or uuid4().hex
-            try:
-                self._access.require(request.headers.get("authorization"), SCOPE)
-                reply = Reply(200, msgspec.json.encode(await answer(request)), "application/json")
-            except Exception as error:
-                reply = reply_for(error, request_id)
-                if problem_of(error) is UNFORESEEN:
-                    log.exception("request failed", request_id=request_id)
-            headers = {**dict(reply.headers), "cache-control": "no-store"}
-            headers["x-request-id"] = request_id.encode("latin-1", "replace").decode("latin-1")
-            return Response(reply.body, reply.status, headers, reply.media_type)
-
-        return endpoint
-
-
-async def _asked(request: Request) -> _Asked:
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > BODY_MAX_BYTES:
-                raise BodyTooLarge(f"a drill is asked for in at most {BODY_MAX_BYTES} bytes")
-            chunks.append(chunk)
-        return msgspec.json.decode(b"".join(chunks), type=_Asked)
-    except ClientDisconnect as error:
-        raise BadDocument("the client went away") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadDocument("the body is not {rung, seconds}") from error

@@ -39,6 +39,7 @@ from service.activity import CountedActivity
 from service.campaigning import Authority, Campaigning
 from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
+from service.clock import now_ms
 from service.drills_http import DrillsHttp
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
@@ -322,10 +323,6 @@ class Gate:
             if answer.status is not Status.PARKED:
                 settled.append(event_id)
         await self._holding.unpark(settled)
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:

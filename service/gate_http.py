@@ -6,7 +6,6 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from commands.batcher import Batcher
@@ -15,6 +14,7 @@ from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
 from commands.shelter import Shelter
 from service.access import Access
+from service.endpoints import refusal
 from service.gate_metrics import GateMetrics
 from service.misdirected import misdirected, with_homes
 from service.problems import (
@@ -25,9 +25,7 @@ from service.problems import (
     TooManyRenders,
     UnsupportedMedia,
     document,
-    problem_of,
     problem_of_status,
-    reply_for,
 )
 from service.settings import Settings
 from service.sheltered_requests import all_busy, merged, others
@@ -35,9 +33,6 @@ from service.sheltered_requests import all_busy, merged, others
 _JSON, _NDJSON = "application/json", "application/x-ndjson"
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
-_INTERNAL = 500
-
-log = structlog.get_logger()
 
 
 class GateApp:
@@ -73,11 +68,9 @@ class GateApp:
         began = perf_counter()
         try:
             reply = await self._impressions(scope, headers, receive, request_id)
-        except Exception as error:
-            reply = reply_for(error, request_id)
-            if reply.status == _INTERNAL:
-                log.exception("request failed", request_id=request_id)
-            self._metrics.failed(problem_of(error).status)
+        except Exception as error:  # noqa: BLE001 (told to the caller, and logged if it is ours)
+            reply = refusal(error, request_id)
+            self._metrics.failed(reply.status)
         self._metrics.took(perf_counter() - began)
         await _send(send, reply, request_id)
 

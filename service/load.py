@@ -1,7 +1,6 @@
 """Renders ready to send, made before anything is measured: distinct people, ads and ids; all count."""
 
 import random
-import time
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -10,6 +9,7 @@ import msgspec
 from domain.ids import mint, shard_of_person
 from domain.token import Token, mint_token
 from domain.vocabulary import BillingEvent, Format, Surface
+from service.clock import now_ms
 from service.keyfiles import Keys
 
 _AGENTS = tuple(
@@ -22,7 +22,7 @@ _FLIGHT_MS = 86_400_000
 
 def bodies(dice: random.Random, keys: Keys, region: str, *, renders: int, batch: int) -> Sequence[bytes]:
     """Return request bodies of *batch* renders each, *renders* in all, served a moment ago."""
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     key = keys.token_keys()[keys.mint_with]
     events = [_event(dice, keys, region, now) for _ in range(renders)]
     tokens = [mint_token(token, keys.mint_with, key) for token, _ in events]

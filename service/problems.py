@@ -155,6 +155,7 @@ REPORT_REFUSALS: Mapping[ServeRefusal, Problem] = {
 
 REPORT_MALFORMED = Problem(422, "The report cannot be read")
 RETRY_AFTER_S = 1
+_SHOWN = (RequestError, QuarantineError, DrillRefused, OrderRefused, QueryRefused, QuestionTooLarge)
 
 
 class Reply(Struct, frozen=True):
@@ -174,9 +175,10 @@ def problem_of(error: Exception) -> Problem:
 def reply_for(error: Exception, request_id: str) -> Reply:
     """Return the problem document for *error*; only our own errors' texts are shown."""
     problem = problem_of(error)
-    detail = str(error) if isinstance(error, RequestError | QuarantineError | DrillRefused | OrderRefused) else ""
+    detail = str(error) if isinstance(error, _SHOWN) else ""
     headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
-    return document(problem, request_id, detail=detail, headers=headers)
+    facts = {"field": error.field} if isinstance(error, QueryRefused) else {}
+    return document(problem, request_id, detail=detail, headers=headers, **facts)
 
 
 def document(

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 import structlog
 from msgspec import Struct
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -23,8 +22,9 @@ from commands.quarantine_entries import (
 )
 from commands.quarantine_replay import Explained, Fix, Quarantine, Replayed
 from service.access import Access
+from service.endpoints import Answer, body_of, guarded, json_reply, read_as, request_id_of
 from service.parameters import members_of, number_of, only_known, rfc3339, time_of
-from service.problems import UNFORESEEN, BadDocument, BadParameter, BodyTooLarge, Reply, problem_of, reply_for
+from service.problems import BadParameter, Reply
 from service.quarantine_metrics import QuarantineMetrics
 
 SCOPE = "admin"
@@ -36,7 +36,6 @@ _NAME = re.compile(r"[0-9a-f]{32}")
 _AFTER = re.compile(r"(\d{1,15})-([0-9a-f]{32})")
 
 log = structlog.get_logger(__name__)
-_ENCODER = msgspec.json.Encoder()
 
 
 class _Asked(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,9 +44,6 @@ class _Asked(Struct, frozen=True, forbid_unknown_fields=True):
     patch: dict[str, Any] = {}
     suggested: bool = False
     dry_run: bool = False
-
-
-Answer = Callable[[Request, str], Awaitable[object]]
 
 
 class QuarantineHttp:
@@ -63,26 +59,26 @@ class QuarantineHttp:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/v1/quarantine", self._guarded(self._entries)),
-            Route("/v1/quarantine/summary", self._guarded(self._summary)),
-            Route("/v1/quarantine/{name}", self._guarded(self._explain)),
-            Route("/v1/quarantine/{name}/replay", self._guarded(self._replay), methods=["POST"]),
+            Route("/v1/quarantine", self._route(self._entries)),
+            Route("/v1/quarantine/summary", self._route(self._summary)),
+            Route("/v1/quarantine/{name}", self._route(self._explain)),
+            Route("/v1/quarantine/{name}/replay", self._route(self._replay), methods=["POST"]),
         ]
 
-    async def _entries(self, request: Request, _: str) -> object:
+    async def _entries(self, request: Request) -> Reply:
         only_known(request.query_params, _ASKED)
         wanted = _wanted(request, self._quarantine.clock())
         found = await self._quarantine.store.entries(wanted)
         is_full = bool(found) and len(found) == wanted.limit
         last = f"{found[-1].received_at}-{found[-1].name}" if is_full else None
-        return {"entries": [_entry(entry) for entry in found], "after": last}
+        return json_reply({"entries": [_entry(entry) for entry in found], "after": last})
 
-    async def _summary(self, request: Request, _: str) -> object:
+    async def _summary(self, request: Request) -> Reply:
         only_known(request.query_params, _GROUPED)
         wanted = _wanted(request, self._quarantine.clock())
-        return {"groups": [_group(group) for group in await self._quarantine.store.groups(wanted)]}
+        return json_reply({"groups": [_group(group) for group in await self._quarantine.store.groups(wanted)]})
 
-    async def _explain(self, request: Request, request_id: str) -> object:
+    async def _explain(self, request: Request) -> Reply:
         only_known(request.query_params, {"raw"})
         raw = request.query_params.get("raw", "false")
         if raw not in {"true", "false"}:
@@ -90,11 +86,12 @@ class QuarantineHttp:
         name = _name(request)
         explained = await self._quarantine.explain(name, raw=raw == "true")
         key = self._key(request)
-        log.info("quarantined body shown", entry=name, raw=raw == "true", key=key, request_id=request_id)
-        return _explained(explained)
+        log.info("quarantined body shown", entry=name, raw=raw == "true", key=key, request_id=request_id_of(request))
+        return json_reply(_explained(explained))
 
-    async def _replay(self, request: Request, request_id: str) -> object:
-        name, asked = _name(request), await _asked(request)
+    async def _replay(self, request: Request) -> Reply:
+        name, body = _name(request), await body_of(request, FIX_MAX_BYTES)
+        asked = read_as(body or b"{}", _Asked, "{patch, suggested, dry_run}")
         self._check_admission()
         try:
             done = await self._quarantine.replay(name, Fix(asked.patch, asked.suggested), dry_run=asked.dry_run)
@@ -110,30 +107,15 @@ class QuarantineHttp:
                 outcome=done.entry.outcome,
                 fixed=done.entry.fixed,
                 key=self._key(request),
-                request_id=request_id,
+                request_id=request_id_of(request),
             )
-        return _replayed(done)
+        return json_reply(_replayed(done))
+
+    def _route(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        return guarded(self._access, SCOPE, answer)
 
     def _key(self, request: Request) -> str:
         return self._access.key_of(request.headers.get("authorization"))
-
-    def _guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-        """Let callers with the scope through, and turn every error into its problem document."""
-
-        async def endpoint(request: Request) -> Response:
-            request_id = request.headers.get("x-request-id", "")[:64] or uuid4().hex
-            try:
-                self._access.require(request.headers.get("authorization"), SCOPE)
-                reply = Reply(200, _ENCODER.encode(await answer(request, request_id)), "application/json")
-            except Exception as error:
-                reply = reply_for(error, request_id)
-                if problem_of(error) is UNFORESEEN:
-                    log.exception("request failed", request_id=request_id)
-            headers = {**dict(reply.headers), "cache-control": "no-store"}
-            headers["x-request-id"] = request_id.encode("latin-1", "replace").decode("latin-1")
-            return Response(reply.body, reply.status, headers, reply.media_type)
-
-        return endpoint
 
 
 def _wanted(request: Request, now: int) -> Wanted:
@@ -165,21 +147,6 @@ def _name(request: Request) -> str:
     if not _NAME.fullmatch(name):
         raise NotInQuarantine("names are 32 hexadecimal digits, as the list has them")
     return name
-
-
-async def _asked(request: Request) -> _Asked:
-    chunks, size = [], 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > FIX_MAX_BYTES:
-                raise BodyTooLarge(f"a fix has at most {FIX_MAX_BYTES} bytes")
-            chunks.append(chunk)
-        return msgspec.json.decode(b"".join(chunks) or b"{}", type=_Asked)
-    except ClientDisconnect as error:
-        raise BadDocument("the client went away") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadDocument("the body is not {patch, suggested, dry_run}") from error
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from projections.completeness import Completeness, CompletenessQueries, ServedDi
 from projections.reports import HOUR_MS, ROWS_DEFAULT
 from projections.vocabulary import Granularity
 from service.desk_http import Extra
+from service.endpoints import json_reply
 from service.monitoring import Watch
 from service.parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.problems import Reply
@@ -19,7 +20,6 @@ from service.report_replies import fresh_of
 
 _DAY_MS = 24 * HOUR_MS
 _COMPLETENESS = frozenset({"dimensions", "granularity", "since", "until", "limit"})
-_ENCODER = msgspec.json.Encoder()
 
 
 def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], int]) -> tuple[Extra, ...]:
@@ -38,11 +38,11 @@ def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], 
             "sources": answer.sources,
             "reports_missing": answer.reports_missing,
         }
-        return Reply(200, _ENCODER.encode(body), "application/json")
+        return json_reply(body)
 
     async def monitors(request: Request) -> Reply:
         only_known(request.query_params, ())
-        return Reply(200, _ENCODER.encode(_told(watch)), "application/json")
+        return json_reply(_told(watch))
 
     return Extra("/v1/completeness", "report", completeness), Extra("/v1/monitors", "report", monitors)
 

@@ -8,10 +8,11 @@ from commands.shelter_postgres import PostgresShelter
 from domain.cells import CellMapError, Flaw
 from ledger.postgres_connection import PostgresConnection
 from service.cell_maps import homes_of
+from service.clock import now_ms
 from service.settings import Settings
 from service.shelter_files import load_or_make_shelter_keys
 from service.shelter_wires import open_wires
-from service.sheltering import forwarded_facts, now_ms
+from service.sheltering import forwarded_facts
 from service.wiring import database_url
 
 _DEADLINE_S = 30.0

@@ -1,6 +1,5 @@
 """Sheltering as one gate does it: what it takes in for other regions, whom it watches, what it brings them back."""
 
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 from uuid import uuid4
@@ -24,6 +23,7 @@ from commands.shelter_store import Counts, Room, Waiting
 from commands.shelter_trust import Signer, Trust
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
+from service.clock import now_ms
 from service.keyfiles import Keys
 from service.parameters import rfc3339
 from service.settings import Settings
@@ -268,7 +268,3 @@ def order_facts(one: Standing, now: int) -> dict[str, Any]:
 
 def forwarded_facts(done: Forwarded) -> dict[str, Any]:
     return {**{fate.value: getattr(done, fate.value) for fate in Fate}, "failed": done.failed}
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000

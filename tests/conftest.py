@@ -1,6 +1,6 @@
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,16 +16,25 @@ from esdb_double import Node
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory) -> Iterator[str]:
-    """URL of a PostgreSQL server: the one named for tests, else an embedded one that ends with the session."""
+def postgres_urls(tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """
+    URLs of a PostgreSQL server, for its users and for its caretaker: the one named for tests, else an embedded one.
+
+    Only a superuser may drop a database that autovacuum is at work in.
+    """
     named = os.environ.get("IMPLEDGER_TEST_POSTGRES_URL")
     if named:
-        yield named
+        yield named, named
         return
     server = PostgresServer(tmp_path_factory.mktemp("postgres"))
     server.start()
-    yield server.url
+    yield server.url, server.admin_url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_urls) -> str:
+    return postgres_urls[0]
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +47,25 @@ def template_database(postgres_server) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres_server, template_database) -> Iterator[str]:
+def new_database(postgres_urls, template_database) -> Iterator[Callable[[], str]]:
+    """Makes empty, migrated databases of the test's own and returns their URLs."""
+    server, caretaker = postgres_urls
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"test_{uuid4().hex}")
+        return _make_database(server, made[-1], template_database)
+
+    yield make
+    with psycopg.connect(caretaker, autocommit=True) as connection:
+        for name in made:
+            connection.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+def postgres_url(new_database) -> str:
     """URL of an empty, migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    yield _make_database(postgres_server, name, template_database)
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
+    return new_database()
 
 
 def _make_database(server: str, name: str, template: str = "template1") -> str:

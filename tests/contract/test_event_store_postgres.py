@@ -123,7 +123,7 @@ def test_p8_an_append_whose_answer_was_lost_is_safe_to_repeat(postgres_url):
         async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as killer:
             await killer.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where datname = current_database() and pid <> pg_backend_pid()"
+                "where datname = current_database() and usename = current_user and pid <> pg_backend_pid()"
             )
         with pytest.raises(LedgerUnavailable):
             await store.append([append], NOON)

@@ -15,8 +15,9 @@ from domain.campaign import CampaignRefusal
 from ledger.codec import decode
 from ledger.postgres import PostgresStore
 from service.access import Access
-from service.campaigning import Authority, Campaigning, now_ms
+from service.campaigning import Authority, Campaigning
 from service.campaigns_http import REFUSED_AS, campaign_routes
+from service.clock import now_ms
 from service.problems import PROBLEMS
 from service.wiring import open_tails
 

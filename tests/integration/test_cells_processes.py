@@ -9,11 +9,9 @@ import sys
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import httpx
 import msgspec
-import psycopg
 import pytest
 from cellkit import one_cell
 from helpers_processes import eventually, kill
@@ -148,18 +146,8 @@ def _stop(process):
 
 
 @pytest.fixture
-def cells(tmp_path, postgres_server, template_database):
+def cells(tmp_path, new_database):
     """Two cells under the second epoch of their map, not started yet."""
-    made = []
-
-    def new_database():
-        name = f"test_{uuid4().hex}"
-        with psycopg.connect(postgres_server, autocommit=True) as connection:
-            connection.execute(f"create database {name} template {template_database}")
-            made.append(name)
-            info = connection.info
-            return f"postgresql://{info.user}@/{name}?host={info.host}&port={info.port}"
-
     with ExitStack() as stack:
         cells = Cells(tmp_path, new_database, stack)
         first, second = cells.place("eu-1"), cells.place("eu-2")
@@ -167,9 +155,6 @@ def cells(tmp_path, postgres_server, template_database):
         cells.path.write_text(cell_map_text(CellMap({"eu-1": Cell("eu-1", "eu", first)}, {"eu": whole})))
         assert cells.cli("grow", "eu-2", second)["moved"] == 2_048
         yield cells
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"drop database {name} with (force)")
 
 
 async def ledgers(cells):

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import httpx
 import msgspec
-import psycopg
 import pytest
 from bookskit import a_tally
 from helpers_processes import eventually, kill
@@ -129,22 +128,9 @@ def _stopped(process):
 
 
 @pytest.fixture
-def regions(tmp_path, postgres_server, template_database):
-    made = []
-
-    def new_database():
-        name = f"test_{uuid4().hex}"
-        with psycopg.connect(postgres_server, autocommit=True) as connection:
-            connection.execute(f"create database {name} template {template_database}")
-            made.append(name)
-            info = connection.info
-            return f"postgresql://{info.user}@/{name}?host={info.host}&port={info.port}"
-
+def regions(tmp_path, new_database):
     with ExitStack() as stack:
         yield Regions(tmp_path, new_database, stack)
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"drop database {name} with (force)")
 
 
 async def rendered(settings):

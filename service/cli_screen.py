@@ -1,0 +1,19 @@
+"""What a command prints: one JSON object, or lines for a person."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+out = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def tell(facts: object, as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        print(msgspec.json.encode(facts).decode())
+    else:
+        for line in lines:
+            out.print(line)

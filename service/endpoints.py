@@ -1,0 +1,92 @@
+"""One endpoint, seen from outside its answer: who may ask, what was sent, and every error as its problem document."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.access import Access
+from service.problems import UNFORESEEN, BadDocument, BodyTooLarge, Reply, problem_of, reply_for
+
+T = TypeVar("T")
+Answer = Callable[[Request], Awaitable[Reply]]
+
+JSON = "application/json"
+_REQUEST_ID_MAX = 64
+_ENCODER = msgspec.json.Encoder()
+
+log = structlog.get_logger(__name__)
+
+
+def guarded(access: Access, scope: str, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    """Let callers with *scope* through, and turn every error into its problem document."""
+
+    async def endpoint(request: Request) -> Response:
+        request_id = request_id_of(request)
+        try:
+            access.require(request.headers.get("authorization"), scope)
+            reply = await answer(request)
+        except Exception as error:  # noqa: BLE001 (told to the caller, and logged if it is ours)
+            reply = refusal(error, request_id)
+        return response(reply, request_id, {"cache-control": "no-store"})
+
+    return endpoint
+
+
+def request_id_of(request: Request) -> str:
+    """Return the caller's name for *request*, or one of our own, which is the same whenever it is asked for."""
+    if not hasattr(request.state, "request_id"):
+        request.state.request_id = request.headers.get("x-request-id", "")[:_REQUEST_ID_MAX] or uuid4().hex
+    return str(request.state.request_id)
+
+
+def refusal(error: Exception, request_id: str) -> Reply:
+    """Return the problem document for *error*, and log what was not foreseen."""
+    if problem_of(error) is UNFORESEEN:
+        log.error("request failed", exc_info=error, request_id=request_id)
+    return reply_for(error, request_id)
+
+
+def response(reply: Reply, request_id: str, more: dict[str, str] | None = None) -> Response:
+    """Return *reply* as it goes over the wire, with its request's id and *more* headers."""
+    told = {"x-request-id": request_id.encode("latin-1", "replace").decode("latin-1")} if request_id else {}
+    return Response(reply.body, reply.status, {**dict(reply.headers), **(more or {}), **told}, reply.media_type)
+
+
+def json_reply(value: object) -> Reply:
+    return Reply(200, _ENCODER.encode(value), JSON)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """
+    Return the body of *request*.
+
+    Raises:
+        BodyTooLarge: it has more than *limit* bytes.
+        BadDocument: the client went away.
+    """
+    too_large = BodyTooLarge(f"the body has at most {limit} bytes")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+    except ClientDisconnect as error:
+        raise BadDocument("the client went away") from error
+    return bytes(body)
+
+
+def read_as(body: bytes, kind: type[T], what: str) -> T:
+    """Return the JSON in *body* as *kind*; raises `BadDocument`, saying that it is not *what*."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadDocument(f"the body is not {what}") from error
