@@ -1,9 +1,9 @@
 """
 How far a figure could be off: percentile bootstrap over entities.
 
-Rows of one person, device or farm are alike, so it is entities that are drawn again, each with all its rows; drawing rows
-would promise several times the precision there is. Source: Davison and Hinkley, Bootstrap Methods and their Application
-(1997), 3.8.
+Rows of one person, device or farm are alike, so it is entities that are drawn again, each with all its rows; drawing
+rows would promise several times the precision there is. Source: Davison and Hinkley, Bootstrap Methods and their
+Application (1997), 3.8.
 """
 
 from collections.abc import Callable, Sequence

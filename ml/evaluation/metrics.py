@@ -1,9 +1,9 @@
 """
 What is measured of a score: pure functions over arrays of equal length.
 
-`y` is 1.0 where the row is invalid traffic, `p` the score, `weight` how often the row stands (0 and more). Where a figure
-has nothing to be measured on it is NaN, never 0. Scores of ranks (`pr_auc`, `recall_at_fpr`) take any real number; those
-of calibration take probabilities.
+`y` is 1.0 where the row is invalid traffic, `p` the score, `weight` how often the row stands (0 and more). Where a
+figure has nothing to be measured on it is NaN, never 0. Figures of ranks (`pr_auc`, `recall_at_fpr`) take any real
+numbers as scores, those of calibration probabilities.
 """
 
 from typing import TypeAlias
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
+Places: TypeAlias = NDArray[np.int64]
 ECE_BINS = 15
 """As in Guo et al., On Calibration of Modern Neural Networks (2017)."""
 
@@ -101,12 +102,12 @@ def ece_by_mass(y: Floats, p: Floats, weight: Floats, bins: int = ECE_BINS) -> f
     return _calibration_error(y, p, weight, equal_mass(p, weight, bins), bins)
 
 
-def equal_width(p: Floats, bins: int) -> NDArray[np.int64]:
+def equal_width(p: Floats, bins: int) -> Places:
     """Return the bin of each row: [0, 1/n), ..., [1 - 1/n, 1]."""
     return np.minimum((p * bins).astype(np.int64), bins - 1)
 
 
-def equal_mass(p: Floats, weight: Floats, bins: int) -> NDArray[np.int64]:
+def equal_mass(p: Floats, weight: Floats, bins: int) -> Places:
     """Return the bin of each row; rows of one score share a bin, so that bins can be uneven or empty."""
     total = weight.sum()
     if total <= 0:
@@ -114,15 +115,16 @@ def equal_mass(p: Floats, weight: Floats, bins: int) -> NDArray[np.int64]:
     scores, places = np.unique(p, return_inverse=True)
     mass = np.bincount(places, weight, len(scores))
     middle = (np.cumsum(mass) - mass / 2) / total
-    return np.minimum((middle * bins).astype(np.int64), bins - 1)[places]
+    found: Places = np.minimum((middle * bins).astype(np.int64), bins - 1)[places]
+    return found
 
 
-def reliability(y: Floats, p: Floats, weight: Floats, bins: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+def reliability(y: Floats, p: Floats, weight: Floats, bins: Places) -> tuple[Floats, Floats, Floats]:
     """Return mean score, share of invalid and weight of every bin that has any."""
     most = int(bins.max(initial=-1)) + 1
-    mass, score, share = (np.bincount(bins, of, most) for of in (weight, weight * p, weight * y))
+    mass, foretold, found = (np.bincount(bins, of, most).astype(np.float64) for of in (weight, weight * p, weight * y))
     kept = mass > 0
-    return score[kept] / mass[kept], share[kept] / mass[kept], mass[kept]
+    return foretold[kept] / mass[kept], found[kept] / mass[kept], mass[kept]
 
 
 def calibration_ratio(y: Floats, p: Floats, weight: Floats) -> float:
@@ -142,7 +144,7 @@ def cost_per_thousand(cost_micros: Floats, weight: Floats) -> float:
     return 1_000 * share(cost_micros, weight)
 
 
-def _calibration_error(y: Floats, p: Floats, weight: Floats, places: NDArray[np.int64], bins: int) -> float:
+def _calibration_error(y: Floats, p: Floats, weight: Floats, places: Places, bins: int) -> float:
     total = float(weight.sum())
     if total <= 0:
         return np.nan
