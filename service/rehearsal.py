@@ -1,5 +1,5 @@
 """
-A whole gate in memory that decides generated traffic in the traffic's own time: hours of it in minutes, always the same.
+A whole gate in memory that decides generated traffic in the traffic's own time: hours in minutes, always the same.
 
 Training and evaluation need commits whose every feature and verdict is what a gate would have made. So this is one:
 intake, lists, counters, rules and scoring of the real gate, over a ledger in memory.
@@ -67,7 +67,7 @@ class Rehearsal:
         self._keys = keys
         self._now = 0
         self._keyring = Keyring(MemoryDayKeys(), keys.of("root"))
-        self._random = Random(keys.seed)
+        self._random = Random(keys.seed)  # noqa: S311 (seeded, on purpose predictable)
         self._holding = Holding(MemoryHolding(self.store), self._keyring, _KEEP_MS, lambda: self._now)
         self._intake = Intake(
             pack=pack,
