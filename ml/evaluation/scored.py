@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
 from ml.evaluation.bootstrap import Entities
 from ml.evaluation.metrics import Floats
+from ml.training.bands import Costs
 
 MODEL = "model"
 """The column with the probability that the model gives."""
@@ -49,14 +50,6 @@ COLUMNS: Mapping[str, pl.DataType] = {
 the truth, `held_out` whether training never saw that kind. `mask` is what the score was made without. `settled`: rules
 without any model drop it. `outcome` is the `Outcome` with the model, `outcome_by_rules` that without any.
 """
-
-
-class Costs(Struct, frozen=True, kw_only=True):
-    """What an error costs, in prices of the impression: billing an invalid one, dropping a valid one, not deciding."""
-
-    billed_invalid: float
-    dropped_valid: float
-    undecided: float
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -96,7 +89,7 @@ class Cell(Struct, frozen=True, kw_only=True):
         """Return what each row's outcome costs, in micros of its own currency."""
         wrong = (
             costs.billed_invalid * self.has(Outcome.BILLED, of) * self.y
-            + costs.dropped_valid * self.has(Outcome.DROPPED, of) * (1 - self.y)
+            + costs.dropped_human * self.has(Outcome.DROPPED, of) * (1 - self.y)
             + costs.undecided * self.has(Outcome.UNDECIDED, of)
         )
         return self.price_micros * wrong

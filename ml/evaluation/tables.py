@@ -14,7 +14,8 @@ from msgspec import Struct
 from ml.evaluation import metrics
 from ml.evaluation.bootstrap import ROUNDS, Estimate, Measure, estimates
 from ml.evaluation.metrics import Floats, Ranked
-from ml.evaluation.scored import COLUMNS, MODEL, Cell, Costs, Outcome
+from ml.evaluation.scored import COLUMNS, MODEL, Cell, Outcome
+from ml.training.bands import Costs
 
 FPR_LOW, FPR_HIGH = 0.001, 0.01
 CUTS = ("surface", "format")
@@ -107,7 +108,7 @@ def against_baselines(cell: Cell, asked: Asked) -> list[Against]:
     for name in cell.scores:
         if name != MODEL:
             theirs = score_measures(cell, name, is_probability=name in PROBABILITIES)
-            compared = [figure for figure in ("pr_auc", "recall_low", "recall_high") if figure in theirs]
+            compared = [figure for figure in ("pr_auc", "roc_auc", "recall_low", "recall_high") if figure in theirs]
             more = {f"more_{figure}": _more(ours[figure], theirs[figure]) for figure in compared}
             both = measured(name, cell, theirs | more, asked)
             found.append(_apart(both))
