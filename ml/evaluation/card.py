@@ -45,10 +45,10 @@ _FAMILIES = """\
 Invalid families first; of a valid one, what stands over a line or is dropped is a false alarm. The lines are the scores
 that 0.1 % and 1 % of the valid traffic reaches that rules leave open."""
 _WEAK = """\
-Scored without what agents say and without what is compared with it. **The label is weak**: it is what the agent said, so
-bots that say nothing count as people, and a web page's requests are no ads. The figures say whether rhythm and network
-alone tell robots from readers, and no more. `fitted to the log` is no baseline but a bound: trees trained on this log's
-own labels, each address scored by trees that never saw it."""
+Scored without what agents say and without what is compared with it. **The label is weak**: it is what the agent said,
+so bots that say nothing count as people, and a web page's requests are no ads. The figures say whether rhythm and
+network alone tell robots from readers, and no more. `fitted to the log` is no baseline but a bound: trees trained on
+this log's own labels, each address scored by trees that never saw it."""
 _LIMITS = """\
 - Generated traffic is not real traffic: its figures compare models and show what they miss; they promise nothing.
 - Held-out families are attacks that somebody here thought of. What nobody thought of is in no table."""
@@ -100,17 +100,16 @@ def _table(table: Table) -> list[str]:
     parts += ["### Beside baselines, on what rules leave open", _beside(table.left_open, table.baselines, _RANKS)]
     for by, rows in table.cuts.items():
         parts += [f"### By {by}, on what rules leave open", _figures(rows, by)]
-    rows = [
-        (
-            f"{row.name} ({'invalid' if row.invalid else 'valid'})",
-            f"{row.rows:,}",
-            f"{row.entities:,}",
-            *cells(row, _FAMILY),
-        )
+    families = [
+        (f"{row.name} ({_kind(row)})", f"{row.rows:,}", f"{row.entities:,}", *cells(row, _FAMILY))
         for row in table.families
     ]
-    parts += ["### By family", _FAMILIES, grid(("family", "rows", "entities", *titles(_FAMILY)), rows)]
+    parts += ["### By family", _FAMILIES, grid(("family", "rows", "entities", *titles(_FAMILY)), families)]
     return parts
+
+
+def _kind(row: Row) -> str:
+    return "invalid" if row.invalid else "valid"
 
 
 def _figures(rows: Sequence[Row], by: str) -> str:
