@@ -13,7 +13,7 @@ import polars as pl
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
+from domain.reasons import CLASS_OF, Reason, ReasonClass
 from ml.evaluation.bootstrap import Entities
 from ml.evaluation.metrics import Floats
 from ml.training.bands import Costs
@@ -95,9 +95,9 @@ class Cell(Struct, frozen=True, kw_only=True):
         return self.price_micros * wrong
 
 
-def outcome_of(verdict: Verdict, reason: Reason | None) -> Outcome | None:
-    """Return what becomes of an impression by its verdict; None where it is outside of gross."""
-    if verdict is Verdict.VALID or reason is None:
+def outcome_of(reason: Reason | None) -> Outcome | None:
+    """Return what becomes of an impression whose deciding reason is *reason*; None where it is outside of gross."""
+    if reason is None:
         return Outcome.BILLED
     match CLASS_OF[reason]:
         case ReasonClass.GIVT | ReasonClass.SIVT:

@@ -5,7 +5,7 @@ import pytest
 from evaluationkit import ASKED, COSTS, HELD_OUT, a_world, scored
 
 from domain.rates import RateLimits
-from domain.reasons import Reason, Verdict
+from domain.reasons import Reason
 from ml.evaluation import baselines, metrics
 from ml.evaluation.scored import Cell, Outcome, check, outcome_of
 from ml.evaluation.tables import (
@@ -141,19 +141,19 @@ def test_a_weight_of_two_stands_for_two_rows_in_every_figure():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "reason", "outcome"),
+    ("reason", "outcome"),
     [
-        (Verdict.VALID, None, Outcome.BILLED),
-        (Verdict.DROPPED, Reason.RISK_HIGH, Outcome.DROPPED),
-        (Verdict.DROPPED, Reason.AGENT_DECLARED_BOT, Outcome.DROPPED),
-        (Verdict.UNCERTAIN, Reason.RISK_GREY, Outcome.UNDECIDED),
-        (Verdict.DROPPED, Reason.PREFETCHED, None),
-        (Verdict.DUPLICATE, Reason.DOUBLE_FIRE, None),
-        (Verdict.DROPPED, Reason.OUTSIDE_FLIGHT, None),
+        (None, Outcome.BILLED),
+        (Reason.RISK_HIGH, Outcome.DROPPED),
+        (Reason.AGENT_DECLARED_BOT, Outcome.DROPPED),
+        (Reason.RISK_GREY, Outcome.UNDECIDED),
+        (Reason.PREFETCHED, None),
+        (Reason.DOUBLE_FIRE, None),
+        (Reason.OUTSIDE_FLIGHT, None),
     ],
 )
-def test_what_becomes_of_an_impression_follows_from_the_class_of_its_reason(verdict, reason, outcome):
-    assert outcome_of(verdict, reason) is outcome
+def test_what_becomes_of_an_impression_follows_from_the_class_of_its_reason(reason, outcome):
+    assert outcome_of(reason) is outcome
 
 
 def test_rows_that_lack_a_column_or_have_a_score_that_is_no_number_are_refused():
