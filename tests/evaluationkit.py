@@ -21,6 +21,7 @@ def scored(**columns):
         "y": [0.0] * n,
         "weight": [1.0] * n,
         "entity": list(range(n)),
+        "world": ["1"] * n,
         "family": ["person"] * n,
         "held_out": [False] * n,
         "surface": ["feed"] * n,

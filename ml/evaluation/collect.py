@@ -7,6 +7,7 @@ A row is the last decision about an impression that a render led to: what comple
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 
 from domain.events import ImpressionScored
@@ -20,8 +21,8 @@ from ledger.store import Commit
 from ml.datasets.rows import Decision, decisions_of
 from ml.evaluation.scored import Outcome, outcome_of
 from ml.features.logged import unpack
-from ml.features.matrix import Vectors
-from ml.features.schema import SCHEMA_ID
+from ml.features.matrix import MISSING, STATUS_LETTERS, Vectors
+from ml.features.schema import SCHEMA, SCHEMA_ID
 
 FACTS = {
     "event": pl.String(),
@@ -41,6 +42,7 @@ None where no model scored it. Outcomes are empty where the impression is outsid
 """
 _OF_SIGNALS = frozenset({Reason.RISK_HIGH, Reason.VIEW_FALSIFIED, Reason.STACKED, Reason.RISK_GREY})
 """Reasons that signals and the model lead to; all others are facts."""
+_NOTHING = (np.full(len(SCHEMA), np.nan, "<f4").tobytes(), STATUS_LETTERS[MISSING] * len(SCHEMA))
 ASIDE = ""
 """The outcome of what is outside of gross."""
 
@@ -61,7 +63,7 @@ def collect(commits: Iterable[Commit], pack: Pack) -> Collected:
     Return a row for each impression in *commits*, which *pack* decided, in order of their first decisions.
 
     Raises:
-        OtherFeatures: features of another schema were logged, or none.
+        OtherFeatures: features of another schema were logged.
     """
     latest: dict[ImpressionId, tuple[tuple[Any, ...], tuple[bytes, str]]] = {}
     for commit in commits:
@@ -77,8 +79,8 @@ def collect(commits: Iterable[Commit], pack: Pack) -> Collected:
 def reason_by_rules(scored: ImpressionScored, after: Standing, pack: Pack) -> Reason | None:
     """Return the reason that would decide an impression, which stands as *after*, had no model scored it."""
     suspicion = suspect(scored.signals, pack) if scored.signals else None
-    against = {*scored.reasons, after.reason} - _OF_SIGNALS - {None}
-    against |= set() if suspicion is None else set(suspicion.reasons)
+    against = [one for one in (*scored.reasons, after.reason) if one is not None and one not in _OF_SIGNALS]
+    against += () if suspicion is None else suspicion.reasons
     return min(against, key=PRECEDENCE.__getitem__, default=None)
 
 
@@ -103,6 +105,9 @@ def _named(outcome: Outcome | None) -> str:
 
 
 def _features(scored: ImpressionScored) -> tuple[bytes, str]:
+    """Return what is logged of the features; of what was shed that is nothing."""
+    if not scored.features and not scored.versions.features:
+        return _NOTHING
     if scored.versions.features != SCHEMA_ID:
         raise OtherFeatures(f"features are of {scored.versions.features or 'no schema'}, not of {SCHEMA_ID}")
     return scored.features, scored.feature_status

@@ -96,12 +96,20 @@ def _cut(name: str, log: Log, scores: Mapping[str, Floats], kept: NDArray[np.boo
 
 
 def _frame(log: Log, scores: Mapping[str, Floats], kept: NDArray[np.bool_]) -> pl.DataFrame:
-    nothing = {"family": "", "held_out": False, "surface": "pixel", "format": "display", "mask": "", "settled": False}
+    nothing = {
+        "world": "",
+        "family": "",
+        "held_out": False,
+        "surface": "pixel",
+        "format": "display",
+        "mask": "",
+        "settled": False,
+    }
     nothing |= {"currency": "", "price_micros": 0, "outcome": "", "outcome_by_rules": ""}
     known = {
         "y": log.declared.astype(np.float64),
         "weight": np.ones(log.sessions),
-        "entity": log.address.astype(np.uint32),
+        "entity": log.address.astype(np.uint64),
     }
     frame = pl.DataFrame({**known, **scores}).filter(pl.Series(kept))
     return frame.with_columns(pl.lit(value).cast(COLUMNS[name]).alias(name) for name, value in nothing.items())

@@ -33,7 +33,8 @@ class Outcome(StrEnum):
 COLUMNS: Mapping[str, pl.DataType] = {
     "y": pl.Float64(),
     "weight": pl.Float64(),
-    "entity": pl.UInt32(),
+    "entity": pl.UInt64(),
+    "world": pl.String(),
     "family": pl.String(),
     "held_out": pl.Boolean(),
     "surface": pl.String(),
@@ -46,9 +47,10 @@ COLUMNS: Mapping[str, pl.DataType] = {
     "outcome_by_rules": pl.String(),
 }
 """
-`y`: 1.0 is invalid traffic. `entity` is who made it: rows of one entity are alike. `family` is of what kind it is by
-the truth, `held_out` whether training never saw that kind. `mask` is what the score was made without. `settled`: rules
-without any model drop it. `outcome` is the `Outcome` with the model, `outcome_by_rules` that without any.
+`y`: 1.0 is invalid traffic. `entity` is who made it: rows of one entity are alike; `world` which run of the generator it
+is from. `family` is of what kind it is by the truth, `held_out` whether training never saw that kind. `mask` is what the
+score was made without. `settled`: rules without any model drop it. `outcome` is the `Outcome` with the model,
+`outcome_by_rules` that without any.
 """
 
 

@@ -18,7 +18,7 @@ from ml.evaluation.scored import COLUMNS, MODEL, Cell, Outcome
 from ml.training.bands import Costs
 
 FPR_LOW, FPR_HIGH = 0.001, 0.01
-CUTS = ("surface", "format")
+CUTS = ("surface", "format", "world")
 UNKNOWN_OUTCOME = ""
 ALL = pl.lit(True)
 PROBABILITIES = frozenset({MODEL, "logistic", "without_counters"})
