@@ -47,9 +47,9 @@ COLUMNS: Mapping[str, pl.DataType] = {
     "outcome_by_rules": pl.String(),
 }
 """
-`y`: 1.0 is invalid traffic. `entity` is who made it: rows of one entity are alike; `world` which run of the generator it
-is from. `family` is of what kind it is by the truth, `held_out` whether training never saw that kind. `mask` is what the
-score was made without. `settled`: rules without any model drop it. `outcome` is the `Outcome` with the model,
+`y`: 1.0 is invalid traffic. `entity` is who made it: rows of one entity are alike; `world` which run of the generator
+it is from. `family` is of what kind it is by the truth, `held_out` whether training never saw that kind. `mask` is what
+the score was made without. `settled`: rules without any model drop it. `outcome` is the `Outcome` with the model,
 `outcome_by_rules` that without any.
 """
 
