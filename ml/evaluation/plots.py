@@ -58,7 +58,7 @@ def precision_recall(cell: Cell) -> str:
         for name, scores in cell.scores.items():
             recall, precision = _curve(cell.y, scores, cell.weight)
             width, color = (2.0, _INVALID) if name == MODEL else (1.0, None)
-            axes.plot(recall, precision, drawstyle="steps-post", linewidth=width, color=color, label=_words(name))
+            axes.plot(recall, precision, drawstyle="steps-pre", linewidth=width, color=color, label=_words(name))
         axes.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.legend(frameon=False, loc="lower left")
 
@@ -88,7 +88,8 @@ def _curve(y: Floats, scores: Floats, weight: Floats) -> tuple[Floats, Floats]:
     if len(recall) > _POINTS_MAX:
         kept = np.unique(np.searchsorted(recall, np.linspace(recall[0], 1.0, _POINTS_MAX)))
         recall, precision = recall[kept], precision[kept]
-    return recall, precision
+    # the step that `metrics.average_precision` adds up: up to a recall, the precision there
+    return np.append(0.0, recall), np.append(precision[0], precision)
 
 
 def _words(name: str) -> str:

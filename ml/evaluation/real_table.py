@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
+from ml.evaluation.measures import score_measures
 from ml.evaluation.metrics import Floats
 from ml.evaluation.real import Log, by_session
 from ml.evaluation.scored import COLUMNS, MODEL, Cell
-from ml.evaluation.tables import Against, Asked, Row, against_baselines, measured, score_measures
+from ml.evaluation.tables import Against, Asked, Row, against_baselines, measured
 from ml.features.matrix import Vectors
 from ml.training.threads import one_thread
 

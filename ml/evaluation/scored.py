@@ -75,7 +75,7 @@ class Cell(Struct, frozen=True, kw_only=True):
             outcomes={name: frame[name].to_numpy().astype(str) for name in ("outcome", "outcome_by_rules")},
             price_micros=frame["price_micros"].cast(pl.Float64).to_numpy(),
             currency=frame["currency"].to_numpy().astype(str),
-            entities=Entities(frame["entity"].to_numpy()),
+            entities=Entities(frame["entity"].to_numpy(), frame["weight"].to_numpy()),
         )
 
     @property

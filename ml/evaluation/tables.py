@@ -5,24 +5,34 @@ They are never added up: what a model learned to find, what it finds beyond that
 here made are three questions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from msgspec import Struct
 
 from ml.evaluation import metrics
-from ml.evaluation.bootstrap import ROUNDS, Estimate, Measure, estimates
-from ml.evaluation.metrics import Floats, Ranked
-from ml.evaluation.scored import COLUMNS, MODEL, Cell, Outcome
+from ml.evaluation.bootstrap import ROUNDS, Drawing, Estimate, Measure, estimates
+from ml.evaluation.measures import (
+    FPR_HIGH,
+    FPR_LOW,
+    RANKS,
+    more,
+    outcome_measures,
+    outcome_shares,
+    score_measures,
+    share,
+)
+from ml.evaluation.scored import COLUMNS, MODEL, Cell
 from ml.training.bands import Costs
 
-FPR_LOW, FPR_HIGH = 0.001, 0.01
+Name = TypeVar("Name")
+
 CUTS = ("surface", "format", "world")
-UNKNOWN_OUTCOME = ""
 ALL = pl.lit(True)
-PROBABILITIES = frozenset({MODEL, "logistic", "without_counters"})
-"""Scores that claim to be one: others are only an order."""
+PROBABILITIES = frozenset({"logistic", "without_counters"})
+"""Baselines whose score claims to be one; that of others is only an order."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -103,136 +113,57 @@ def cut(frame: pl.DataFrame, by: str, asked: Asked) -> list[Row]:
 
 def against_baselines(cell: Cell, asked: Asked) -> list[Against]:
     """Return each score beside the model's, which are columns of *cell*, with what the model has more of."""
-    ours = score_measures(cell, MODEL, is_probability=True)
-    found = []
-    for name in cell.scores:
-        if name != MODEL:
-            theirs = score_measures(cell, name, is_probability=name in PROBABILITIES)
-            compared = [figure for figure in ("pr_auc", "roc_auc", "recall_low", "recall_high") if figure in theirs]
-            more = {f"more_{figure}": _more(ours[figure], theirs[figure]) for figure in compared}
-            both = measured(name, cell, theirs | more, asked)
-            found.append(_apart(both))
-    return found
+    ours = score_measures(cell, MODEL, is_probability=False)
+    measures = {
+        name: score_measures(cell, name, is_probability=name in PROBABILITIES) for name in cell.scores if name != MODEL
+    }
+    differences = {
+        name: {figure: more(ours[figure], theirs[figure]) for figure in RANKS} for name, theirs in measures.items()
+    }
+    together = {(name, "is", figure): one for name, of in measures.items() for figure, one in of.items()}
+    together |= {(name, "more", figure): one for name, of in differences.items() for figure, one in of.items()}
+    found = _estimates(cell, together, asked)
+    return [
+        Against(
+            baseline=_row(name, cell, {figure: found[name, "is", figure] for figure in measures[name]}),
+            more={figure: found[name, "more", figure] for figure in RANKS},
+        )
+        for name in measures
+    ]
 
 
 def families(frame: pl.DataFrame, asked: Asked, shown: pl.Expr = ALL) -> list[Row]:
-    """Return a row for each family, invalid ones first; thresholds are those of `Table`."""
-    valid = frame.filter((pl.col("y") == 0) & ~pl.col("settled"))
-    low, high = _thresholds(valid)
+    """Return a row for each family that is *shown*, invalid ones first; thresholds are those of `Table`."""
+    low, high = _thresholds(frame.filter((pl.col("y") == 0) & ~pl.col("settled")))
     found = []
     for is_invalid in (True, False):
         for value, part in _parts(frame.filter(shown & (pl.col("y") == float(is_invalid))), "family"):
             cell = Cell.of(part)
-            measures = _over(cell, "over_low", low) | _over(cell, "over_high", high) | outcome_shares(cell)
-            found.append(measured(str(value), cell, measures, asked))
-    return found
-
-
-def score_measures(cell: Cell, score: str, *, is_probability: bool) -> dict[str, Measure]:
-    """Return what can be measured of *score*: of its order, and where it is a probability of its size too."""
-    y, p = cell.y, cell.scores[score]
-    ranks = _OfRanks(Ranked(y, p))
-    found: dict[str, Measure] = {
-        "share_invalid": lambda w: [metrics.share(y, w)],
-        "pr_auc": ranks.pr_auc,
-        "roc_auc": ranks.roc_auc,
-        "recall_low": ranks.recall_low,
-        "recall_high": ranks.recall_high,
-    }
-    if is_probability:
-        found["ece"] = lambda w: [metrics.ece(y, p, w)]
-        found["ece_by_mass"] = lambda w: [metrics.ece_by_mass(y, p, w)]
-        found["calibration_ratio"] = lambda w: [metrics.calibration_ratio(y, p, w)]
-    return found
-
-
-def outcome_measures(cell: Cell, costs: Costs) -> dict[str, Measure]:
-    """Return what can be measured of what becomes of rows: shares, errors, and money per currency."""
-    if (cell.outcomes["outcome"] == UNKNOWN_OUTCOME).all():
-        return {}
-    billed, dropped = cell.has(Outcome.BILLED), cell.has(Outcome.DROPPED)
-    undecided, undecided_by_rules = cell.has(Outcome.UNDECIDED), cell.has(Outcome.UNDECIDED, "outcome_by_rules")
-    y = cell.y
-    found: dict[str, Measure] = {
-        "uncertain_share": lambda w: [metrics.share(undecided, w)],
-        "uncertain_share_by_rules": lambda w: [metrics.share(undecided_by_rules, w)],
-        "invalid_billed": lambda w: [metrics.share(billed, w * y)],
-        "valid_dropped": lambda w: [metrics.share(dropped, w * (1 - y))],
-        "valid_uncertain": lambda w: [metrics.share(undecided, w * (1 - y))],
-    }
-    for currency in sorted(set(cell.currency.tolist())):
-        of_currency = (cell.currency == currency).astype(np.float64)
-        for name, of in (("cost", "outcome"), ("cost_by_rules", "outcome_by_rules")):
-            found[f"{name}_per_thousand_{currency}"] = _cost(cell.cost_micros(costs, of), of_currency)
-    return found
-
-
-def outcome_shares(cell: Cell) -> dict[str, Measure]:
-    """Return which share of the rows comes to which outcome, with the model and by rules alone."""
-    found: dict[str, Measure] = {}
-    for suffix, of in (("", "outcome"), ("_by_rules", "outcome_by_rules")):
-        if not (cell.outcomes[of] == UNKNOWN_OUTCOME).all():
-            for outcome in Outcome:
-                found[f"{outcome.value}{suffix}"] = _share(cell.has(outcome, of))
+            over = {"over_low": _over(cell, low), "over_high": _over(cell, high)}
+            found.append(measured(str(value), cell, over | outcome_shares(cell), asked))
     return found
 
 
 def measured(name: str, cell: Cell, measures: Mapping[str, Measure], asked: Asked) -> Row:
     """Return *measures* of *cell*, all on the same drawings of its entities."""
-
-    def all_of_them(weight: Floats) -> list[float]:
-        return [figure for measure in measures.values() for figure in measure(weight)]
-
-    found = estimates(all_of_them, cell.weight, cell.entities, seed=asked.seed, rounds=asked.rounds)
-    return Row(
-        name=name,
-        rows=cell.rows,
-        invalid=int(cell.y.sum()),
-        entities=cell.entities.count,
-        figures=dict(zip(measures, found, strict=True)),
-    )
+    return _row(name, cell, _estimates(cell, measures, asked))
 
 
-class _OfRanks:
-    """Figures of one order; they ask for the same tallies one after the other, which are added up once."""
+def _estimates(cell: Cell, measures: Mapping[Name, Measure], asked: Asked) -> dict[Name, Estimate]:
+    def all_of_them(drawing: Drawing) -> list[float]:
+        return [figure for measure in measures.values() for figure in measure(drawing)]
 
-    def __init__(self, ranked: Ranked) -> None:
-        self._ranked = ranked
-        self._of: Floats | None = None
-        self._tallies: tuple[Floats, Floats] = (np.zeros(0), np.zeros(0))
-
-    def pr_auc(self, weight: Floats) -> Sequence[float]:
-        return [metrics.average_precision(*self._at(weight))]
-
-    def roc_auc(self, weight: Floats) -> Sequence[float]:
-        return [metrics.area_under(*self._at(weight))]
-
-    def recall_low(self, weight: Floats) -> Sequence[float]:
-        return [metrics.recall_within(*self._at(weight), FPR_LOW)]
-
-    def recall_high(self, weight: Floats) -> Sequence[float]:
-        return [metrics.recall_within(*self._at(weight), FPR_HIGH)]
-
-    def _at(self, weight: Floats) -> tuple[Floats, Floats]:
-        if self._of is not weight:
-            self._of, self._tallies = weight, self._ranked.tallies(weight)
-        return self._tallies
+    found = estimates(all_of_them, cell.entities, seed=asked.seed, rounds=asked.rounds)
+    return dict(zip(measures, found, strict=True))
 
 
-def _more(ours: Measure, theirs: Measure) -> Measure:
-    return lambda w: [ours(w)[0] - theirs(w)[0]]
+def _row(name: str, cell: Cell, figures: dict[str, Estimate]) -> Row:
+    invalid = int((cell.y > 0).sum())
+    return Row(name=name, rows=cell.rows, invalid=invalid, entities=cell.entities.count, figures=figures)
 
 
-def _cost(cost_micros: Floats, of_currency: Floats) -> Measure:
-    return lambda w: [metrics.cost_per_thousand(cost_micros, w * of_currency)]
-
-
-def _share(of: Floats) -> Measure:
-    return lambda w: [metrics.share(of, w)]
-
-
-def _over(cell: Cell, name: str, threshold: float) -> dict[str, Measure]:
-    return {name: _share((cell.scores[MODEL] >= threshold).astype(np.float64))}
+def _over(cell: Cell, threshold: float) -> Measure:
+    return share(cell.entities, (cell.scores[MODEL] >= threshold).astype(np.float64))
 
 
 def _thresholds(valid: pl.DataFrame) -> tuple[float, float]:
@@ -244,13 +175,3 @@ def _thresholds(valid: pl.DataFrame) -> tuple[float, float]:
 def _parts(frame: pl.DataFrame, by: str) -> list[tuple[object, pl.DataFrame]]:
     assert by in COLUMNS
     return [(key[0], part) for key, part in sorted(frame.partition_by(by, as_dict=True).items())]
-
-
-def _apart(both: Row) -> Against:
-    """Take apart what was measured together."""
-    more = {name.removeprefix("more_"): one for name, one in both.figures.items() if name.startswith("more_")}
-    theirs = {name: one for name, one in both.figures.items() if not name.startswith("more_")}
-    return Against(
-        baseline=Row(name=both.name, rows=both.rows, invalid=both.invalid, entities=both.entities, figures=theirs),
-        more=more,
-    )

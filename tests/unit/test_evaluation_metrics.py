@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from ml.evaluation.bootstrap import ENTITIES_MIN, Entities, Estimate, estimates
+from ml.evaluation.measures import ratio
 from ml.evaluation.metrics import (
     Ranked,
     calibration_ratio,
@@ -51,6 +52,10 @@ def ones(n):
 
 def columns(rows):
     return tuple(np.array(rows, np.float64).T)
+
+
+def mean_of(values):
+    return lambda drawing: [share(values, drawing.weight)]
 
 
 def a_world(rng, entities=60, spread=1.5):
@@ -177,7 +182,7 @@ def test_figures_of_ranks_are_the_same_in_any_order_of_the_rows(rows):
 
 def test_without_clusters_the_interval_is_scipys_percentile_bootstrap():
     values = np.random.default_rng(3).gamma(2.0, size=400)
-    (ours,) = estimates(lambda w: [share(values, w)], ones(400), Entities(np.arange(400)), seed=1, rounds=2_000)
+    (ours,) = estimates(mean_of(values), Entities(np.arange(400), ones(400)), seed=1, rounds=2_000)
     theirs = stats.bootstrap(
         (values,), np.mean, n_resamples=2_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
@@ -189,7 +194,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     y, entity = a_world(np.random.default_rng(5))
 
     def interval(seed):
-        return estimates(lambda w: [share(y, w)], ones(len(y)), Entities(entity), seed=seed)
+        return estimates(mean_of(y), Entities(entity, ones(len(y))), seed=seed)
 
     assert interval(7) == interval(7)
     assert interval(7) != interval(8)
@@ -200,7 +205,7 @@ def test_intervals_over_entities_hold_what_they_promise_where_those_over_rows_ar
     for world in range(WORLDS):
         y, entity = a_world(np.random.default_rng(1_000 + world))
         for how, names in (("entities", entity), ("rows", np.arange(len(y)))):
-            (found,) = estimates(lambda w, y=y: [share(y, w)], ones(len(y)), Entities(names), seed=world)
+            (found,) = estimates(mean_of(y), Entities(names, ones(len(y))), seed=world)
             held[how] += found.low <= 0.5 <= found.high
     assert held["entities"] >= 0.95 * WORLDS - 3 * (0.95 * 0.05 * WORLDS) ** 0.5
     assert held["rows"] < 0.85 * WORLDS
@@ -211,25 +216,36 @@ def test_a_difference_measured_on_the_same_drawings_is_surer_than_its_two_sides(
     rng = np.random.default_rng(10)
     better, worse = y + rng.normal(0, 0.8, len(y)), y + rng.normal(0, 1.0, len(y))
 
-    def measure(weight):
-        one, other = pr_auc(y, better, weight), pr_auc(y, worse, weight)
+    def measure(drawing):
+        one, other = pr_auc(y, better, drawing.weight), pr_auc(y, worse, drawing.weight)
         return [one, other, one - other]
 
-    one, other, difference = estimates(measure, ones(len(y)), Entities(entity), seed=1)
+    one, other, difference = estimates(measure, Entities(entity, ones(len(y))), seed=1)
     assert difference.value == pytest.approx(one.value - other.value)
     assert difference.high - difference.low < (one.high - one.low) + (other.high - other.low)
 
 
 def test_of_few_entities_there_is_a_value_and_no_interval():
     y = of(*[1, 0] * (ENTITIES_MIN - 1))
-    few = Entities(np.repeat(np.arange(ENTITIES_MIN - 1), 2))
-    assert estimates(lambda w: [share(y, w)], ones(len(y)), few, seed=1) == [Estimate(0.5)]
+    few = Entities(np.repeat(np.arange(ENTITIES_MIN - 1), 2), ones(len(y)))
+    assert estimates(mean_of(y), few, seed=1) == [Estimate(0.5)]
 
 
 @settings(max_examples=20)
 @for_all(st.integers(1, 40), st.integers(0, 1_000))
 def test_as_many_entities_are_drawn_as_there_are_each_with_all_its_rows(entities, seed):
     named = np.repeat(np.arange(entities), 3)
-    drawn = Entities(named).drawn(np.random.default_rng(seed)).reshape(entities, 3)
-    assert (drawn == drawn[:, :1]).all()
-    assert drawn[:, 0].sum() == entities
+    drawing = Entities(named, ones(len(named))).drawn(np.random.default_rng(seed))
+    assert drawing.weight.tolist() == np.repeat(drawing.counts, 3).tolist()
+    assert drawing.counts.sum() == entities
+
+
+@settings(max_examples=20)
+@for_all(scored_rows, st.integers(0, 1_000))
+def test_sums_per_entity_make_the_same_ratio_as_its_rows_do_in_any_drawing(rows, seed):
+    y, p, weight = columns(rows)
+    entities = Entities(np.arange(len(y)) // 3, weight)
+    drawing = entities.drawn(np.random.default_rng(seed))
+    total = drawing.weight.sum()
+    expected = float(drawing.weight @ p) / total if total > 0 else math.nan
+    assert ratio(entities, p, ones(len(p)))(drawing) == [pytest.approx(expected, nan_ok=True)]
