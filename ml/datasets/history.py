@@ -23,7 +23,7 @@ RENDERS_MIN = 50
 
 
 class _Counts:
-    """One publisher's hour: renders that were decided, repeats, what was measured, and by surface renders and clicks."""
+    """One publisher's hour: repeats, what was measured, and by surface renders and clicks."""
 
     __slots__ = ("clicks", "invisible", "measured", "renders", "repeats")
 

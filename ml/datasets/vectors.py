@@ -6,8 +6,10 @@ from itertools import groupby
 import numpy as np
 
 from domain.events import ImpressionRendered
+from ml.datasets.rows import Decision
+from ml.features.logged import unpack
 from ml.features.matrix import MISSING, History, Vectors, vectors
-from ml.features.schema import Group, columns_of
+from ml.features.schema import SCHEMA_ID, Group, columns_of
 
 _ASYNC = np.array(columns_of(Group.ASYNC))
 
@@ -29,3 +31,14 @@ def with_history(known: Vectors, claims: Sequence[ImpressionRendered], histories
         status[rows, _ASYNC] = np.where(lacks, said.status[:, _ASYNC], status[rows][:, _ASYNC])
         start += n
     return Vectors(values, status)
+
+
+def logged(decided: Sequence[Decision]) -> Vectors:
+    """Return the vectors that *decided* were scored with."""
+    found = vectors([decision.render.rendered for decision in decided], None)
+    scored = [decision.render.scored for decision in decided]
+    told = [at for at, one in enumerate(scored) if one.versions.features == SCHEMA_ID and one.features]
+    if told:
+        served = unpack([(scored[at].features, scored[at].feature_status) for at in told])
+        found.values[told], found.status[told] = served.values, served.status
+    return found
