@@ -18,8 +18,8 @@ from domain.standing import Standing
 from domain.suspicion import suspect
 from ledger.codec import decode_impression
 from ledger.store import Commit
-from ml.datasets.rows import Decision, decisions_of
 from ml.evaluation.scored import Outcome, outcome_of
+from ml.features.decided import DecidedRender, decided_renders
 from ml.features.logged import unpack
 from ml.features.matrix import MISSING, STATUS_LETTERS, Vectors
 from ml.features.schema import SCHEMA, SCHEMA_ID
@@ -68,10 +68,8 @@ def collect(commits: Iterable[Commit], pack: Pack) -> Collected:
     latest: dict[ImpressionId, tuple[tuple[Any, ...], tuple[bytes, str]]] = {}
     for commit in commits:
         if isinstance(commit.stream, ImpressionId):
-            for decision in decisions_of(
-                commit.stream, decode_impression(commit.data), commit.position, commit.recorded_at
-            ):
-                latest[commit.stream] = _facts(decision, pack), _features(decision.scored)
+            for render in decided_renders(decode_impression(commit.data)):
+                latest[commit.stream] = _facts(render, pack), _features(render.scored)
     facts = pl.DataFrame([row for row, _ in latest.values()], schema=FACTS, orient="row")
     return Collected(facts, unpack([features for _, features in latest.values()]))
 
@@ -84,8 +82,8 @@ def reason_by_rules(scored: ImpressionScored, after: Standing, pack: Pack) -> Re
     return min(against, key=PRECEDENCE.__getitem__, default=None)
 
 
-def _facts(decision: Decision, pack: Pack) -> tuple[Any, ...]:
-    rendered, scored, after = decision.rendered, decision.scored, decision.outcome.after
+def _facts(render: DecidedRender, pack: Pack) -> tuple[Any, ...]:
+    rendered, scored, after = render.rendered, render.scored, render.outcome.after
     return (
         str(rendered.cause),
         rendered.surface.value,
