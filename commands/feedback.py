@@ -1,5 +1,6 @@
 """Feedback comes in: read, checked, recognised, and durable before it is answered. Nothing is decided here."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from uuid import UUID
@@ -15,6 +16,7 @@ from domain.feedback import Feedback, FeedbackRefusal, orphan_at
 HELD_MAX = 10_000
 IMPRESSION_MAX = 64
 """Feedback of one impression: each is an event in its stream."""
+_AT_ONCE = 50
 HELD_NOTE = "kept; the impressions that it speaks of get their labels once there are bulk corrections"
 
 _FEEDBACK = msgspec.json.Decoder(Feedback)
@@ -64,8 +66,10 @@ class FeedbackInbox:
         Raises:
             LedgerUnavailable: nothing may be answered; the same feedback may be sent again.
         """
-        now = self._clock()
-        read = [self._read(raw, sent_by, now) for raw in raws]
+        now, read = self._clock(), list[Kept | FeedbackAnswer]()
+        for start in range(0, len(raws), _AT_ONCE):
+            read += [self._read(raw, sent_by, now) for raw in raws[start : start + _AT_ONCE]]
+            await asyncio.sleep(0)  # decisions go on between
         first: dict[UUID, Kept] = {}
         for one in read:
             if isinstance(one, Kept):
