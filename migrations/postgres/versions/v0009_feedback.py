@@ -16,7 +16,7 @@ _KEEP = f"""
 create function keep_feedback(
     ids uuid[], digests text[], impressions uuid[], bodies bytea[], orphans bigint[], by_key text, now_ms bigint,
     pending_max bigint, held_max bigint, impression_max bigint
-) returns table (at integer, fate text) language plpgsql as $$
+) returns table (fate text, kept text) language plpgsql as $$
 declare
     pending bigint;
     holding bigint;
@@ -51,13 +51,13 @@ begin
             from written
         ) s where s.waiting + s.held > 0
     )
-    select s.n::integer, case
+    select case
         when w.fits then 'kept'
         when not w.fits then 'full'
         when f.id is null then 'crowded'
         when f.digest = s.g then 'known'
         else 'reused'
-    end
+    end, case when w.fits then s.g else coalesce(f.digest, '') end
     from sent s left join wanted w on w.n = s.n left join feedback f on f.id = s.i order by s.n;
 end
 $$
