@@ -22,7 +22,7 @@ from dramatiq.middleware import Retries
 from commands.messages import FEEDBACK_QUEUE, BrokerUnavailable, Message
 from service.processes import LauncherError
 
-RETRIES_MAX = 3
+RETRIES_MAX = 2
 RETRY_MIN_MS, RETRY_MAX_MS = 1_000, 10_000
 HEARTBEAT_TIMEOUT_MS = 5_000
 MAINTENANCE_CHANCE = 200_000

@@ -26,7 +26,7 @@ from domain.feedback import SOURCES as TRUST
 from domain.feedback import Feedback, label_id
 from ledger.store import READ_MAX, LedgerUnavailable
 
-SEEDS = 150
+SEEDS = 60
 SOAK_SEEDS = 5_000
 IMPRESSIONS = 12
 KINDS = ("third_party", "dispute", "human_signal", "honeypot", "account_action")
