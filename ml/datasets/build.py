@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from domain.events import ImpressionEvent, ImpressionLabelled, ImpressionViewed
 from domain.ids import ImpressionId
@@ -23,13 +24,13 @@ from ml.datasets.rows import (
     PARTS,
     Decision,
     Groups,
+    decisions_of,
     facts_of,
     label_of,
     view_of,
 )
 from ml.datasets.snapshot import RangeDigest, Recipe, Snapshot, open_snapshot, save, snapshot_id
 from ml.datasets.vectors import logged, with_history
-from ml.features.decided import decided_renders
 from ml.features.matrix import NO_HISTORY, STATUS_LETTERS, History
 from ml.features.schema import SCHEMA_ID
 from ml.models.masks import MASK_NAMES, masks_of
@@ -77,6 +78,7 @@ class Builder:
         self._groups = Groups(recipe.seed.to_bytes(16, "big", signed=True))
         self._log = PublisherLog()
         self._history = NO_HISTORY
+        self._last_at = 0
         self._parts = {name: _Part(folder, name, columns) for name, columns in PARTS.items()}
 
     def add(self, commits: Sequence[Commit]) -> None:
@@ -85,13 +87,12 @@ class Builder:
         decided: list[Decision] = []
         histories: list[History] = []
         for commit in commits:
-            if not isinstance(commit.stream, ImpressionId) or commit.recorded_at > self._recipe.cutoff:
+            if not isinstance(commit.stream, ImpressionId) or self._is_later(commit.recorded_at):
                 continue
+            self._last_at = max(self._last_at, commit.recorded_at)
             events = decode_impression(commit.data)
             history = self._history_at(commit.recorded_at)
-            found = [
-                Decision(commit.stream, commit.position, commit.recorded_at, one) for one in decided_renders(events)
-            ]
+            found = list(decisions_of(commit.stream, events, commit.position, commit.recorded_at))
             decided += found
             histories += [history] * len(found)
             self._tell(commit.stream, events, commit.recorded_at)
@@ -103,13 +104,18 @@ class Builder:
         """Write what is left and say what there is."""
         for part in self._parts.values():
             part.flush()
+        cutoff = self._last_at if self._recipe.cutoff is None else self._recipe.cutoff
         return Snapshot(
-            id=snapshot_id(self._digest.digest(), SCHEMA_ID, self._recipe),
+            id=snapshot_id(self._digest.digest(), SCHEMA_ID, replace(self._recipe, cutoff=cutoff)),
             recipe=self._recipe,
+            cutoff=cutoff,
             schema_id=SCHEMA_ID,
             ledger_range=(self._digest.first, self._digest.last),
             parts={name: part.total for name, part in self._parts.items()},
         )
+
+    def _is_later(self, at: int) -> bool:
+        return self._recipe.cutoff is not None and at > self._recipe.cutoff
 
     def _history_at(self, recorded_at: int) -> History:
         history = self._log.at(recorded_at)
@@ -122,13 +128,13 @@ class Builder:
 
     def _tell(self, impression: ImpressionId, events: tuple[ImpressionEvent, ...], recorded_at: int) -> None:
         for event in events:
-            if isinstance(event, ImpressionLabelled) and event.received_at <= self._recipe.cutoff:
+            if isinstance(event, ImpressionLabelled) and not self._is_later(event.received_at):
                 self._parts["labels"].add([label_of(impression, event, recorded_at)])
             elif isinstance(event, ImpressionViewed):
                 self._parts["views"].add([view_of(impression, event, recorded_at)])
 
     def _keep(self, decided: list[Decision], histories: list[History]) -> None:
-        claims = [decision.render.rendered for decision in decided]
+        claims = [decision.rendered for decision in decided]
         found = logged(decided)
         if self._recipe.history:
             found = with_history(found, claims, histories)

@@ -5,14 +5,23 @@ No pseudonym gets into a data set (semantics 12 of the design): persons, devices
 key that stands nowhere, so that rows of one can be kept together and nobody can be looked up.
 """
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from domain.events import ImpressionLabelled, ImpressionScored, ImpressionViewed
+from domain.events import (
+    ImpressionDeduped,
+    ImpressionEvent,
+    ImpressionLabelled,
+    ImpressionReconciled,
+    ImpressionRendered,
+    ImpressionScored,
+    ImpressionViewed,
+)
 from domain.ids import ImpressionId
-from ml.features.decided import DecidedRender
+from ml.features.decided import decided_renders
 from ml.features.schema import SCHEMA
 from ml.labels.beliefs import LABEL_COLUMNS
 
@@ -87,7 +96,9 @@ class Decision(NamedTuple):
     impression: ImpressionId
     position: int
     recorded_at: int
-    render: DecidedRender
+    rendered: ImpressionRendered
+    scored: ImpressionScored
+    outcome: ImpressionDeduped | ImpressionReconciled
 
 
 class Groups:
@@ -103,9 +114,17 @@ class Groups:
         return int.from_bytes(blake2b(pseudonym.encode(), digest_size=GROUP_BYTES, key=self._key).digest(), "big")
 
 
+def decisions_of(
+    impression: ImpressionId, events: Iterable[ImpressionEvent], position: int, recorded_at: int
+) -> Iterator[Decision]:
+    """Yield the renders that *events*, one commit at *position*, decide."""
+    for render in decided_renders(events):
+        yield Decision(impression, position, recorded_at, *render)
+
+
 def facts_of(decision: Decision, groups: Groups) -> tuple[Any, ...]:
     """Return the FACTS of *decision*, in order."""
-    rendered, scored, outcome = decision.render
+    rendered, scored, outcome = decision.rendered, decision.scored, decision.outcome
     return (
         str(decision.impression),
         decision.position,

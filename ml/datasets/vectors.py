@@ -35,8 +35,8 @@ def with_history(known: Vectors, claims: Sequence[ImpressionRendered], histories
 
 def logged(decided: Sequence[Decision]) -> Vectors:
     """Return the vectors that *decided* were scored with."""
-    found = vectors([decision.render.rendered for decision in decided], None)
-    scored = [decision.render.scored for decision in decided]
+    found = vectors([decision.rendered for decision in decided], None)
+    scored = [decision.scored for decision in decided]
     told = [at for at, one in enumerate(scored) if one.versions.features == SCHEMA_ID and one.features]
     if told:
         served = unpack([(scored[at].features, scored[at].feature_status) for at in told])

@@ -135,7 +135,7 @@ def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, s
         seed=seed,
         snapshot=snapshot.id,
         ledger_range=snapshot.ledger_range,
-        trained_until=snapshot.recipe.cutoff,
+        trained_until=snapshot.cutoff,
         rows=len(table.age_ms),
         positives=int((table.invalid > 0).sum()),
         libraries={name: version(name) for name in _LIBRARIES},

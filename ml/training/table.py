@@ -82,7 +82,7 @@ def read_later_table(snapshot: Snapshot, seed: int) -> Table:
     rows = _rows(snapshot)
     ages = np.random.default_rng(seed).choice(AGES_MS, len(rows))
     rows = rows.with_columns(scored_at=pl.col("decided_at") + pl.Series(ages))
-    rows = rows.filter(pl.col("scored_at") < snapshot.recipe.cutoff)
+    rows = rows.filter(pl.col("scored_at") < snapshot.cutoff)
     told = arrived(snapshot.scan("labels"), rows.select("impression", known_at="scored_at"), Stage.S3)
     rows = rows.join(told, on="impression", how="anti", maintain_order="left")
     later = later_columns(snapshot, rows.with_columns(known_at="scored_at"))
@@ -107,13 +107,13 @@ def _features(rows: pl.DataFrame) -> Floats:
 
 def _table(snapshot: Snapshot, rows: pl.DataFrame, features: Floats, stage: Stage) -> Table:
     rows = rows.with_row_index("row")
-    known_at = pl.lit(snapshot.recipe.cutoff).alias("known_at")
+    known_at = pl.lit(snapshot.cutoff).alias("known_at")
     known = arrived(snapshot.scan("labels"), rows.select("impression", "row", "scored_at", known_at), stage)
     said = rows.select("impression").join(beliefs(known), on="impression", how="left", maintain_order="left")
     return Table(
         facts=rows.select("row", *_READ),
         features=features,
-        age_ms=(snapshot.recipe.cutoff - rows["scored_at"].to_numpy()).astype(np.float64),
+        age_ms=(snapshot.cutoff - rows["scored_at"].to_numpy()).astype(np.float64),
         invalid=said["invalid"].fill_null(0.0).to_numpy(),
         human=said["human"].fill_null(0.0).to_numpy(),
         told=_told(known),

@@ -161,7 +161,7 @@ def test_only_labels_of_sources_that_may_teach_are_targets(stage):
 def test_a_label_that_came_before_a_row_is_looked_at_again_is_no_target_of_it():
     table = read_later_table(snapshot(), 1)
     assert (table.told.delay_ms > 0).all()
-    scored_at = snapshot().recipe.cutoff - table.age_ms
+    scored_at = snapshot().cutoff - table.age_ms
     early = {str(commit.stream): commit.recorded_at for commit in world().commits if len(decode(commit.data)) == 1}
     for impression, at in zip(table.facts["impression"], scored_at, strict=True):
         assert early.get(impression, at + 1) > at
