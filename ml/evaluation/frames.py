@@ -53,8 +53,9 @@ def with_scores(frame: pl.DataFrame, scores: Mapping[str, Floats]) -> pl.DataFra
 
 
 def _truth_frame(truths: Iterable[Truth]) -> pl.DataFrame:
+    """Return what is true of each event; of an id that was used again, of the first that had it."""
     rows = [(str(one.event_id), float(one.invalid), one.who, one.family, one.held_out) for one in truths]
-    return pl.DataFrame(rows, schema=_TRUTHS, orient="row")
+    return pl.DataFrame(rows, schema=_TRUTHS, orient="row").unique("event", keep="first", maintain_order=True)
 
 
 def _frame(joined: pl.DataFrame, world: int) -> pl.DataFrame:
