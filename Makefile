@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: install demo test check bench soak clean lock
 
@@ -9,21 +10,21 @@ install: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -c "import ml.counters.kernels"  # compiles them, once
+	$(BIN)/python -c "import ml.counters.kernels, ml.models.kernel"  # compiles them, once
 	@touch $@
 
 demo: install
 	$(BIN)/impledger demo
 
 test: install
-	$(BIN)/pytest -m "not soak"
+	$(PYTEST) -m "not soak"
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak"
 
 bench: install
 	$(BIN)/impledger bench

@@ -41,6 +41,7 @@ from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.clock import now_ms
 from service.drills_http import DrillsHttp
+from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
@@ -49,6 +50,7 @@ from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
+from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -123,10 +125,14 @@ class Gate:
             ladder=ladder,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
-        self._activity = CountedActivity(pack.rates, now_ms())
+        self._activity = CountedActivity(pack.rates, now_ms(), more=read_by_models(settings.workers))
+        self.models = ModelHolder()
+        scoring = GateScoring(self._activity.take_features, self.models, Sample(keys.root), ladder)
+        ladder.watch(Rung.MODEL_FALLBACK, lambda: self.models.is_missing)
+        ladder.watch(Rung.NO_ASYNC, lambda: not scoring.history.publishers)
         ladder.watch(Rung.PARTIAL_COUNTERS, lambda: self._activity.is_cold(now_ms()))
         ladder.watch(Rung.STALE_LISTS, lambda: lists.stale(now_ms()))
-        activity, unhurried = self._ladder.over(self._activity, pack)
+        activity, unhurried = self._ladder.over(self._activity, scoring, pack)
         self._ingest = Ingest(
             store=spool.store,
             pack=pack,
@@ -154,12 +160,14 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics(pack)
+        self._feedback = FeedbackIntake(settings, pack, database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
+        self._metrics.registry.register(scoring)
         self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
         self._metrics.registry.register(self._ladder)
@@ -193,6 +201,7 @@ class Gate:
             stack.push_async_callback(self._probed_database.close)
             stack.push_async_callback(self._campaigning.close)
             stack.push_async_callback(self._operators_database.close)
+            stack.push_async_callback(self._feedback.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -204,6 +213,7 @@ class Gate:
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._feedback.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
@@ -267,6 +277,7 @@ class Gate:
             Route("/v1/serves", serves),
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
+            *self._feedback.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]
