@@ -23,6 +23,7 @@ from commands.ingest import Ingest
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
 from commands.keyring import DAY_MS, KEY_BYTES, Keyring
+from commands.ladder import Ladder
 from commands.quarantine import Holding
 from domain.ids import day_of
 from domain.pack import Pack
@@ -55,7 +56,8 @@ _UNPARKED = frozenset({"ingest", "replay"})
 
 class World(Struct, frozen=True, kw_only=True):
     """
-    What decides: the rule pack, the lists, the counters; in which region, under keys that follow from the seed.
+    What decides: the rule pack, the lists, the counters, on the rungs of *ladder*; in which region, under keys that
+    follow from the seed.
 
     It can decide about what happens in *seconds* from *start_ms* (epoch ms) on.
     """
@@ -66,6 +68,7 @@ class World(Struct, frozen=True, kw_only=True):
     pack: Pack
     lists: LiveLists
     activity: Activity
+    ladder: Ladder | None = None
     region: str = "eu"
 
 
@@ -109,6 +112,7 @@ class OfflineGate:
             name=f"{world.region}-offline",
             clock=self._clock,
             new_id=self._new_id,
+            ladder=world.ladder,
         )
 
     def __enter__(self) -> Self:
