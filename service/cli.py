@@ -21,6 +21,7 @@ from service import (
     cli_capacity,
     cli_cells,
     cli_drill,
+    cli_evaluate,
     cli_feedback,
     cli_lists,
     cli_packs,
@@ -51,6 +52,7 @@ app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
+app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")

@@ -4,8 +4,9 @@ Generated traffic through a gate that has a model in force, for evaluation: what
 The gate is `service/offline.py`'s, so features, scores and verdicts are what a real one would have made of the same.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -21,27 +22,30 @@ from ledger.store import Commit
 from ml.datasets.history import PublisherLog
 from ml.evaluation.collect import collect
 from ml.evaluation.frames import World as Told
-from ml.lists.live import LiveLists
 from ml.traffic.events import Truth
 from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
-from service.offline import Passed, World, run_offline
+from service.generated import SPAN_S, START_MS
+from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
+from service.wiring import ScreenLists
 
 ALL_FAMILIES = tuple(family.name for family in FAMILIES)
-RATE = 120.0
-"""Events per second: a busy hour of a small cell."""
 EVENTS_PER_IMPRESSION = 1.52
 """Views, retries and repeats among them; measured."""
 DRILL_S = 1.0
 HISTORY_EVERY_MS = 60_000
 _CLOCK_S = 0.0
+_KEY_BYTES = 16
+
+Tell: TypeAlias = Callable[[int], None]
 
 
 class Trial(Struct, frozen=True, kw_only=True):
     """
-    One run: about so many *impressions* of the traffic of *seed*, decided by *line*, on *rung* as in a drill of it.
+    One run: about so many *impressions* of the traffic of *seed*, over `SPAN_S` seconds as when a model is trained on
+    generated traffic, decided by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
@@ -55,11 +59,10 @@ class Trial(Struct, frozen=True, kw_only=True):
 
 
 class Scene(Struct, frozen=True):
-    """What all runs have in common: rule pack, lists, and when they begin (epoch ms)."""
+    """What all runs have in common."""
 
     pack: Pack
-    lists: LiveLists
-    start_ms: int
+    lists: ScreenLists
 
 
 def evaluation_seed(seed: int, number: int) -> int:
@@ -67,52 +70,63 @@ def evaluation_seed(seed: int, number: int) -> int:
     return int.from_bytes(blake2b(f"evaluation {seed} {number}".encode(), digest_size=7).digest())
 
 
-def play(trial: Trial, scene: Scene, number: int, tell: Callable[[int], None] | None = None) -> Told:
-    """Return what became of *trial*; *tell* is told how many events there were so far."""
-    commits: list[Commit] = []
-    truths: list[Truth] = []
-    for passed in _ScoredGate(trial, scene).run():
-        commits += passed.commits
-        truths += passed.truths
-        if tell is not None:
-            tell(len(truths))
+def play(trial: Trial, scene: Scene, number: int, tell: Tell | None = None) -> Told:
+    """Return what became of *trial*; *tell* is told now and then how many events there were."""
+    commits, truths = play_whole(trial, scene, tell)
     return Told(number, collect(commits, scene.pack), truths)
 
 
-class _ScoredGate:
-    """An offline gate whose renders are scored by the models of a trial."""
+def play_whole(trial: Trial, scene: Scene, tell: Tell | None = None) -> Passed:
+    """Return all commits and truths of *trial*."""
+    commits: list[Commit] = []
+    truths: list[Truth] = []
+    scored = _Scored(trial, scene)
+    rate = trial.impressions * EVENTS_PER_IMPRESSION / SPAN_S
+    plan = Plan(seed=trial.seed, rate=rate, seconds=SPAN_S, families=trial.families)
+    log = PublisherLog(HISTORY_EVERY_MS)
+    for passed in run_offline(plan, scored.world(SPAN_S)):
+        commits += passed.commits
+        truths += passed.truths
+        if trial.history:
+            scored.learn(log, passed.commits)
+        if tell is not None:
+            tell(len(truths))
+    return Passed(commits, truths)
+
+
+def offline_gate(trial: Trial, scene: Scene, seconds: float) -> OfflineGate:
+    """Return a gate that decides as in *trial*, for *seconds* from `START_MS` on; its traffic is somebody else's."""
+    return OfflineGate(_Scored(trial, scene).world(seconds))
+
+
+class _Scored:
+    """What decides in a trial: counters, and scoring by its models."""
 
     def __init__(self, trial: Trial, scene: Scene) -> None:
-        self._trial, self._scene = trial, scene
+        self._seed, self._scene = trial.seed, scene
         self._ladder = ladder = Ladder(lambda: _CLOCK_S)  # time stands still: nothing is ever slow, no drill ends
-        counted = CountedActivity(scene.pack.rates, 0, more=read_by_models(1))
-        sample = Sample(trial.seed.to_bytes(16))
+        counted = CountedActivity(scene.pack.rates, START_MS, more=read_by_models(workers=1))
+        counted.recall_whole()
+        sample = Sample(trial.seed.to_bytes(_KEY_BYTES))
         self._scoring = GateScoring(counted.take_features, ModelHolder(trial.line), sample, ladder)
         guarded = GuardedActivity(counted, ladder)
         self._activity: Activity = ScoringActivity(guarded, self._scoring, ladder, Shedding(ladder, scene.pack))
         if trial.rung is not None:
             ladder.drill(trial.rung.value, DRILL_S)
 
-    def run(self) -> Iterator[Passed]:
-        trial, scene = self._trial, self._scene
-        seconds = trial.impressions * EVENTS_PER_IMPRESSION / RATE
-        world = World(
-            seed=trial.seed,
-            start_ms=scene.start_ms,
+    def world(self, seconds: float) -> World:
+        return World(
+            seed=self._seed,
+            start_ms=START_MS,
             seconds=seconds,
-            pack=scene.pack,
-            lists=scene.lists,
+            pack=self._scene.pack,
+            lists=self._scene.lists,
             activity=self._activity,
             ladder=self._ladder,
         )
-        plan = Plan(seed=trial.seed, rate=RATE, seconds=seconds, families=trial.families)
-        log = PublisherLog(HISTORY_EVERY_MS)
-        for passed in run_offline(plan, world):
-            yield passed
-            if trial.history:
-                self._learn(log, passed.commits)
 
-    def _learn(self, log: PublisherLog, commits: Iterable[Commit]) -> None:
+    def learn(self, log: PublisherLog, commits: Iterable[Commit]) -> None:
+        """Let the gate know of its publishers what *commits* say."""
         for commit in commits:
             if isinstance(commit.stream, ImpressionId):
                 self._scoring.history = log.at(commit.recorded_at)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from ml.evaluation.card_text import NOTHING, Column, cells, grid, shown, titles
 from ml.evaluation.real_table import RealTable
-from ml.evaluation.report import Attack, Delay, Evaluation, RungRow
+from ml.evaluation.report import Again, Attack, Delay, Evaluation, RungRow
 from ml.evaluation.tables import Against, Row, Table
 
 PLOTS = ("calibration", "precision-recall", "scores")
@@ -49,6 +49,9 @@ Scored without what agents say and without what is compared with it. **The label
 so bots that say nothing count as people, and a web page's requests are no ads. The figures say whether rhythm and
 network alone tell robots from readers, and no more. `fitted to the log` is no baseline but a bound: trees trained on
 this log's own labels, each address scored by trees that never saw it."""
+_ATTACKED = """\
+It sees the answers to its own impressions and nothing else, and changes rhythm, addresses, browsers and looks by them,
+for what earns most: counted impressions per device and hour. In brackets: the least and the most of its runs."""
 _LIMITS = """\
 - Generated traffic is not real traffic: its figures compare models and show what they miss; they promise nothing.
 - Held-out families are attacks that somebody here thought of. What nobody thought of is in no table."""
@@ -66,6 +69,7 @@ def card(found: Evaluation) -> str:
         "\n".join(f"![{name}]({name}.svg)" for name in PLOTS),
         *_ablations(found.ablations),
         *_delays(found.delays),
+        *_again(found.again),
         *_attacks(found.attacks),
         "## What this card does not say",
         f"{_LIMITS}\n- {found.data.aside:,} impressions are in no row: rules set them aside before any model matters.",
@@ -189,20 +193,38 @@ def _delays(delays: Sequence[Delay]) -> list[str]:
     ]
 
 
+def _again(again: Sequence[Again]) -> list[str]:
+    if not again:
+        return []
+    columns = (*_RANKS, _ECE)
+    rows = [
+        (f"{one.after}, {which}", model, f"{row.rows:,}", *cells(row, columns))
+        for one in again
+        for which, rows in (
+            ("known", (one.known_decided, one.known)),
+            ("held out", (one.held_out_decided, one.held_out)),
+        )
+        for model, row in zip(("at the decision", one.model), rows, strict=True)
+    ]
+    says = "On what rules leave open, with what had arrived by then: views, the person's next renders, labels."
+    return ["## Looking again", says, grid(("after", "model", "rows", *titles(columns)), rows)]
+
+
 def _attacks(attacks: Sequence[Attack]) -> list[str]:
     if not attacks:
         return []
     rows = [
         (
             attack.against,
-            str(attack.rounds),
+            f"{attack.runs} x {attack.rounds}",
             f"{attack.impressions:,}",
-            shown(attack.before, "%"),
-            shown(attack.after, "%"),
-            ", ".join(f"{name} {value:g}" for name, value in sorted(attack.tuned.items())),
+            shown(attack.counted_before, "%"),
+            shown(attack.counted_after, "%"),
+            shown(attack.earned_before),
+            shown(attack.earned_after),
+            ", ".join(f"{name} {value:.3g}" for name, value in sorted(attack.tuned.items())),
         )
         for attack in attacks
     ]
-    says = "It sees the answers to its own impressions and nothing else, and changes itself by them."
-    head = ("against", "rounds", "impressions", "billed before", "billed after", "came to")
-    return ["## An adversary", says, grid(head, rows)]
+    head = ("against", "runs x rounds", "impressions", "counted at first", "in the end", "per device and hour at first")
+    return ["## An adversary", _ATTACKED, grid((*head, "in the end", "came to"), rows)]

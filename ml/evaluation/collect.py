@@ -25,6 +25,7 @@ from ml.features.matrix import MISSING, STATUS_LETTERS, Vectors
 from ml.features.schema import SCHEMA, SCHEMA_ID
 
 FACTS = {
+    "impression": pl.String(),
     "event": pl.String(),
     "surface": pl.String(),
     "format": pl.String(),
@@ -69,7 +70,7 @@ def collect(commits: Iterable[Commit], pack: Pack) -> Collected:
     for commit in commits:
         if isinstance(commit.stream, ImpressionId):
             for render in decided_renders(decode_impression(commit.data)):
-                latest[commit.stream] = _facts(render, pack), _features(render.scored)
+                latest[commit.stream] = _facts(commit.stream, render, pack), _features(render.scored)
     facts = pl.DataFrame([row for row, _ in latest.values()], schema=FACTS, orient="row")
     return Collected(facts, unpack([features for _, features in latest.values()]))
 
@@ -82,9 +83,10 @@ def reason_by_rules(scored: ImpressionScored, after: Standing, pack: Pack) -> Re
     return min(against, key=PRECEDENCE.__getitem__, default=None)
 
 
-def _facts(render: DecidedRender, pack: Pack) -> tuple[Any, ...]:
+def _facts(impression: ImpressionId, render: DecidedRender, pack: Pack) -> tuple[Any, ...]:
     rendered, scored, after = render.rendered, render.scored, render.outcome.after
     return (
+        str(impression),
         str(rendered.cause),
         rendered.surface.value,
         rendered.format.value,

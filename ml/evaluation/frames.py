@@ -1,6 +1,6 @@
 """Scored rows out of what was collected and what is true of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ class World(NamedTuple):
 
     number: int
     collected: Collected
-    truths: Iterable[Truth]
+    truths: Sequence[Truth]
 
 
 class Worlds(NamedTuple):
@@ -30,12 +30,14 @@ class Worlds(NamedTuple):
 
     frame: pl.DataFrame
     vectors: Vectors
+    impressions: list[str]
     aside: int
 
 
 def rows_of(worlds: Iterable[World]) -> Worlds:
     """Return the rows of *worlds* that are in gross with the model or without; the score is the one recorded."""
     frames, values, status, aside = [], [], [], 0
+    impressions: list[str] = []
     for world in worlds:
         facts, vectors = world.collected
         joined = facts.join(_truth_frame(world.truths), on="event", how="left", maintain_order="left")
@@ -43,8 +45,9 @@ def rows_of(worlds: Iterable[World]) -> Worlds:
         frames.append(_frame(joined.with_columns(mask=_masks(joined, vectors)).filter(pl.Series(is_in)), world.number))
         values.append(vectors.values[is_in])
         status.append(vectors.status[is_in])
+        impressions += facts["impression"].filter(pl.Series(is_in)).to_list()
         aside += int(len(is_in) - is_in.sum())
-    return Worlds(pl.concat(frames), Vectors(np.concatenate(values), np.concatenate(status)), aside)
+    return Worlds(pl.concat(frames), Vectors(np.concatenate(values), np.concatenate(status)), impressions, aside)
 
 
 def with_scores(frame: pl.DataFrame, scores: Mapping[str, Floats]) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from domain.events import ImpressionRendered
-from domain.vocabulary import AgentClass, BillingEvent, Format, Surface
+from domain.vocabulary import AgentClass, BillingEvent, Format, NetworkClass, Surface
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.keys import KEY_CHARS
 from ml.counters.observer import Observer
@@ -99,6 +99,11 @@ def log_vectors(log: Log) -> Vectors:
         parts.append(vectors(batch, looked.features, NO_HISTORY, UNREAD))
         observer.keep(batch)
     return Vectors(np.concatenate([part.values for part in parts]), np.concatenate([part.status for part in parts]))
+
+
+def network_rules(log: Log) -> Floats:
+    """Return 1.0 for requests that rules drop by their network; what else they drop here is for agents and rates."""
+    return np.array([claim.network_class is NetworkClass.DATA_CENTRE for claim in log.claims], np.float64)
 
 
 def by_session(scores: Floats, session: Places, sessions: int) -> Floats:

@@ -50,15 +50,31 @@ class Attack(Struct, frozen=True, kw_only=True):
     """
     An adversary that sees only what its impressions are answered, and tunes itself by it.
 
-    Shares are of its impressions that are billed: with what it began, and with what it came to.
+    Of the ways that it began with, and of the best of its last round: the share of impressions that counted, and how
+    many counted per device and hour. Means over *runs* of different seeds, with the least and the most in place of an
+    interval. `tuned` is what its habits came to.
     """
 
     against: str
+    runs: int
     rounds: int
     impressions: int
-    before: Estimate
-    after: Estimate
+    counted_before: Estimate
+    counted_after: Estimate
+    earned_before: Estimate
+    earned_after: Estimate
     tuned: dict[str, float]
+
+
+class Again(Struct, frozen=True, kw_only=True):
+    """The model that looks again, so long after each decision, beside the one that decided, on the same rows."""
+
+    model: str
+    after: str
+    known: Row
+    known_decided: Row
+    held_out: Row
+    held_out_decided: Row
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
@@ -74,4 +90,5 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     rungs: list[RungRow] = []
     ablations: list[Against] = []
     delays: list[Delay] = []
+    again: list[Again] = []
     attacks: list[Attack] = []

@@ -29,7 +29,9 @@ from ml.training.bands import Costs
 
 Name = TypeVar("Name")
 
-CUTS = ("surface", "format", "world")
+CUTS = ("surface", "format", "mask", "world")
+FAMILY_ROWS_MIN = 20
+"""Families with fewer rows say nothing, and have none."""
 ALL = pl.lit(True)
 PROBABILITIES = frozenset({"logistic", "without_counters"})
 """Baselines whose score claims to be one; that of others is only an order."""
@@ -138,6 +140,8 @@ def families(frame: pl.DataFrame, asked: Asked, shown: pl.Expr = ALL) -> list[Ro
     found = []
     for is_invalid in (True, False):
         for value, part in _parts(frame.filter(shown & (pl.col("y") == float(is_invalid))), "family"):
+            if len(part) < FAMILY_ROWS_MIN:
+                continue
             cell = Cell.of(part)
             over = {"over_low": _over(cell, low), "over_high": _over(cell, high)}
             found.append(measured(str(value), cell, over | outcome_shares(cell), asked))

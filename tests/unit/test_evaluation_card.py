@@ -10,7 +10,7 @@ from ml.evaluation.bootstrap import Estimate
 from ml.evaluation.card import PLOTS, card
 from ml.evaluation.card_text import grid, shown
 from ml.evaluation.plots import calibration_curve, precision_recall, score_histogram
-from ml.evaluation.report import Attack, Data, Delay, Evaluation, RungRow
+from ml.evaluation.report import Again, Attack, Data, Delay, Evaluation, RungRow
 from ml.evaluation.scored import Cell
 from ml.evaluation.tables import against_baselines, held_out, known, row, table
 from ml.models.artifact import ModelFacts
@@ -55,13 +55,26 @@ def found():
         ],
         ablations=baselines,
         delays=[Delay(after="1 h", labels=20, positives=12, row=row("1 h", cell, ASKED))],
+        again=[
+            Again(
+                model="s3-1",
+                after="24 h",
+                known=row("known", cell, ASKED),
+                known_decided=row("known", cell, ASKED),
+                held_out=row("held out", cell, ASKED),
+                held_out_decided=row("held out", cell, ASKED),
+            )
+        ],
         attacks=[
             Attack(
                 against="rules alone",
+                runs=2,
                 rounds=5,
                 impressions=900,
-                before=Estimate(0.2, 0.1, 0.3),
-                after=Estimate(0.9),
+                counted_before=Estimate(0.2, 0.1, 0.3),
+                counted_after=Estimate(0.9),
+                earned_before=Estimate(40.0),
+                earned_after=Estimate(300.0),
                 tuned={"gap_ms": 4_000.0},
             )
         ],
@@ -102,7 +115,7 @@ def test_figures_stand_on_the_card_as_they_were_found(text, found):
     assert "| unit_change_sdk (valid) |" in text
     assert "| residential_bot (invalid) |" in text
     assert "| spooled | - |" in text
-    assert "| rules alone | 5 | 900 | 20.00 % (10.00 to 30.00) | 90.00 % | gap_ms 4000 |" in text
+    assert "| rules alone | 2 x 5 | 900 | 20.00 % (10.00 to 30.00) | 90.00 % | 40.000 | 300.000 | gap_ms" in text
     assert "trained from generated traffic" in text
     assert "77 impressions are in no row" in text
 

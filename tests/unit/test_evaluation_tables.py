@@ -89,12 +89,11 @@ def test_a_baseline_stands_beside_the_model_and_the_difference_is_that_of_both()
 
 
 def test_each_family_says_how_much_of_it_stands_over_the_line_of_one_in_a_hundred_valid_rows():
-    rows_ = [*[0.01 * n for n in range(100)], 0.995, 0.5]
     world = scored(
-        model=rows_,
-        y=[0.0] * 100 + [1.0] * 2,
-        family=["person"] * 99 + ["office"] + ["cloud_bot", "device_farm"],
-        outcome=["billed"] * 100 + ["undecided", "billed"],
+        model=[0.0001 * n for n in range(1_980)] + [0.98] * 20 + [0.995] * 20 + [0.05] * 20 + [0.9] * 19,
+        y=[0.0] * 2_000 + [1.0] * 59,
+        family=["person"] * 1_980 + ["office"] * 20 + ["cloud_bot"] * 20 + ["device_farm"] * 20 + ["hidden"] * 19,
+        outcome=["billed"] * 2_000 + ["undecided"] * 20 + ["billed"] * 39,
     )
     found = {one.name: one for one in families(world, ASKED)}
     assert list(found) == ["cloud_bot", "device_farm", "office", "person"]
