@@ -1,4 +1,4 @@
-"""What an evaluation asks beside its tables: rungs, groups of features, how long labels are waited for, an adversary."""
+"""What an evaluation asks beside its tables: rungs, groups of features, how long labels took, an adversary."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
