@@ -16,7 +16,7 @@ from ml.models.artifact import Band
 
 Floats = NDArray[np.float64]
 
-BLOCKS = 5
+BLOCKS, BLOCK_ROWS_MIN = 5, 4_000
 
 
 class Costs(Struct, frozen=True, kw_only=True):
@@ -33,11 +33,14 @@ class Costs(Struct, frozen=True, kw_only=True):
 
 
 class Sample(NamedTuple):
-    """By row, in order of time: probability of being invalid, weight, and whether it is decided, by rules or with them."""
+    """By row, in order of time: probability of being invalid, weight, and whether rules decide it, with it or alone."""
 
     risk: Floats
     weight: Floats
     settled: NDArray[np.bool_]
+
+    def take(self, places: NDArray[np.intp]) -> "Sample":
+        return Sample(self.risk[places], self.weight[places], self.settled[places])
 
 
 def cheapest(costs: Costs) -> Band:
@@ -77,12 +80,13 @@ def expected_cost(band: Band, costs: Costs, sample: Sample, target: Floats) -> f
 
 def _bound(sample: Sample, share_max: float) -> float:
     """
-    Return the least border over which at most *share_max* of all rows lie undecided, in each of BLOCKS parts by time.
+    Return the least border over which at most *share_max* of all rows lie undecided, in each of up to BLOCKS parts by time.
 
     Invalid traffic comes in waves, so what holds on the whole does not hold in the next hour.
     """
-    parts = np.array_split(np.arange(len(sample.risk)), BLOCKS)
-    return max(_bound_of(Sample(*(column[part] for column in sample)), share_max) for part in parts)
+    blocks = min(max(len(sample.risk) // BLOCK_ROWS_MIN, 1), BLOCKS)
+    parts = np.array_split(np.arange(len(sample.risk)), blocks)
+    return max(_bound_of(sample.take(part), share_max) for part in parts)
 
 
 def _bound_of(sample: Sample, share_max: float) -> float:
