@@ -48,7 +48,11 @@ class KnownModel(Struct, frozen=True):
 
 
 class PlaceModel(Struct, frozen=True, kw_only=True):
-    """Give *model* the role champion, challenger or canary; *known* is None where the registry has no such model."""
+    """
+    Give *model* the role champion, challenger or canary.
+
+    *known* is what the registry has of it, *schema* that of the features that are made here for the model's stage.
+    """
 
     cause: CauseId
     digest: str
@@ -58,9 +62,8 @@ class PlaceModel(Struct, frozen=True, kw_only=True):
     model: str
     role: Role
     share: float = 0.0
-    known: KnownModel | None
-    schema: str
-    """The schema of the features that this program computes for the model's stage."""
+    known: KnownModel | None = None
+    schema: str = ""
 
 
 class RetireModel(Struct, frozen=True, kw_only=True):
