@@ -17,8 +17,8 @@ CANARY_ALPHA = 0.01
 """A canary that harms nothing is ended with this probability at most, however long it runs."""
 TRIAL_ALPHA = 0.05
 """Chance that an experiment ever says that there is a difference where there is none."""
-PRICE_CAP_MICROS = 20_000
-"""Dearer impressions count as much as these in a test on money, which needs a bound: 20 per thousand."""
+PRICE_CAP_MICROS = 10_000
+"""Dearer impressions count as much as these in a test on money, which needs a bound: 10 per thousand."""
 CURRENCIES_MAX = 4
 """So many currencies are tested, those seen first; the chance of a false alarm is shared among so many."""
 
@@ -27,24 +27,20 @@ class Guard(StrEnum):
     UNCERTAIN = "uncertain_share"
     DROPPED = "drop_share"
     ERRORS = "error_rate"
+    """Renders that it could not score; the champion decided them."""
     SLOW = "slow_share"
+    """Renders that it scored in more time than it may take."""
 
 
 LIMITS: Mapping[Guard, float] = {Guard.UNCERTAIN: 0.02, Guard.DROPPED: 0.01, Guard.ERRORS: 0.005, Guard.SLOW: 0.05}
 """How much higher a share of the canary's impressions may be than of the champion's in the same batches."""
 
 
-class Arm(NamedTuple):
-    """
-    What became of the impressions of one model in a batch: of *rows*, how many were uncertain, dropped, not scored for
-    an error, or scored in more time than a row may take.
-    """
+class Share(NamedTuple):
+    """*hits* of *rows*: the renders of one model to which something happened, of all it had."""
 
+    hits: int = 0
     rows: int = 0
-    uncertain: int = 0
-    dropped: int = 0
-    failed: int = 0
-    slow: int = 0
 
 
 class Tripped(Struct, frozen=True):
@@ -72,19 +68,19 @@ class Guardrails:
     """
 
     def __init__(self, limits: Mapping[Guard, float] = LIMITS, alpha: float = CANARY_ALPHA) -> None:
-        self._bets = {guard: HarmBet(limit, alpha / len(limits)) for guard, limit in limits.items()}
         self._limits = limits
-        self._canary, self._champion = Arm(), Arm()
+        self._bets = {guard: HarmBet(limit, alpha / len(limits)) for guard, limit in limits.items()}
+        self._open = dict.fromkeys(limits, (Share(), Share()))
 
-    def observe(self, canary: Arm, champion: Arm) -> None:
+    def observe(self, guard: Guard, canary: Share, champion: Share) -> None:
         """Take in what became of a batch; batches are put together until both models have a part in it."""
-        self._canary, self._champion = _sum(self._canary, canary), _sum(self._champion, champion)
-        if not self._canary.rows or not self._champion.rows:
-            return
-        ours, theirs = _shares(self._canary), _shares(self._champion)
-        for guard, bet in self._bets.items():
-            bet.add(ours[guard] - theirs[guard])
-        self._canary, self._champion = Arm(), Arm()
+        ours, theirs = self._open[guard]
+        ours = Share(ours.hits + canary.hits, ours.rows + canary.rows)
+        theirs = Share(theirs.hits + champion.hits, theirs.rows + champion.rows)
+        if ours.rows and theirs.rows:
+            self._bets[guard].add(ours.hits / ours.rows - theirs.hits / theirs.rows)
+            ours = theirs = Share()
+        self._open[guard] = ours, theirs
 
     @property
     def tripped(self) -> Tripped | None:
@@ -194,16 +190,3 @@ def _misplaced(band: int, is_invalid: bool) -> float:  # noqa: FBT001
 def _estimate(sequence: MeanSequence, unit: float) -> Estimate:
     interval: Interval = sequence.interval
     return Estimate(sequence.n, sequence.mean * unit, interval.lower * unit, interval.upper * unit)
-
-
-def _sum(one: Arm, other: Arm) -> Arm:
-    return Arm(*[a + b for a, b in zip(one, other, strict=True)])
-
-
-def _shares(arm: Arm) -> dict[Guard, float]:
-    return {
-        Guard.UNCERTAIN: arm.uncertain / arm.rows,
-        Guard.DROPPED: arm.dropped / arm.rows,
-        Guard.ERRORS: arm.failed / arm.rows,
-        Guard.SLOW: arm.slow / arm.rows,
-    }
