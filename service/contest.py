@@ -141,9 +141,8 @@ class Contest(Collector):
 
     def _with_canary(self, chosen: Chosen, canary: Scorer, places: NDArray[np.intp], asked: Asked) -> Chosen:
         """Put the canary's scores in their places. One that fails leaves them to the champion."""
-        theirs = Asked(
-            [asked.renders[at] for at in places], Vectors(*(column[places] for column in asked.vectors)), asked.without
-        )
+        renders = [asked.renders[at] for at in places]
+        theirs = Asked(renders, Vectors(asked.vectors.values[places], asked.vectors.status[places]), asked.without)
         began = perf_counter()
         try:
             scores = canary.score(theirs.vectors, theirs.without)
@@ -151,14 +150,13 @@ class Contest(Collector):
             self._fail(canary, error, len(places))
             return chosen
         self._note_scored(canary, len(places), len(places), perf_counter() - began)
-        before = Scores(*(column[places] for column in chosen.scores))
+        before = Scores(chosen.scores.risk[places], chosen.scores.band[places], chosen.scores.mask[places])
         self._later(Pair(Role.CANARY, chosen.scorers[0].id, canary.id), theirs, before, scores)
-        decided = Scores(*(column.copy() for column in chosen.scores))
-        for column, own in zip(decided, scores, strict=True):
-            column[places] = own
+        risk, band, mask = chosen.scores.risk.copy(), chosen.scores.band.copy(), chosen.scores.mask.copy()
+        risk[places], band[places], mask[places] = scores
         for at in places.tolist():
             chosen.scorers[at] = canary
-        return Chosen(decided, chosen.scorers)
+        return Chosen(Scores(risk, band, mask), chosen.scorers)
 
     def _later(self, pair: Pair, asked: Asked, champion: Scores, other: Scorer | Scores) -> None:
         if len(self._pending) >= PENDING_MAX or self._is_busy():

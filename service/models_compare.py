@@ -45,9 +45,9 @@ async def compare_models(settings: Settings, champion: str, other: str, mature_h
     try:
         champion, other = await _named(store, champion, other)
         models = PostgresModels(connection)
-        scorers = [await _scorer(models, model) for model in (champion, other)]
-        terms = terms_for(scorers, now_ms(), mature_h)
-        result = await try_models(store, read_everything(store, terms.after), *scorers, terms)
+        ours, theirs = [await _scorer(models, model) for model in (champion, other)]
+        terms = terms_for((ours, theirs), now_ms(), mature_h)
+        result = await try_models(store, read_everything(store, terms.after), ours, theirs, terms)
         return Comparison(champion, other, result)
     finally:
         await connection.close()
