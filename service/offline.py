@@ -16,14 +16,15 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from commands.activity import Activity
 from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
 from commands.keyring import DAY_MS, KEY_BYTES, Keyring
+from commands.ladder import Ladder
 from commands.quarantine import Holding
+from commands.scoring import ScoringActivity
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.token import TokenKey
@@ -34,10 +35,14 @@ from ml.lists.live import LiveLists
 from ml.traffic.events import Sending, Truth
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
+from service.activity import CountedActivity
+from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
-BATCH_MAX = 512
-ARRIVE_MS = 120
-"""What is sent within so much time arrives together, at the end of it."""
+BATCH_MAX = 256
+BATCH_MS = 1_000
+"""What is received within so much time is decided together, at the end of it; each has its own time of receipt."""
+UNDER_WAY_MS = 61
+"""How long an event is under way at most."""
 STREAM_KEPT_MS = 2 * 3_600_000
 """More than anybody in the traffic waits before an ad is told about again."""
 RECENT_MAX = 200_000
@@ -49,13 +54,14 @@ _DAYS_BACK, _DAYS_AHEAD = 12, 1
 """The oldest ads that the traffic tells about, and what is minted around the end."""
 _QUARANTINED_MS = 3_600_000
 _KEY_ID = "offline"
-_CALLER = Caller(frozenset({"ingest", "decide"}))
+_AD_SERVER = frozenset({"ingest", "decide"})
 _UNPARKED = frozenset({"ingest", "replay"})
 
 
 class World(Struct, frozen=True, kw_only=True):
     """
-    What decides: the rule pack, the lists, the counters; in which region, under keys that follow from the seed.
+    What decides: the rule pack, the lists and, if there are any, models; in one worker, under keys that follow from the
+    seed. Counters begin with the traffic, and nothing was before it.
 
     It can decide about what happens in *seconds* from *start_ms* (epoch ms) on.
     """
@@ -65,7 +71,7 @@ class World(Struct, frozen=True, kw_only=True):
     seconds: float
     pack: Pack
     lists: LiveLists
-    activity: Activity
+    models: ModelHolder
     region: str = "eu"
 
 
@@ -103,7 +109,7 @@ class OfflineGate:
             store=store,
             pack=world.pack,
             holding=self._holding,
-            activity=world.activity,
+            activity=self._activity(),
             funds=None,
             recent_max=RECENT_MAX,
             name=f"{world.region}-offline",
@@ -126,6 +132,14 @@ class OfflineGate:
         """Return what was appended since the last call, in order of position."""
         return self._store.take()
 
+    def _activity(self) -> ScoringActivity:
+        """Look at renders and score them as a gate does that has nothing to wait for."""
+        world = self._world
+        ladder = Ladder(lambda: self._now / 1e3)
+        counted = CountedActivity(world.pack.rates, 0, more=read_by_models(1))
+        scoring = GateScoring(counted.take_features, world.models, Sample(self._secret(b"sample")), ladder)
+        return ScoringActivity(counted, scoring, ladder)
+
     async def _open(self) -> None:
         world = self._world
         first, last = world.start_ms - _DAYS_BACK * DAY_MS, world.start_ms + int(world.seconds * 1e3)
@@ -137,10 +151,14 @@ class OfflineGate:
     async def _decide(self, sendings: Sequence[Sending]) -> list[Answer]:
         answers: list[Answer] = []
         for batch in _batches(sendings):
-            self._now = batch[-1].at_ms - batch[-1].at_ms % ARRIVE_MS + ARRIVE_MS
+            self._now = batch[-1].at_ms + UNDER_WAY_MS
             await self._upkeep()
-            bodies = [sending.event.body(sending.at_ms, sending.attempt) for sending in batch]
-            answers += await self._ingest.decide_batch(await self._intake.prepare(bodies, _CALLER))
+            items: list[Item] = []
+            for sending in batch:
+                body = sending.event.body(sending.at_ms, sending.attempt)
+                caller = Caller(_AD_SERVER, received_at=sending.at_ms + _under_way_ms(sending))
+                items += await self._intake.prepare([body], caller)
+            answers += await self._ingest.decide_batch(items)
         return answers
 
     async def _upkeep(self) -> None:
@@ -197,7 +215,7 @@ def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
     chunk: list[Sending] = []
     for sending in sendings:
         # no batch is cut in two
-        if len(chunk) >= CHUNK and sending.at_ms // ARRIVE_MS != chunk[-1].at_ms // ARRIVE_MS:
+        if len(chunk) >= CHUNK and sending.at_ms // BATCH_MS != chunk[-1].at_ms // BATCH_MS:
             yield chunk
             chunk = []
         chunk.append(sending)
@@ -205,10 +223,14 @@ def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
         yield chunk
 
 
+def _under_way_ms(sending: Sending) -> int:
+    return 1 + sending.event.event_id.int % UNDER_WAY_MS
+
+
 def _batches(sendings: Sequence[Sending]) -> Iterator[Sequence[Sending]]:
     begins = 0
     for at in range(1, len(sendings)):
-        window = sendings[at].at_ms // ARRIVE_MS != sendings[begins].at_ms // ARRIVE_MS
+        window = sendings[at].at_ms // BATCH_MS != sendings[begins].at_ms // BATCH_MS
         if window or at - begins >= BATCH_MAX:
             yield sendings[begins:at]
             begins = at
