@@ -16,6 +16,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from commands.activity import Activity
 from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
@@ -60,8 +61,8 @@ _UNPARKED = frozenset({"ingest", "replay"})
 
 class World(Struct, frozen=True, kw_only=True):
     """
-    What decides: the rule pack, the lists and, if there are any, models; in one worker, under keys that follow from the
-    seed. Counters begin with the traffic, and nothing was before it.
+    What decides: the rule pack, the lists, the counters, on the rungs of *ladder*; in which region, under keys that
+    follow from the seed.
 
     It can decide about what happens in *seconds* from *start_ms* (epoch ms) on.
     """
@@ -71,8 +72,21 @@ class World(Struct, frozen=True, kw_only=True):
     seconds: float
     pack: Pack
     lists: LiveLists
-    models: ModelHolder
+    activity: Activity
     region: str = "eu"
+    ladder: Ladder | None = None
+
+
+def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
+    """
+    Return the counters and the scoring of a gate with one worker that has all the time it needs.
+
+    Counters begin with the traffic, and nothing was before it.
+    """
+    ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
+    counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
+    sample = Sample(_secret(seed, b"sample"))
+    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder), ladder)
 
 
 class OfflineGate:
@@ -109,11 +123,12 @@ class OfflineGate:
             store=store,
             pack=world.pack,
             holding=self._holding,
-            activity=self._activity(),
+            activity=world.activity,
             funds=None,
             recent_max=RECENT_MAX,
             name=f"{world.region}-offline",
             clock=self._clock,
+            ladder=world.ladder,
             new_id=self._new_id,
         )
 
@@ -131,14 +146,6 @@ class OfflineGate:
     def take(self) -> list[Commit]:
         """Return what was appended since the last call, in order of position."""
         return self._store.take()
-
-    def _activity(self) -> ScoringActivity:
-        """Look at renders and score them as a gate does that has nothing to wait for."""
-        world = self._world
-        ladder = Ladder(lambda: self._now / 1e3)
-        counted = CountedActivity(world.pack.rates, 0, more=read_by_models(1))
-        scoring = GateScoring(counted.take_features, world.models, Sample(self._secret(b"sample")), ladder)
-        return ScoringActivity(counted, scoring, ladder)
 
     async def _open(self) -> None:
         world = self._world
@@ -185,8 +192,7 @@ class OfflineGate:
         return UUID(int=self._rng.getrandbits(128), version=4)
 
     def _secret(self, purpose: bytes) -> bytes:
-        seed = self._world.seed.to_bytes(16, signed=True)
-        return blake2b(seed, digest_size=KEY_BYTES, person=purpose).digest()
+        return _secret(self._world.seed, purpose)
 
 
 class Passed(NamedTuple):
@@ -209,6 +215,10 @@ def run_offline(plan: Plan, world: World) -> Iterator[Passed]:
             gate.decide(chunk)
             yield Passed(gate.take(), truths[:])
             truths.clear()
+
+
+def _secret(seed: int, purpose: bytes) -> bytes:
+    return blake2b(seed.to_bytes(16, signed=True), digest_size=KEY_BYTES, person=purpose).digest()
 
 
 def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:

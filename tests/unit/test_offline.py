@@ -13,7 +13,7 @@ from ml.features.logged import unpack
 from ml.traffic.adversary import Adversary
 from ml.traffic.families import HELD_OUT, TRAINABLE
 from ml.traffic.generator import Plan, Traffic
-from service.offline import UNDER_WAY_MS, OfflineGate, World, run_offline
+from service.offline import UNDER_WAY_MS, OfflineGate, World, run_offline, scored
 from service.scoring import Line, ModelHolder
 from service.wiring import ScreenLists, load_pack
 
@@ -24,7 +24,8 @@ LISTS = ScreenLists()
 
 
 def world(seed=2, seconds=12, line=None):
-    return World(seed=seed, start_ms=START, seconds=seconds, pack=PACK, lists=LISTS, models=ModelHolder(line))
+    activity = scored(PACK, ModelHolder(line), seed)
+    return World(seed=seed, start_ms=START, seconds=seconds, pack=PACK, lists=LISTS, activity=activity)
 
 
 def passed(plan=PLAN, seed=2):
