@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from domain.placement_events import ModelPlaced, ModelRef, Role, Stage
 from domain.placing import KnownModel
-from ml.models.artifact import CorruptArtifact, load, model_id
+from ml.models.artifact import CorruptArtifact, model_id
+from ml.models.s3 import load_any
 
 MODEL_BYTES_MAX = 16 << 20
 PAGE_MAX = 1_000
@@ -156,7 +157,7 @@ def entry_of(data: bytes, *, by: str, at: int) -> ModelEntry:
     """
     if len(data) > MODEL_BYTES_MAX:
         raise CorruptArtifact(f"a model has at most {MODEL_BYTES_MAX} bytes")
-    artifact = load(data)
+    artifact = load_any(data)
     return ModelEntry(
         model=model_id(data, artifact.stage),
         stage=artifact.stage,
