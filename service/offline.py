@@ -25,6 +25,7 @@ from commands.items import Answer, Caller, Item, Status
 from commands.keyring import DAY_MS, KEY_BYTES, Keyring
 from commands.ladder import Ladder
 from commands.quarantine import Holding
+from commands.scoring import ScoringActivity
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.token import TokenKey
@@ -35,10 +36,15 @@ from ml.lists.live import LiveLists
 from ml.traffic.events import Sending, Truth
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
+from service.activity import CountedActivity
+from service.contest import Contest
+from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
-BATCH_MAX = 512
-ARRIVE_MS = 120
-"""What is sent within so much time arrives together, at the end of it."""
+BATCH_MAX = 256
+BATCH_MS = 1_000
+"""What is received within so much time is decided together, at the end of it; each has its own time of receipt."""
+UNDER_WAY_MS = 61
+"""How long an event is under way at most."""
 STREAM_KEPT_MS = 2 * 3_600_000
 """More than anybody in the traffic waits before an ad is told about again."""
 RECENT_MAX = 200_000
@@ -50,7 +56,7 @@ _DAYS_BACK, _DAYS_AHEAD = 12, 1
 """The oldest ads that the traffic tells about, and what is minted around the end."""
 _QUARANTINED_MS = 3_600_000
 _KEY_ID = "offline"
-_CALLER = Caller(frozenset({"ingest", "decide"}))
+_AD_SERVER = frozenset({"ingest", "decide"})
 _UNPARKED = frozenset({"ingest", "replay"})
 
 
@@ -70,6 +76,20 @@ class World(Struct, frozen=True, kw_only=True):
     activity: Activity
     ladder: Ladder | None = None
     region: str = "eu"
+    ladder: Ladder | None = None
+
+
+def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
+    """
+    Return the counters and the scoring of a gate with one worker that has all the time it needs.
+
+    Counters begin with the traffic, and nothing was before it.
+    """
+    ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
+    counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
+    sample = Sample(_secret(seed, b"sample"))
+    scoring = GateScoring(counted.take_features, models, sample, ladder, Contest("offline", {}, lambda: 0))
+    return ScoringActivity(counted, scoring, ladder)
 
 
 class OfflineGate:
@@ -111,6 +131,7 @@ class OfflineGate:
             recent_max=RECENT_MAX,
             name=f"{world.region}-offline",
             clock=self._clock,
+            ladder=world.ladder,
             new_id=self._new_id,
             ladder=world.ladder,
         )
@@ -141,10 +162,14 @@ class OfflineGate:
     async def _decide(self, sendings: Sequence[Sending]) -> list[Answer]:
         answers: list[Answer] = []
         for batch in _batches(sendings):
-            self._now = batch[-1].at_ms - batch[-1].at_ms % ARRIVE_MS + ARRIVE_MS
+            self._now = batch[-1].at_ms + UNDER_WAY_MS
             await self._upkeep()
-            bodies = [sending.event.body(sending.at_ms, sending.attempt) for sending in batch]
-            answers += await self._ingest.decide_batch(await self._intake.prepare(bodies, _CALLER))
+            items: list[Item] = []
+            for sending in batch:
+                body = sending.event.body(sending.at_ms, sending.attempt)
+                caller = Caller(_AD_SERVER, received_at=sending.at_ms + _under_way_ms(sending))
+                items += await self._intake.prepare([body], caller)
+            answers += await self._ingest.decide_batch(items)
         return answers
 
     async def _upkeep(self) -> None:
@@ -171,8 +196,7 @@ class OfflineGate:
         return UUID(int=self._rng.getrandbits(128), version=4)
 
     def _secret(self, purpose: bytes) -> bytes:
-        seed = self._world.seed.to_bytes(16, signed=True)
-        return blake2b(seed, digest_size=KEY_BYTES, person=purpose).digest()
+        return _secret(self._world.seed, purpose)
 
 
 class Passed(NamedTuple):
@@ -197,11 +221,15 @@ def run_offline(plan: Plan, world: World) -> Iterator[Passed]:
             truths.clear()
 
 
+def _secret(seed: int, purpose: bytes) -> bytes:
+    return blake2b(seed.to_bytes(16, signed=True), digest_size=KEY_BYTES, person=purpose).digest()
+
+
 def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
     chunk: list[Sending] = []
     for sending in sendings:
         # no batch is cut in two
-        if len(chunk) >= CHUNK and sending.at_ms // ARRIVE_MS != chunk[-1].at_ms // ARRIVE_MS:
+        if len(chunk) >= CHUNK and sending.at_ms // BATCH_MS != chunk[-1].at_ms // BATCH_MS:
             yield chunk
             chunk = []
         chunk.append(sending)
@@ -209,10 +237,14 @@ def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
         yield chunk
 
 
+def _under_way_ms(sending: Sending) -> int:
+    return 1 + sending.event.event_id.int % UNDER_WAY_MS
+
+
 def _batches(sendings: Sequence[Sending]) -> Iterator[Sequence[Sending]]:
     begins = 0
     for at in range(1, len(sendings)):
-        window = sendings[at].at_ms // ARRIVE_MS != sendings[begins].at_ms // ARRIVE_MS
+        window = sendings[at].at_ms // BATCH_MS != sendings[begins].at_ms // BATCH_MS
         if window or at - begins >= BATCH_MAX:
             yield sendings[begins:at]
             begins = at

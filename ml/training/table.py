@@ -1,20 +1,22 @@
 """A data set in memory, as training reads it: the renders that a stage learns from, and what labels say of them."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource
 from ml.datasets.later import later_columns
 from ml.datasets.rows import FEATURES
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Entities
 from ml.features.later import LATER_NAMES, widened
+from ml.features.schema import PLACE
 from ml.labels.beliefs import arrived, beliefs
 from ml.labels.sources import LESSONS, Sight
-from ml.models.artifact import Stage
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +60,12 @@ class Table(NamedTuple):
     invalid: Floats
     human: Floats
     told: Told
+
+    def without(self, unread: Collection[str]) -> "Table":
+        """Return the table as if nobody knew the features *unread*."""
+        features = self.features.copy()
+        features[:, [PLACE[name] for name in unread]] = np.nan
+        return self._replace(features=features)
 
     @property
     def decided_at(self) -> NDArray[np.int64]:
