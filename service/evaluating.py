@@ -34,7 +34,7 @@ from ml.training.table import read_table
 from service import evaluating_studies as studies
 from service.generated import SPAN_S, START_MS, Generated, generate
 from service.scoring import Line
-from service.trials import Scene, Trial, evaluation_seed, play
+from service.evaluating_runs import Scene, Run, evaluation_seed, play
 from service.wiring import ScreenLists
 
 WORLDS = 4
@@ -132,12 +132,12 @@ class _Work:
         order, worlds = self._order, []
         for number in range(WORLDS):
             tell(f"world {number + 1} of {WORLDS}")
-            trial = Trial(
+            run = Run(
                 seed=evaluation_seed(order.seed, number),
                 impressions=order.impressions // WORLDS,
                 line=Line(champion=self._subject.scorer),
             )
-            worlds.append(play(trial, self._scene, number + 1))
+            worlds.append(play(run, self._scene, number + 1))
         return rows_of(worlds)
 
     def _scores(self, rows: Worlds) -> dict[str, Floats]:

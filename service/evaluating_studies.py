@@ -29,7 +29,7 @@ from ml.training.stages import train_s2
 from ml.training.table import read_table
 from service.generated import START_MS
 from service.scoring import Line
-from service.trials import Scene, Trial, evaluation_seed, offline_gate, play
+from service.evaluating_runs import Scene, Run, evaluation_seed, offline_gate, play
 
 HOUR_MS = 3_600_000
 DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
@@ -70,7 +70,7 @@ def rungs(scorer: Scorer, scene: Scene, impressions: int, asked: Asked) -> list[
 
 
 def _on_rung(run: _OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
-    trial = Trial(
+    run = Run(
         seed=evaluation_seed(asked.seed, _RUNG_WORLD),
         impressions=impressions,
         line=run.line,
@@ -78,7 +78,7 @@ def _on_rung(run: _OnRung, scene: Scene, impressions: int, asked: Asked) -> Rung
         history=run.history,
         families=TRAINABLE,
     )
-    frame = rows_of([play(trial, scene, 0)]).frame.filter(~pl.col("settled"))
+    frame = rows_of([play(run, scene, 0)]).frame.filter(~pl.col("settled"))
     scored = frame.filter(pl.col(MODEL).is_not_null())
     whole = Cell.of(frame.with_columns(pl.col(MODEL).fill_null(0.0)))
     figures = measured("", whole, outcome_measures(whole, asked.costs), asked).figures
@@ -150,7 +150,7 @@ def _attack(against: str, line: Line, scene: Scene, asked: Asked) -> Attack:
 def _run(line: Line, scene: Scene, seed: int) -> tuple[list[Round], int]:
     """Return the rounds of one adversary, and how many events it sent."""
     sent = 0
-    with offline_gate(Trial(seed=seed, impressions=1, line=line), scene, ATTACKED_S) as gate:
+    with offline_gate(Run(seed=seed, impressions=1, line=line), scene, ATTACKED_S) as gate:
 
         def decide(sendings: Sequence[Sending]) -> Sequence[Answer]:
             nonlocal sent

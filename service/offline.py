@@ -74,7 +74,6 @@ class World(Struct, frozen=True, kw_only=True):
     pack: Pack
     lists: LiveLists
     activity: Activity
-    ladder: Ladder | None = None
     region: str = "eu"
     ladder: Ladder | None = None
 
@@ -133,7 +132,6 @@ class OfflineGate:
             clock=self._clock,
             ladder=world.ladder,
             new_id=self._new_id,
-            ladder=world.ladder,
         )
 
     def __enter__(self) -> Self:

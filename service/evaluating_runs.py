@@ -26,6 +26,7 @@ from ml.traffic.events import Truth
 from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.generated import SPAN_S, START_MS
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
@@ -42,7 +43,7 @@ _KEY_BYTES = 16
 Tell: TypeAlias = Callable[[int], None]
 
 
-class Trial(Struct, frozen=True, kw_only=True):
+class Run(Struct, frozen=True, kw_only=True):
     """
     One run: about so many *impressions* of the traffic of *seed*, over `SPAN_S` seconds as when a model is trained on
     generated traffic, decided by *line*, on *rung* as in a drill of it.
@@ -70,49 +71,50 @@ def evaluation_seed(seed: int, number: int) -> int:
     return int.from_bytes(blake2b(f"evaluation {seed} {number}".encode(), digest_size=7).digest())
 
 
-def play(trial: Trial, scene: Scene, number: int, tell: Tell | None = None) -> Told:
-    """Return what became of *trial*; *tell* is told now and then how many events there were."""
-    commits, truths = play_whole(trial, scene, tell)
+def play(run: Run, scene: Scene, number: int, tell: Tell | None = None) -> Told:
+    """Return what became of *run*; *tell* is told now and then how many events there were."""
+    commits, truths = play_whole(run, scene, tell)
     return Told(number, collect(commits, scene.pack), truths)
 
 
-def play_whole(trial: Trial, scene: Scene, tell: Tell | None = None) -> Passed:
-    """Return all commits and truths of *trial*."""
+def play_whole(run: Run, scene: Scene, tell: Tell | None = None) -> Passed:
+    """Return all commits and truths of *run*."""
     commits: list[Commit] = []
     truths: list[Truth] = []
-    scored = _Scored(trial, scene)
-    rate = trial.impressions * EVENTS_PER_IMPRESSION / SPAN_S
-    plan = Plan(seed=trial.seed, rate=rate, seconds=SPAN_S, families=trial.families)
+    scored = _Scored(run, scene)
+    rate = run.impressions * EVENTS_PER_IMPRESSION / SPAN_S
+    plan = Plan(seed=run.seed, rate=rate, seconds=SPAN_S, families=run.families)
     log = PublisherLog(HISTORY_EVERY_MS)
     for passed in run_offline(plan, scored.world(SPAN_S)):
         commits += passed.commits
         truths += passed.truths
-        if trial.history:
+        if run.history:
             scored.learn(log, passed.commits)
         if tell is not None:
             tell(len(truths))
     return Passed(commits, truths)
 
 
-def offline_gate(trial: Trial, scene: Scene, seconds: float) -> OfflineGate:
-    """Return a gate that decides as in *trial*, for *seconds* from `START_MS` on; its traffic is somebody else's."""
-    return OfflineGate(_Scored(trial, scene).world(seconds))
+def offline_gate(run: Run, scene: Scene, seconds: float) -> OfflineGate:
+    """Return a gate that decides as in *run*, for *seconds* from `START_MS` on; its traffic is somebody else's."""
+    return OfflineGate(_Scored(run, scene).world(seconds))
 
 
 class _Scored:
-    """What decides in a trial: counters, and scoring by its models."""
+    """What decides in a run: counters, and scoring by its models."""
 
-    def __init__(self, trial: Trial, scene: Scene) -> None:
-        self._seed, self._scene = trial.seed, scene
+    def __init__(self, run: Run, scene: Scene) -> None:
+        self._seed, self._scene = run.seed, scene
         self._ladder = ladder = Ladder(lambda: _CLOCK_S)  # time stands still: nothing is ever slow, no drill ends
         counted = CountedActivity(scene.pack.rates, START_MS, more=read_by_models(workers=1))
         counted.recall_whole()
-        sample = Sample(trial.seed.to_bytes(_KEY_BYTES))
-        self._scoring = GateScoring(counted.take_features, ModelHolder(trial.line), sample, ladder)
+        sample = Sample(run.seed.to_bytes(_KEY_BYTES))
+        contest = Contest("evaluation", {}, lambda: 0)
+        self._scoring = GateScoring(counted.take_features, ModelHolder(run.line), sample, ladder, contest)
         guarded = GuardedActivity(counted, ladder)
         self._activity: Activity = ScoringActivity(guarded, self._scoring, ladder, Shedding(ladder, scene.pack))
-        if trial.rung is not None:
-            ladder.drill(trial.rung.value, DRILL_S)
+        if run.rung is not None:
+            ladder.drill(run.rung.value, DRILL_S)
 
     def world(self, seconds: float) -> World:
         return World(
