@@ -32,9 +32,9 @@ from ml.training.params import Params
 from ml.training.stages import train_s2
 from ml.training.table import read_table
 from service import evaluating_studies as studies
+from service.evaluating_runs import Run, Scene, evaluation_seed, play
 from service.generated import SPAN_S, START_MS, Generated, generate
 from service.scoring import Line
-from service.evaluating_runs import Scene, Run, evaluation_seed, play
 from service.wiring import ScreenLists
 
 WORLDS = 4

@@ -27,9 +27,9 @@ from ml.traffic.generator import Plan, Traffic
 from ml.training.params import Params
 from ml.training.stages import train_s2
 from ml.training.table import read_table
+from service.evaluating_runs import Run, Scene, evaluation_seed, offline_gate, play
 from service.generated import START_MS
 from service.scoring import Line
-from service.evaluating_runs import Scene, Run, evaluation_seed, offline_gate, play
 
 HOUR_MS = 3_600_000
 DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
@@ -69,13 +69,13 @@ def rungs(scorer: Scorer, scene: Scene, impressions: int, asked: Asked) -> list[
     return found + [RungRow(rung=rung.value, mask=None, note=note, row=None) for rung, note in NOT_RUN.items()]
 
 
-def _on_rung(run: _OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
+def _on_rung(on: _OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
     run = Run(
         seed=evaluation_seed(asked.seed, _RUNG_WORLD),
         impressions=impressions,
-        line=run.line,
-        rung=None if run.rung is Rung.FULL else run.rung,
-        history=run.history,
+        line=on.line,
+        rung=None if on.rung is Rung.FULL else on.rung,
+        history=on.history,
         families=TRAINABLE,
     )
     frame = rows_of([play(run, scene, 0)]).frame.filter(~pl.col("settled"))
@@ -85,8 +85,8 @@ def _on_rung(run: _OnRung, scene: Scene, impressions: int, asked: Asked) -> Rung
     if len(scored):
         cell = Cell.of(scored)
         figures |= measured("", cell, score_measures(cell, MODEL, is_probability=True), asked).figures
-    found = replace(measured(run.rung.value, whole, {}, asked), figures=figures)
-    return RungRow(rung=run.rung.value, mask=_masks_in(scored), note=run.note, row=found)
+    found = replace(measured(on.rung.value, whole, {}, asked), figures=figures)
+    return RungRow(rung=on.rung.value, mask=_masks_in(scored), note=on.note, row=found)
 
 
 def _masks_in(scored: pl.DataFrame) -> str | None:
