@@ -1,6 +1,7 @@
 """`impledger evaluate`: what a model is worth, and a card that says so."""
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,7 @@ def evaluate(
 
     def tell(text: str) -> None:
         if not as_json:
-            err.print(text)
+            err.print(f"{time.process_time():6.1f} s of CPU: {text}")
 
     try:
         data = None if model is None else model.read_bytes()
