@@ -23,9 +23,11 @@ from service import (
     cli_drill,
     cli_feedback,
     cli_lists,
+    cli_models,
     cli_packs,
     cli_quarantine,
     cli_shelter,
+    cli_train,
     cli_work,
     process,
 )
@@ -48,10 +50,14 @@ out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
+app.add_typer(cli_models.app, name="models")
+app.command(name="promote")(cli_models.promote)
+app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
+app.command(name="train")(cli_train.train)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
 app.command(name="work")(cli_work.work)
