@@ -37,6 +37,7 @@ from ml.traffic.events import Sending, Truth
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
 BATCH_MAX = 256
@@ -85,8 +86,8 @@ def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
     """
     ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
     counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
-    sample = Sample(_secret(seed, b"sample"))
-    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder), ladder)
+    sample, contest = Sample(_secret(seed, b"sample")), Contest("offline", {}, lambda: 0)
+    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder, contest), ladder)
 
 
 class OfflineGate:

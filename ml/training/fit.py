@@ -8,13 +8,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Places, split
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
 from ml.models import kernel
-from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
 from ml.training import calibration
 from ml.training.bands import Sample, band_of, cheapest, expected_cost, open_share
