@@ -76,6 +76,10 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     Person, device, network and session stand as pseudonyms under the day's key. `event_at` is the client's time,
     corrected and within [served, received]; `skew_ms` is how far it was outside. `begun`: it brings the evidence of
     begin that its count point asks for.
+
+    Ages are of the browser's and the SDK's version, in days from its release to `received_at`, below zero before it;
+    `fingerprint_inconsistencies` counts what does not fit together in what the device says of itself. All three are
+    None where nothing is known, and for models: no rule reads them.
     """
 
     ad: str
@@ -120,6 +124,9 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     network: str = ""
     agent_class: AgentClass = AgentClass.BROWSER
     network_class: NetworkClass = NetworkClass.EYEBALL
+    agent_age_days: int | None = None
+    sdk_age_days: int | None = None
+    fingerprint_inconsistencies: int | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -131,7 +138,9 @@ class ImpressionScored(
 
     `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
     `rung` is the worst in force, `rungs` are those that say something beside it, worst first (`domain/ladder.py`).
-    `risk` is a calibrated probability; `features` has a status letter per feature.
+    `features` are what `versions.features` names, float32 in little-endian order, NaN where unknown, with a letter of
+    status for each. `risk` is a calibrated probability, `masked_risk` the one that corroborates the pair: without the
+    features of its other family. `propensity` says that the render is of the random sample, and how likely that was.
     """
 
     reasons: tuple[Reason, ...] = ()
@@ -142,7 +151,9 @@ class ImpressionScored(
     pair: tuple[str, ...] = ()
     risk: float | None = None
     band: str = ""
-    features: tuple[float | None, ...] = ()
+    masked_risk: float | None = None
+    propensity: float | None = None
+    features: bytes = b""
     feature_status: str = ""
     spent_ms: int = 0
 
