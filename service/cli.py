@@ -25,6 +25,7 @@ from service import (
     cli_lists,
     cli_packs,
     cli_quarantine,
+    cli_reevaluations,
     cli_shelter,
     cli_work,
     process,
@@ -54,6 +55,8 @@ app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
+app.add_typer(cli_reevaluations.app, name="reevaluations")
+app.command(name="reevaluate")(cli_reevaluations.reevaluate)
 app.command(name="work")(cli_work.work)
 app.command(name="scheduler")(cli_work.scheduler)
 

@@ -47,6 +47,7 @@ from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
+from service.looks_report import LooksReport
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
@@ -156,6 +157,7 @@ class Gate:
         self._access = Access(keys.api)
         self._metrics = GateMetrics(pack)
         self._feedback = FeedbackIntake(settings, pack, database_url, self._metrics.registry)
+        self._looks = LooksReport(database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
@@ -196,6 +198,7 @@ class Gate:
             stack.push_async_callback(self._campaigning.close)
             stack.push_async_callback(self._operators_database.close)
             stack.push_async_callback(self._feedback.close)
+            stack.push_async_callback(self._looks.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -208,6 +211,7 @@ class Gate:
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._feedback.works()),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._looks.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
@@ -272,6 +276,7 @@ class Gate:
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
             *self._feedback.routes(self._access),
+            *self._looks.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]
