@@ -102,18 +102,18 @@ class Reevaluator:
 
     async def look(self, impressions: Sequence[ImpressionId]) -> Looked:
         """
-        Look at those of *impressions* that are noted.
+        Look at those of *impressions* that are due.
 
         Raises:
             LedgerUnavailable: it must be tried again; what was done stays.
         """
         looked = Looked()
         for start in range(0, len(impressions), STREAMS_MAX):
-            rows: dict[ImpressionId, list[Noted]] = {}
-            for row in await self._noted.noted(impressions[start : start + STREAMS_MAX]):
+            now, rows = self._clock(), dict[ImpressionId, list[Noted]]()
+            for row in await self._noted.noted(impressions[start : start + STREAMS_MAX], now):
                 rows.setdefault(row.impression, []).append(row)
             if rows:
-                await self._look(_Chunk(rows, looked, self._clock()))
+                await self._look(_Chunk(rows, looked, now))
         return looked
 
     async def _look(self, chunk: "_Chunk") -> None:

@@ -76,8 +76,8 @@ class Reevaluations(Protocol):
     async def claim(self, now: int, again_at: int, limit: int) -> list[ImpressionId]:
         """Make up to *limit* rows that are due be due *again_at*; return their impressions, once each."""
 
-    async def noted(self, impressions: Sequence[ImpressionId]) -> list[Noted]:
-        """Return what is noted of *impressions*, due or not."""
+    async def noted(self, impressions: Sequence[ImpressionId], now: int) -> list[Noted]:
+        """Return what is noted of *impressions* and has been due since *now* or before, claimed or not."""
 
     async def done(self, rows: Sequence[Noted]) -> int:
         """Delete *rows*, but those noted again since they were read; say how many."""
@@ -137,12 +137,12 @@ class MemoryReevaluations:
             self.rows[key] = replace(self.rows[key], due_at=again_at)
         return list(dict.fromkeys(impression for impression, _ in keys))
 
-    async def noted(self, impressions: Sequence[ImpressionId]) -> list[Noted]:
+    async def noted(self, impressions: Sequence[ImpressionId], now: int) -> list[Noted]:
         wanted = set(impressions)
         return [
             Noted(impression=key[0], why=key[1], wanted_at=row.wanted_at, notes=row.notes, tries=row.tries)
             for key, row in self.rows.items()
-            if key[0] in wanted
+            if key[0] in wanted and row.wanted_at <= now
         ]
 
     async def done(self, rows: Sequence[Noted]) -> int:

@@ -27,7 +27,7 @@ group by impression order by min(due_at), impression
 """
 _NOTED = """
 select impression, why, wanted_at, notes, tries from reevaluations
-where impression = any(%s) order by impression, why
+where impression = any(%s) and wanted_at <= %s order by impression, why
 """
 # Rows are locked in one order everywhere, so that nobody waits for one who waits for him.
 _DONE = """
@@ -95,10 +95,10 @@ class PostgresReevaluations:
         rows = await self._connection.fetch(_CLAIM, [now, min(limit, DUE_MAX), again_at])
         return [impression for [impression] in rows]
 
-    async def noted(self, impressions: Sequence[ImpressionId]) -> list[Noted]:
+    async def noted(self, impressions: Sequence[ImpressionId], now: int) -> list[Noted]:
         if not impressions:
             return []
-        rows = await self._connection.fetch(_NOTED, [UuidArray.of(impressions)])
+        rows = await self._connection.fetch(_NOTED, [UuidArray.of(impressions), now])
         return [
             Noted(impression=one, why=Why(why), wanted_at=wanted_at, notes=notes, tries=tries)
             for one, why, wanted_at, notes, tries in rows

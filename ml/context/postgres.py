@@ -40,7 +40,7 @@ cross join lateral (
         where person = a.p and recorded_at >= a.r and recorded_at <= least(%(at)s::bigint, a.r + {HOUR_MS})
             and (recorded_at, position) > (a.r, a.q)
         limit {COUNTED_MAX}
-    ) some
+    ) first
 ) h
 cross join lateral (
     select sum(trust) filter (where label = '{Label.INVALID.value}') as invalid,
@@ -48,7 +48,7 @@ cross join lateral (
     from (
         select label, trust from person_labels
         where person = a.p and arrived_at <= %(at)s::bigint and impression <> a.i limit {COUNTED_MAX}
-    ) some
+    ) first
 ) l
 order by a.o
 """  # noqa: S608 (made of our own constants, here and below)
