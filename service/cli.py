@@ -26,6 +26,7 @@ from service import (
     cli_models,
     cli_packs,
     cli_quarantine,
+    cli_reevaluations,
     cli_shelter,
     cli_train,
     cli_work,
@@ -60,6 +61,8 @@ app.add_typer(cli_shelter.app, name="shelter")
 app.command(name="train")(cli_train.train)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
+app.add_typer(cli_reevaluations.app, name="reevaluations")
+app.command(name="reevaluate")(cli_reevaluations.reevaluate)
 app.command(name="work")(cli_work.work)
 app.command(name="scheduler")(cli_work.scheduler)
 

@@ -134,6 +134,18 @@ class Settings:
     feedback_pending_max: int = field(
         default=1_000_000, metadata={"doc": "Most feedback that waits or is parked; more is deferred."}
     )
+    reevaluate_uncertain_s: int = field(
+        default=300, metadata={"doc": "Seconds after which what is uncertain is looked at again for the first time."}
+    )
+    reevaluate_deadline_s: int = field(
+        default=900, metadata={"doc": "Seconds before its deadline at which what is uncertain is looked at again."}
+    )
+    reevaluate_shed_s: int = field(
+        default=3_600, metadata={"doc": "Seconds after which what was decided without a score is looked at again."}
+    )
+    reevaluate_sample_s: int = field(
+        default=604_800, metadata={"doc": "Seconds after which the random sample is looked at again: labels need time."}
+    )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
     quarantine_ttl_h: int = field(
@@ -192,6 +204,10 @@ class Settings:
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
             ("feedback_pending_max", self.feedback_pending_max >= 1, "must be at least 1"),
+            ("reevaluate_uncertain_s", 0 <= self.reevaluate_uncertain_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_deadline_s", 0 <= self.reevaluate_deadline_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_shed_s", 0 <= self.reevaluate_shed_s <= 2_592_000, "must be 0 to 2592000"),
+            ("reevaluate_sample_s", 0 <= self.reevaluate_sample_s <= 2_592_000, "must be 0 to 2592000"),
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
