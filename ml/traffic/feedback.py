@@ -14,6 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain import feedback
 from domain.ids import ImpressionId
 from domain.render import Kind
 from domain.vocabulary import Label, LabelSource
@@ -37,6 +38,16 @@ class Feedback(Struct, frozen=True, kw_only=True):
     label: Label
     observed_at: int
     received_at: int
+
+    def posted(self) -> feedback.Feedback:
+        """Return it as its sender posts it."""
+        return feedback.Feedback(
+            id=self.id,
+            type=self.source,
+            impression_id=self.impression_id,
+            label=self.label,
+            observed_at=self.observed_at,
+        )
 
 
 class Delay(NamedTuple):
@@ -176,12 +187,11 @@ class Labels:
             self._cases[source, about] = case
         if case.seen_at is None:
             return
+        label = Label.INSTRUMENTATION if source is LabelSource.SDK_BUG else Label.INVALID
         if truth.at_ms <= case.seen_at:
-            yield self._made(truth, source, Label.INVALID, (case.seen_at, case.told_at))
+            yield self._made(truth, source, label, (case.seen_at, case.told_at))
             return
-        yield self._made(
-            truth, source, Label.INVALID, (truth.at_ms, truth.at_ms + DELAYS[source].told.whole(self._rng))
-        )
+        yield self._made(truth, source, label, (truth.at_ms, truth.at_ms + DELAYS[source].told.whole(self._rng)))
 
     def _is_verified(self, campaign: str) -> bool:
         known = self._verified.get(campaign)
