@@ -61,6 +61,7 @@ app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
 app.command(name="train")(cli_train.train)
+app.command(name="starter", hidden=True)(cli_train.starter)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
 app.add_typer(cli_reevaluations.app, name="reevaluations")
@@ -91,13 +92,18 @@ def main() -> None:
 def up() -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate, desk, work and scheduler."""
     from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
-    from service.machine import children, ports  # noqa: PLC0415
+    from service.machine import children, ports, starter  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
 
     settings = _settings()
     set_up_logs("up", settings.log_json, quiet=True)
+    once = [starter(settings)] if settings.starter == "yes" else []
     supervisor = Supervisor(
-        settings.data_dir, children(settings), host=settings.host, ports=ports(settings), watch=_Watch(settings)
+        settings.data_dir,
+        [*children(settings), *once],
+        host=settings.host,
+        ports=ports(settings),
+        watch=_Watch(settings),
     )
     supervisor.run()
 
@@ -317,7 +323,7 @@ class _Watch:
             if self._told.get(child.name) != child.state:
                 self._told[child.name] = child.state
                 err.print(f"{child.name:<9} {child.state}  {child.says}")
-        if not self._announced and all(child.state == "ready" for child in states):
+        if not self._announced and all(child.state in {"ready", "done"} for child in states):
             self._announced = True
             host = self._settings.host
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")

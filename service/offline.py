@@ -86,8 +86,9 @@ def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
     """
     ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
     counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
-    sample, contest = Sample(_secret(seed, b"sample")), Contest("offline", {}, lambda: 0)
-    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder, contest), ladder)
+    sample = Sample(_secret(seed, b"sample"))
+    scoring = GateScoring(counted.take_features, models, sample, ladder, Contest("offline", {}, lambda: 0))
+    return ScoringActivity(counted, scoring, ladder)
 
 
 class OfflineGate:

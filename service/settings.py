@@ -98,6 +98,10 @@ class Settings:
             "`drop_share=0.03 uncertain_share=0.05`."
         },
     )
+    starter: str = field(
+        default="yes",
+        metadata={"doc": "Where no model is in force `up` trains one on generated traffic: `yes` or `no`."},
+    )
     workers: int = field(
         default=1,
         metadata={
@@ -198,6 +202,7 @@ class Settings:
             ("ledger_deadline_ms", 1 <= self.ledger_deadline_ms <= 5_000, "must be 1 to 5000"),
             ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("starter", self.starter in {"yes", "no"}, "must be yes or no"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("canary_limits", _is_limits(self.canary_limits), "must be guard=limit, limits over 0 and at most 1"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from builders import MINTED, PRICE, SECOND, VERSIONS, a_render, a_token, a_view, admit, cause, decide
+from builders import MINTED, SECOND, a_render, a_token, a_view, admit, cause, decide
 from modelkit import an_artifact, trees
 from msgspec.structs import replace
 

@@ -1,8 +1,8 @@
 """
 Renders, labels, schedulers, workers, a model that comes and goes, and faults before and after each write, from a seed.
 
-Whatever is lost, repeated, done twice or killed half-way: everything that is to be looked at again is, ends with exactly
-one row that knows the last label, and the ledger has nothing that was not put there by gates and labels.
+Whatever is lost, repeated, done twice or killed half-way: everything that is to be looked at again is, ends with
+exactly one row that knows the last label, and the ledger has nothing that was not put there by gates and labels.
 """
 
 import asyncio
@@ -264,7 +264,7 @@ async def check(world):
                 if event.verdict is Verdict.UNCERTAIN:
                     wanted.add(commit.stream)
     found = world.stores["found"].rows
-    may = {one for one, person in people.items() if person in {people[one] for one in touched}}
+    may = {one for one, person in people.items() if person in {person for one in touched}}
     assert wanted | labelled | touched <= found.keys() <= wanted | labelled | may
     for impression, row in found.items():
         assert (row.from_verdict, row.from_reason) == (standings[impression].verdict, standings[impression].reason)
