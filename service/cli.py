@@ -22,6 +22,7 @@ from service import (
     cli_cells,
     cli_demo,
     cli_drill,
+    cli_evaluate,
     cli_feedback,
     cli_lists,
     cli_models,
@@ -59,6 +60,7 @@ app.add_typer(cli_packs.app, name="packs")
 app.command(name="demo")(cli_demo.demo)
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
+app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
 app.command(name="train")(cli_train.train)
 app.command(name="starter", hidden=True)(cli_train.starter)
