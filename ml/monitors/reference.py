@@ -1,0 +1,175 @@
+"""
+What decisions looked like when a model was trained: frozen bins, the counts in them, and when labels arrived.
+
+Made once, from the rows of the training, kept under its content's hash, and named by the model's card.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from ml.monitors.rows import AT_LEAST, FRESH, STATES, Floats, Rows
+from ml.monitors.tallies import CELLS, EDGES_MAX, RISK_BINS, SHARES, SURFACES, Bins, Tally, count
+
+FORMAT = 1
+FEATURES_MAX = 200
+CURVE_MAX = 200
+BYTES_MAX = 4 << 20
+_HALF_OF_ONE = 0.5
+"""Half the width of the bin of a feature that has one value only."""
+_QUANTILES: Floats = np.array([0.005, *np.arange(1, 10) / 10, 0.995])
+
+Grid = tuple[tuple[int, ...], ...]
+
+
+class CorruptReference(ValueError):
+    """Bytes are not the reference that they are said to be."""
+
+
+class LabelCurve(Struct, frozen=True, kw_only=True):
+    """
+    When one source labels what is invalid.
+
+    `rate` is the share of all decisions that it ever labels, `caught` the share of the invalid ones, both as in the
+    training; `arrived` (ascending, in [0, 1]) is the share of its labels that are there at each of `ages_s`, counted
+    from the decision. It holds only where the source labels regardless of risk and verdict.
+    """
+
+    source: str
+    rate: float
+    caught: float
+    ages_s: tuple[float, ...]
+    arrived: tuple[float, ...]
+
+    def arrived_by(self, age_s: Floats) -> Floats:
+        """Return the share of its labels that are there at each age."""
+        return np.interp(age_s, (0.0, *self.ages_s), (0.0, *self.arrived))
+
+
+class Reference(Struct, frozen=True, kw_only=True):
+    """The tally of a training's rows, as it is stored; see `ml.monitors.tallies.Tally`. Client versions are not kept."""
+
+    format: int = FORMAT
+    schema_id: str
+    names: tuple[str, ...]
+    edges: tuple[tuple[float, ...], ...]
+    features: tuple[Grid, ...]
+    states: tuple[Grid, ...]
+    risks: Grid
+    shares: tuple[Grid, ...]
+    labels: tuple[LabelCurve, ...] = ()
+
+    @property
+    def bins(self) -> Bins:
+        padded = [edges + (np.inf,) * (EDGES_MAX - len(edges)) for edges in self.edges]
+        return Bins(self.names, np.array(padded, np.float64).reshape(len(self.names), EDGES_MAX))
+
+    @property
+    def tally(self) -> Tally:
+        shape = len(SURFACES), len(self.names)
+        return Tally(
+            features=np.array(self.features, np.int64).reshape(*shape, CELLS),
+            states=np.array(self.states, np.int64).reshape(*shape, len(STATES)),
+            risks=np.array(self.risks, np.int64),
+            shares=np.array(self.shares, np.int64),
+            clients={},
+        )
+
+
+def reference_of(
+    rows: Rows, names: Sequence[str], schema_id: str, labels: Sequence[LabelCurve] = ()
+) -> Reference:
+    """
+    Return the reference of a training: *rows* as they were decided, with risks that the model gave to unseen rows.
+
+    Bins are deciles and both tails of all surfaces' values together; of a feature with few values each has its bin.
+
+    Raises:
+        ValueError: *names* are not those of the columns.
+    """
+    if len(names) != rows.values.shape[1]:
+        raise ValueError(f"{len(names)} names for {rows.values.shape[1]} features")
+    edges = tuple(_edges(rows.values[:, at], rows.status[:, at]) for at in range(len(names)))
+    frozen = Reference(
+        schema_id=schema_id, names=tuple(names), edges=edges, features=(), states=(), risks=(), shares=()
+    )
+    tally = count(rows, frozen.bins)
+    return msgspec.structs.replace(
+        frozen,
+        features=_grid(tally.features),
+        states=_grid(tally.states),
+        risks=_grid(tally.risks),
+        shares=_grid(tally.shares),
+        labels=tuple(labels),
+    )
+
+
+def dump(reference: Reference) -> bytes:
+    """Return *reference* as it is stored; the same reference gives the same bytes."""
+    return msgspec.msgpack.encode(reference)
+
+
+def reference_id(data: bytes) -> str:
+    return f"reference-{sha256(data).hexdigest()[:16]}"
+
+
+def load(data: bytes, expected_id: str) -> Reference:
+    """
+    Return the reference in *data*.
+
+    Raises:
+        CorruptReference: it is another, too large, or not whole.
+    """
+    if len(data) > BYTES_MAX or reference_id(data) != expected_id:
+        raise CorruptReference(f"these {len(data)} bytes are not {expected_id}")
+    try:
+        reference = msgspec.msgpack.decode(data, type=Reference)
+        _check(reference)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise CorruptReference(f"{expected_id}: {error}") from error
+    return reference
+
+
+def _edges(values: Floats, status: np.typing.NDArray[np.uint8]) -> tuple[float, ...]:
+    known = values[((status == FRESH) | (status == AT_LEAST)) & ~np.isnan(values)]
+    distinct = np.unique(known)
+    if len(distinct) < EDGES_MAX:
+        gaps = np.diff(distinct) / 2
+        half = float(gaps.min()) if len(gaps) else _HALF_OF_ONE
+        beyond = [float(distinct[0]) - half, float(distinct[-1]) + half] if len(distinct) else []
+        return tuple(sorted([*beyond, *(distinct[:-1] + gaps).tolist()]))
+    return tuple(np.unique(np.quantile(known, _QUANTILES, method="inverted_cdf")).tolist())
+
+
+def _grid(counts: np.typing.NDArray[np.int64]) -> tuple:  # type: ignore[type-arg]
+    return tuple(_grid(part) if part.ndim else int(part) for part in counts)
+
+
+def _check(reference: Reference) -> None:
+    features = len(reference.names)
+    if reference.format != FORMAT:
+        raise ValueError(f"format {reference.format}, this program knows {FORMAT}")
+    if not 1 <= features <= FEATURES_MAX or len(reference.edges) != features:
+        raise ValueError("names and edges do not belong together")
+    for edges in reference.edges:
+        if len(edges) > EDGES_MAX or list(edges) != sorted(edges):
+            raise ValueError("edges do not ascend, or are too many")
+    if reference.tally.risks.shape != (len(SURFACES), RISK_BINS):
+        raise ValueError("risks have other bins")
+    if reference.tally.shares.shape != (len(SURFACES), len(SHARES), 2):
+        raise ValueError("shares are others")
+    for curve in reference.labels:
+        _check_curve(curve)
+
+
+def _check_curve(curve: LabelCurve) -> None:
+    ages, arrived = curve.ages_s, curve.arrived
+    if len(ages) != len(arrived) or not 1 <= len(ages) <= CURVE_MAX:
+        raise ValueError(f"curve of {curve.source}: ages and shares do not belong together")
+    if list(ages) != sorted(ages) or list(arrived) != sorted(arrived) or not 0 <= arrived[0] <= arrived[-1] <= 1:
+        raise ValueError(f"curve of {curve.source} does not ascend within 0 to 1")
+    if not 0 <= curve.rate <= 1 or not 0 <= curve.caught <= 1:
+        raise ValueError(f"shares of {curve.source} are not within 0 to 1")
