@@ -54,11 +54,13 @@ HOSTING = {
     ),
     *(53667, 46475, 32244, 197540, 34788, 20773, 31034, 38365, 55967, 35916, 46606, 19871, 16125, 56322, 202448),
 }
+BROWSERS = {"chrome": "chrome", "firefox": "firefox", "safari": "safari", "safari_ios": "ios"}
 VPN = {136787, 147049, 207137, 141039, 272096, 209854, 39351, 62371, 208172, 199218, 209103, 397540, 9009, 212238}
 
 
 def main(folder: Path) -> None:
     networks(folder)
+    browsers(folder)
     rows = random_user_agent(folder)
     bots = [row for row in rows if row["software_type"].startswith("bot")]
     web = [row for row in rows if row["software_type"] == "browser -> web-browser" and row["popularity"] != "uncommon"]
@@ -106,6 +108,23 @@ def networks(folder: Path) -> None:
         whose = sorted({name for key, name in names.items() if key.startswith(kind)}, key=str.lower)
         head = ["# version: 2.3.2026061719", "# date: 2026-06-17", *(f"# of {name}" for name in whose)]
         (HERE / "data" / f"{kind}.txt").write_text("\n".join([*head, *cidrs]) + "\n")
+
+
+def browsers(folder: Path) -> None:
+    [archive] = folder.glob("mdn-browser-compat-data-*.tgz")
+    data = json.loads(opened(folder, archive.name, "package/data.json").read())["browsers"]
+    released = [
+        (ours, [int(digits) for digits in version.split(".")], version, release["release_date"])
+        for theirs, ours in BROWSERS.items()
+        for version, release in data[theirs]["releases"].items()
+        if release.get("release_date") and release["status"] in {"current", "esr", "retired"}
+    ]
+    lines = [
+        f"# version: browser-compat-data-{archive.stem.rsplit('-', 1)[1]}",
+        f"# date: {max(day for *_, day in released)}",
+        *(f"{browser}/{version} {day}" for browser, _, version, day in sorted(released)),
+    ]
+    (HERE / "data" / "browsers.txt").write_text("\n".join(lines) + "\n")
 
 
 def random_user_agent(folder: Path) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from commands.clocks import DeviceClocks
+from commands.faults import fault_of
 from commands.homes import Homes
 from commands.items import Caller, Deferred, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
@@ -18,8 +19,8 @@ from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
-from domain.render import Render, content, millis
-from domain.screen import REQUEST_REASONS, claim, screen
+from domain.render import Fingerprint, Render, content, millis
+from domain.screen import REQUEST_REASONS, UNKNOWN_DEVICE, Traits, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass, Rung
 from ledger.store import EventStore, LedgerUnavailable
@@ -44,6 +45,13 @@ class Lists(Protocol):
     def stale(self, now_ms: int) -> bool: ...
 
 
+class Devices(Protocol):
+    """What agent, SDK and fingerprint say of a device, for models to read."""
+
+    def traits(self, agent: str | None, sdk: str | None, fingerprint: Fingerprint | None, at: int) -> Traits:
+        """Return what is known at *at* (epoch ms)."""
+
+
 class _EventIdOnly(Struct):
     event_id: UUID
 
@@ -57,7 +65,10 @@ class _Parsed(Struct, frozen=True, gc=False):
 
 
 class Intake(Struct, frozen=True, kw_only=True):
-    """Prepares renders. `clock` gives epoch ms. Without `homes` the cell owns all of its region."""
+    """
+    Prepares renders. `clock` gives epoch ms. Without `homes` the cell owns all of its region, without `devices` nothing
+    is known of any.
+    """
 
     pack: Pack
     region: str
@@ -68,6 +79,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     store: EventStore
     clock: Callable[[], int]
     homes: Homes | None = None
+    devices: Devices | None = None
 
     async def prepare(self, raws: Sequence[bytes | msgspec.Raw], caller: Caller) -> list[Item]:
         """
@@ -108,7 +120,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         try:
             render = _RENDER.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Malformed(raw, _fault(error), now, _event_id(raw))
+            return Malformed(raw, fault_of(error), now, _event_id(raw))
         received_at, data_set = now, DataSet.LIVE
         if render.received_at is not None:
             if _REPLAY not in caller.scopes:
@@ -144,6 +156,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             clock_offset_ms=self._clock_offset(render, person[1], one.received_at),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
+            traits=self._traits(render, agent, one.received_at),
         )
         reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
@@ -159,6 +172,11 @@ class Intake(Struct, frozen=True, kw_only=True):
             data_set=one.data_set,
             raw=one.raw,
         )
+
+    def _traits(self, render: Render, agent: str | None, received_at: int) -> Traits:
+        if self.devices is None:
+            return UNKNOWN_DEVICE
+        return self.devices.traits(agent, render.sdk, render.fingerprint, received_at)
 
     def _clock_offset(self, render: Render, device: str, received_at: int) -> int | None:
         """Return how far the client's clock is behind ours, by this event or else by its device's others."""
@@ -200,18 +218,6 @@ def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str
         keys.pseudonym(network, b"network"),
         keys.pseudonym(render.session, b"session"),
     )
-
-
-def _fault(error: Exception) -> Fault:
-    """Say what is wrong and where; msgspec's messages name types, limits and paths, no values but a closed list's."""
-    if isinstance(error, RecursionError):
-        return Fault(code="too_deep", detail="the document is nested too deeply")
-    if not isinstance(error, msgspec.ValidationError):
-        return Fault(code="not_json", detail="the document is not JSON")
-    detail, _, path = str(error).partition(" - at `")
-    if detail.startswith("Invalid enum value"):
-        detail = "the value is none of its closed list"
-    return Fault(code="invalid", detail=detail, path=path.rstrip("`") or "$")
 
 
 def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:

@@ -76,6 +76,10 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     Person, device, network and session stand as pseudonyms under the day's key. `event_at` is the client's time,
     corrected and within [served, received]; `skew_ms` is how far it was outside. `begun`: it brings the evidence of
     begin that its count point asks for.
+
+    Ages are of the browser's and the SDK's version, in days from its release to `received_at`, below zero before it;
+    `fingerprint_inconsistencies` counts what does not fit together in what the device says of itself. All three are
+    None where nothing is known, and for models: no rule reads them.
     """
 
     ad: str
@@ -120,6 +124,9 @@ class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRende
     network: str = ""
     agent_class: AgentClass = AgentClass.BROWSER
     network_class: NetworkClass = NetworkClass.EYEBALL
+    agent_age_days: int | None = None
+    sdk_age_days: int | None = None
+    fingerprint_inconsistencies: int | None = None
     missing: tuple[str, ...] = ()
 
 

@@ -31,6 +31,23 @@ class Kind(StrEnum):
     VIEW = "view"
 
 
+class Fingerprint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """
+    What a device says of itself beside its agent; compared with it and then forgotten.
+
+    `platform` is `navigator.platform` or the app's name for its system; `hint_*` are the client hints `Sec-CH-UA`,
+    `-Platform` and `-Mobile`, which browsers of Chromium send and others do not. The screen is in CSS px or dp.
+    """
+
+    platform: Text | None = None
+    hint_brands: Annotated[str, Meta(max_length=256)] | None = None
+    hint_platform: Text | None = None
+    hint_mobile: bool | None = None
+    touch_points: Annotated[int, Meta(ge=0, le=256)] | None = None
+    screen_width: Pixels | None = None
+    screen_height: Pixels | None = None
+
+
 class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """
     One event from a client. Lengths are CSS px or dp, durations ms, ratios in [0, 1].
@@ -65,6 +82,7 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     agent: LongText | None = None
     network: Text | None = None
     received_at: Millis | None = None
+    fingerprint: Fingerprint | None = None
     sent_at: Millis | None = None
     attempt: Annotated[int, Meta(ge=0, le=1_000)] = 0
 
@@ -81,12 +99,18 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
 
 _TIMES = ("client_at", "on_screen_at", "received_at", "sent_at")
 _TRANSPORT_FIELDS = 2
+_WITHOUT_FINGERPRINT = _TRANSPORT_FIELDS + 1
 _ENCODER = msgspec.json.Encoder()
 
 
 def content(render: Render) -> bytes:
-    """Return the bytes that identify what *render* says, whatever its spelling and whichever attempt it is."""
-    return _ENCODER.encode(astuple(render)[:-_TRANSPORT_FIELDS])
+    """
+    Return the bytes that identify what *render* says, whatever its spelling and whichever attempt it is.
+
+    Without a fingerprint they are what they were before there were any: a retry may meet a newer gate.
+    """
+    last = _WITHOUT_FINGERPRINT if render.fingerprint is None else _TRANSPORT_FIELDS
+    return _ENCODER.encode(astuple(render)[:-last])
 
 
 def millis(at: int | datetime) -> int:

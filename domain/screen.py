@@ -41,6 +41,17 @@ def read_clocks(client_at: int | None, offset_ms: int | None, served_at: int, re
     return Clocks(event_at, abs(client_at - event_at))
 
 
+class Traits(NamedTuple):
+    """What is known of the device from what it says of itself; see `ImpressionRendered`."""
+
+    agent_age_days: int | None = None
+    sdk_age_days: int | None = None
+    fingerprint_inconsistencies: int | None = None
+
+
+UNKNOWN_DEVICE = Traits()
+
+
 class Rule(NamedTuple):
     reason: Reason
     holds: Callable[[ImpressionRendered, Pack], bool]
@@ -93,6 +104,7 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
     clock_offset_ms: int | None = None,
     agent_class: AgentClass = AgentClass.BROWSER,
     network_class: NetworkClass = NetworkClass.EYEBALL,
+    traits: Traits = UNKNOWN_DEVICE,
 ) -> ImpressionRendered:
     """
     Return the event that says what *render* claims.
@@ -152,6 +164,9 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
         network=network,
         agent_class=agent_class,
         network_class=network_class,
+        agent_age_days=traits.agent_age_days,
+        sdk_age_days=traits.sdk_age_days,
+        fingerprint_inconsistencies=traits.fingerprint_inconsistencies,
         missing=_missing(render),
     )
 

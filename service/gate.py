@@ -110,6 +110,7 @@ class Gate:
             store=store,
             clock=now_ms,
             homes=self._cell_map.homes,
+            devices=lists,
         )
         self._campaigning = Campaigning(
             store,

@@ -126,6 +126,7 @@ class KitGate:
         self.ladder = ladder
         self.countdown = countdown
         self.lists = PlainLists()
+        self.devices = None
         self.activity = activity or NoActivity()
         self.funds = funds
         self.spooling = spooling
@@ -149,6 +150,7 @@ class KitGate:
             clocks=self.clocks,
             store=self.store,
             clock=lambda: self.now,
+            devices=self.devices,
         )
         self.ingest = Ingest(
             store=self.store,

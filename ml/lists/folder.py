@@ -14,14 +14,23 @@ import msgspec
 from domain.vocabulary import AgentClass
 from ml.lists.agents import BOTS, SUSPECTS
 from ml.lists.packaged import split_bots
-from ml.lists.readers import ListsRefused, line_of, line_with, read_bots, read_expressions, read_ranges
+from ml.lists.readers import (
+    ListsRefused,
+    line_of,
+    line_with,
+    read_bots,
+    read_expressions,
+    read_ranges,
+    read_releases,
+)
 from ml.lists.screen_lists import Lists
 from ml.lists.sources import Sources
 
 BOTS_FILE, SUSPECTS_FILE = "crawler-user-agents.json", "crawlerdetect-crawlers.txt"
 EXCLUSIONS_FILE = "crawlerdetect-exclusions.txt"
 RANGE_FILES = {f"{name}.txt": name for name in ("clouds", "hosting", "vpns", "relays")}
-FILES = (BOTS_FILE, SUSPECTS_FILE, EXCLUSIONS_FILE, *RANGE_FILES)
+RELEASE_FILES = {f"{name}.txt": name for name in ("browsers", "sdks")}
+FILES = (BOTS_FILE, SUSPECTS_FILE, EXCLUSIONS_FILE, *RANGE_FILES, *RELEASE_FILES)
 _WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
 _IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
 _ANDROID = "Mozilla/5.0 (Linux; Android 14; SM-S926U Build/UP1A; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0"
@@ -119,6 +128,9 @@ def _over(base: Sources, files: Mapping[str, bytes], folder: Path) -> Sources:
     for name, field in RANGE_FILES.items():
         if name in files:
             parts[field], changed[field] = read_ranges(field, files[name], file=str(folder / name))
+    for name, field in RELEASE_FILES.items():
+        if name in files:
+            parts[field], changed[field] = read_releases(field, files[name], file=str(folder / name))
     return msgspec.structs.replace(base, parts=parts, **changed)
 
 

@@ -1,5 +1,7 @@
 """The lists in force: one version that answers, until another takes its place between two questions."""
 
+from domain.render import Fingerprint
+from domain.screen import Traits
 from domain.vocabulary import AgentClass, NetworkClass
 from ml.lists.screen_lists import Lists
 
@@ -33,6 +35,9 @@ class LiveLists:
     def network(self, address: str | None) -> NetworkClass:
         known = self._known_networks.get(address)
         return self.lists.network(address) if known is None else known
+
+    def traits(self, agent: str | None, sdk: str | None, fingerprint: Fingerprint | None, at: int) -> Traits:
+        return self.lists.traits(agent, sdk, fingerprint, at)
 
     def age_days(self, now_ms: int) -> float:
         """Return how long ago the lists in force were known to be current."""

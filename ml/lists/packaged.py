@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ml.lists.own import OWN
 from ml.lists.ranges import ranges_of
-from ml.lists.readers import read_ranges
+from ml.lists.readers import read_ranges, read_releases
 from ml.lists.sources import LOGIC, Part, Sources
 
 LIBRARY_TAG = "http-library"
@@ -54,7 +54,9 @@ def packaged() -> Sources:
     }
     ranges = {"special": ranges_of(_SPECIAL), "clouds": ranges_of({entry.cidr for entry in clouds.ranges})}
     for name in ("relays", "vpns", "hosting"):
-        parts[name], ranges[name] = read_ranges(name, (files("ml.lists") / "data" / f"{name}.txt").read_bytes())
+        parts[name], ranges[name] = read_ranges(name, _extract(name))
+    parts["browsers"], browsers = read_releases("browsers", _extract("browsers"))
+    parts["sdks"], sdks = read_releases("sdks", _extract("sdks"))
     return Sources(
         parts=parts,
         bots=bots,
@@ -62,6 +64,8 @@ def packaged() -> Sources:
         suspects=tuple(crawlerdetect_patterns),
         exclusions=tuple(crawlerdetect_exclusions),
         own=OWN,
+        browsers=browsers,
+        sdks=sdks,
         **ranges,
     )
 
@@ -91,6 +95,10 @@ def packaged_date_ms() -> int:
     text = (files("cloudip") / "data" / "version.json").read_bytes()
     day = msgspec.json.decode(text, type=dict[str, str | int])["version"]
     return int(datetime.fromisoformat(str(day)).replace(tzinfo=UTC).timestamp() * 1_000)
+
+
+def _extract(name: str) -> bytes:
+    return (files("ml.lists") / "data" / f"{name}.txt").read_bytes()
 
 
 def _clouds() -> _Database:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ FILE_BYTES_MAX = 33_554_432
 RANGES_MAX = 1_000_000
 EXPRESSIONS_MAX = 50_000
 EXPRESSION_CHARS_MAX = 500
+RELEASES_MAX = 50_000
 _SHORTEST_PREFIX = {IPV4_BITS: 8}
 _SHORTEST_PREFIX_IPV6 = 16
 """Broader ranges are slips: no provider has one, and it would speak for half the world."""
@@ -22,6 +24,7 @@ _HEADER = re.compile(r"#\s*(version|date):\s*(\S+)")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NESTED = re.compile(r"\((?:[^()\\]|\\.)*[+*](?:[^()\\]|\\.)*\)[+*{]")
 """A repetition of a repetition may take time without end on a hostile agent."""
+_EPOCH = date(1970, 1, 1)
 _ERROR_AT = re.compile(r"\(byte (\d+)\)")
 
 
@@ -99,6 +102,25 @@ def read_bots(name: str, data: bytes, *, file: str) -> tuple[Part, list[tuple[st
     return _part(name, len(bots), head, file), [(bot.pattern, bot.tags) for bot in bots]
 
 
+def read_releases(name: str, data: bytes, *, file: str = "") -> tuple[Part, dict[str, int]]:
+    """
+    Read one version and the day of its release a line, such as `chrome/147 2026-04-07`; the days count from 1970.
+
+    Raises:
+        ListsRefused: a line is not that, or names a version again; or there are too many.
+    """
+    head, lines = _lines(data, file)
+    released: dict[str, int] = {}
+    for line in lines:
+        version, day = _release(line, file)
+        if version in released:
+            raise ListsRefused(file, line.number, f"{version[:60]!r} stands here a second time")
+        released[version] = day
+    if len(released) > RELEASES_MAX or not released:
+        raise ListsRefused(file, 0, f"has {len(released)} releases, not 1 to {RELEASES_MAX}")
+    return _part(name, len(released), head, file), released
+
+
 def line_of(expression: str, data: bytes) -> int:
     """Return the line of *data* on which *expression* stands, as it is or as JSON writes it; 0 if on none."""
     for written in (expression.encode(), msgspec.json.encode(expression)[1:-1]):
@@ -142,6 +164,14 @@ def _header(text: str, file: str, number: int) -> Iterator[tuple[str, str]]:
         if said[1] == "date" and not _DATE.fullmatch(said[2]):
             raise ListsRefused(file, number, f"{said[2]!r} is no date such as 2026-11-01")
         yield said[1], said[2][:40]
+
+
+def _release(line: Line, file: str) -> tuple[str, int]:
+    try:
+        version, day = line.text.split()
+        return version, (date.fromisoformat(day) - _EPOCH).days
+    except ValueError as error:
+        raise ListsRefused(file, line.number, f"{line.text[:60]!r} is no version and day of its release") from error
 
 
 def _range(line: Line, file: str) -> str:

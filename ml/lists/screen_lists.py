@@ -3,8 +3,11 @@
 from collections import OrderedDict
 from typing import TypeVar
 
+from domain.render import Fingerprint
+from domain.screen import Traits
 from domain.vocabulary import AgentClass, NetworkClass
 from ml.lists.agents import AGENT_CHARS_MAX, BOTS, AgentLists, AgentSaid
+from ml.lists.devices import Devices
 from ml.lists.networks import NetworkLists, NetworkSaid
 from ml.lists.ranges import TEXT_CHARS_MAX
 from ml.lists.sources import Part, Sources
@@ -27,6 +30,7 @@ class Lists:
         self.version = sources.version
         self._agents = AgentLists(sources)
         self._networks = NetworkLists(sources)
+        self._devices = Devices(sources.browsers, sources.sdks)
         self.known_agents: OrderedDict[str | None, AgentClass] = OrderedDict({None: AgentClass.ABSENT})
         self.known_networks: OrderedDict[str | None, NetworkClass] = OrderedDict({None: NetworkClass.ABSENT})
 
@@ -56,6 +60,10 @@ class Lists:
         if len(address) <= TEXT_CHARS_MAX and address.isascii():
             _remember(self.known_networks, address, said, NETWORKS_CACHED_MAX)
         return said
+
+    def traits(self, agent: str | None, sdk: str | None, fingerprint: Fingerprint | None, at: int) -> Traits:
+        """Return what is known of a device at *at* (epoch ms)."""
+        return self._devices.traits(agent, sdk, fingerprint, at)
 
     def explain_agent(self, agent: str) -> tuple[AgentSaid, Part]:
         """Return what is said of *agent*, and the list that says it."""

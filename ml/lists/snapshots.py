@@ -31,6 +31,8 @@ class _Stored(Struct, frozen=True, kw_only=True):
     exclusions: tuple[str, ...]
     own: dict[str, str]
     ranges: dict[str, list[list[str]]]
+    browsers: dict[str, int]
+    sdks: dict[str, int]
 
 
 def keep(folder: Path, sources: Sources, refreshed_ms: int) -> str:
@@ -91,6 +93,8 @@ def _stored(sources: Sources, version: str) -> _Stored:
         exclusions=sources.exclusions,
         own=sources.own,
         ranges={name: written(getattr(sources, name)) for name in RANGES},
+        browsers=sources.browsers,
+        sdks=sources.sdks,
     )
 
 
@@ -102,6 +106,8 @@ def _sources(stored: _Stored) -> Sources:
         suspects=stored.suspects,
         exclusions=stored.exclusions,
         own=stored.own,
+        browsers=stored.browsers,
+        sdks=stored.sdks,
         **{name: _ranges(stored.ranges[name]) for name in RANGES},
     )
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from ml.lists.ranges import FAMILIES, Ranges
 
-LOGIC = 2
+LOGIC = 3
 """Version of the order in which the lists are asked. A change of what it says is a new version."""
 _DIGEST_CHARS = 12
 _UNDATED = "undated"
@@ -39,6 +39,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     `bots` and `libraries` are crawler-user-agents', `suspects` crawlerdetect's once `exclusions` are cut out, `own` our
     own. Of networks, the first list of `special`, `relays`, `vpns`, `clouds`, `hosting` that has an address speaks.
+    `browsers` and `sdks` have the day of each version's release, counted from 1970.
     """
 
     parts: dict[str, Part]
@@ -52,6 +53,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     vpns: Ranges
     clouds: Ranges
     hosting: Ranges
+    browsers: dict[str, int]
+    sdks: dict[str, int]
 
     @property
     def version(self) -> str:
@@ -72,6 +75,8 @@ class Sources(Struct, frozen=True, kw_only=True):
         yield "own", sorted(self.own.items())
         for name in ("special", "relays", "vpns", "clouds", "hosting"):
             yield name, written(getattr(self, name))
+        for name in ("browsers", "sdks"):
+            yield name, sorted(getattr(self, name).items())
 
 
 def written(ranges: Ranges) -> list[list[str]]:

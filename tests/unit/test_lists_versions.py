@@ -47,6 +47,8 @@ def test_a_version_is_short_and_says_its_date():
         {"own": {**packaged().own, "bot": "x"}},
         {"relays": ranges_of(["1.2.3.4"])},
         {"clouds": packaged().hosting, "hosting": packaged().clouds},
+        {"browsers": {**packaged().browsers, "chrome/147": 1}},
+        {"sdks": {}},
     ],
     ids="-".join,
 )

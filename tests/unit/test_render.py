@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.render import Kind, Render, content, millis
+from domain.render import Fingerprint, Kind, Render, content, millis
 from domain.vocabulary import OmidType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,6 +40,7 @@ OTHERWISE = {
     "agent": "another",
     "network": "192.0.2.1",
     "received_at": MINTED + 1,
+    "fingerprint": Fingerprint(platform="Win32"),
     "sent_at": MINTED + 1,
     "attempt": 1,
 }
@@ -172,3 +173,10 @@ def test_the_content_is_the_same_however_a_time_is_spelled(name):
 def test_the_content_is_the_same_however_an_id_is_spelled():
     id_ = UUID("0199A000-0000-7000-8000-00000000ABCD")
     assert content(parse(event_id=str(id_).upper())) == content(parse(event_id=id_.hex))
+
+
+def test_what_has_no_fingerprint_is_identified_as_it_was_before_there_were_any():
+    assert content(parse(attempt=3)) == (
+        b'["00000000-0000-0000-0000-000000000001","t","render",null,null,null,false,false,false,false,null,null,null,'
+        b"null,null,null,null,null,null,null,null,null,null,null,null]"
+    )
