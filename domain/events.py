@@ -138,7 +138,9 @@ class ImpressionScored(
 
     `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
     `rung` is the worst in force, `rungs` are those that say something beside it, worst first (`domain/ladder.py`).
-    `risk` is a calibrated probability; `features` has a status letter per feature.
+    `features` are what `versions.features` names, float32 in little-endian order, NaN where unknown, with a letter of
+    status for each. `risk` is a calibrated probability, `masked_risk` the one that corroborates the pair: without the
+    features of its other family. `propensity` says that the render is of the random sample, and how likely that was.
     """
 
     reasons: tuple[Reason, ...] = ()
@@ -149,7 +151,9 @@ class ImpressionScored(
     pair: tuple[str, ...] = ()
     risk: float | None = None
     band: str = ""
-    features: tuple[float | None, ...] = ()
+    masked_risk: float | None = None
+    propensity: float | None = None
+    features: bytes = b""
     feature_status: str = ""
     spent_ms: int = 0
 

@@ -4,7 +4,10 @@ How events are written down: one JSON array per commit, `[schema version, event,
 A new meaning is a new schema version and an upcaster from the one before; what is stored is never rewritten.
 """
 
+import math
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from struct import pack
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,12 +15,24 @@ import msgspec
 from domain.aggregates import LedgerEvent
 from domain.events import IMPRESSION_EVENTS, ImpressionEvent
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns one event, as plain JSON, of a schema version into the next one."""
 
-UPCASTERS: Mapping[int, Upcaster] = {}
+_FLOAT32_MAX = 3.4028234663852886e38
+
+
+def _features_as_bytes(event: dict[str, Any]) -> dict[str, Any]:
+    """In version 1 a score had its features as a list of numbers, null where one was unknown."""
+    listed = event.get("features")
+    if event["type"] != "ImpressionScored" or listed is None:
+        return event
+    values = [math.nan if value is None else max(-_FLOAT32_MAX, min(value, _FLOAT32_MAX)) for value in listed]
+    return event | {"features": b64encode(pack(f"<{len(values)}f", *values)).decode()}
+
+
+UPCASTERS: Mapping[int, Upcaster] = {1: _features_as_bytes}
 """Schema version -> what turns its events into the next version's."""
 
 
@@ -52,7 +67,7 @@ def decode(
         if version == current:
             return tuple([_EVENT.decode(raw) for raw in raw_events])
         return tuple([_upcast(raw, version, current, upcasters) for raw in raw_events])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
         raise UnreadableCommit(f"cannot read stored events: {error!r}") from error
 
 

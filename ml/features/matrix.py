@@ -117,6 +117,9 @@ _OMID = {
 }
 
 _DIRECT = (
+    "agent_age_days",
+    "sdk_age_days",
+    "fingerprint_inconsistencies",
     "prefetched",
     "background",
     "auto_refresh",

@@ -4,6 +4,7 @@ import typing
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
@@ -18,9 +19,11 @@ from domain.campaign_events import (
     FlightChanged,
 )
 from domain.vocabulary import BillingEvent
-from ledger.codec import decode, encode
+from ledger.codec import SCHEMA_VERSION, decode, encode
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "campaign-events-v1.json"
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = FOLDER / f"campaign-events-v{SCHEMA_VERSION}.json"
+GOLDENS = [FOLDER / f"campaign-events-v{version}.json" for version in range(1, SCHEMA_VERSION + 1)]
 EVENTS = typing.get_args(CampaignEvent)
 AT = 1_790_000_000_000
 
@@ -59,8 +62,9 @@ def test_events_are_written_as_they_were_when_the_schema_was_made():
     assert written == GOLDEN.read_bytes(), "stored bytes changed: that is a new schema version and an upcaster"
 
 
-def test_golden_events_are_read_as_they_were_written():
-    assert tuple(event for line in GOLDEN.read_bytes().splitlines() for event in decode(line)) == EXAMPLES
+@pytest.mark.parametrize("golden", GOLDENS, ids=[golden.stem for golden in GOLDENS])
+def test_golden_events_are_read_as_they_were_written(golden):
+    assert tuple(event for line in golden.read_bytes().splitlines() for event in decode(line)) == EXAMPLES
 
 
 @unhurried

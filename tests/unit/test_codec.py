@@ -3,7 +3,9 @@
 import enum
 import types
 import typing
+from math import isnan
 from pathlib import Path
+from struct import pack, unpack
 from uuid import UUID
 
 import msgspec
@@ -35,10 +37,12 @@ from domain.campaign_events import CampaignEvent
 from domain.reasons import Reason
 from domain.sequences import SequencesCounted
 from domain.serves import AdsServed
+from domain.signals import Family, Signal
 from domain.vocabulary import AgentClass, Authority, BillingEvent, LabelSource, NetworkClass, OmidType, Rung, Surface
 from ledger.codec import SCHEMA_VERSION, UPCASTERS, UnreadableCommit, decode, encode, split
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "events-v1.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / f"events-v{SCHEMA_VERSION}.json"
+GOLDEN_1 = Path(__file__).parents[1] / "golden" / "events-v1.json"
 ELSEWHERE = frozenset({*typing.get_args(CampaignEvent), AdsServed, SequencesCounted})
 """Events with golden files of their own."""
 EVENTS = tuple(event for event in typing.get_args(LedgerEvent) if event not in ELSEWHERE)
@@ -56,6 +60,7 @@ def strategy(kind):
     plain = {
         bool: st.booleans(),
         int: st.integers(-(1 << 63), (1 << 63) - 1),
+        bytes: st.binary(max_size=20),
         float: st.floats(allow_nan=False, allow_infinity=False),
         str: st.text(max_size=20),
         UUID: st.uuids(),
@@ -80,6 +85,15 @@ any_events = st.lists(st.one_of([strategy(event) for event in EVENTS]), min_size
 
 def examples():
     """One event of each kind, in order of the union, most of their fields set."""
+    rendered, scored, *rest = examples_1()
+    rendered = replace(rendered, agent_age_days=40, sdk_age_days=-2, fingerprint_inconsistencies=1)
+    signals = (Signal(Family.RATE, "person_10s", 31.0, 30.0),)
+    scored = replace(scored, signals=signals, pair=("person_10s", "model"), masked_risk=0.96875, propensity=0.003)
+    return rendered, scored, *rest
+
+
+def examples_1():
+    """What schema version 1 could say."""
     token = a_token(surface=Surface.AUDIENCE_NETWORK, billing_event=BillingEvent.VIEWABLE)
     render = a_render(
         event_id=cause(1),
@@ -109,7 +123,7 @@ def examples():
         rung=Rung.PARTIAL_CLIENT,
         risk=0.25,
         band="grey",
-        features=(0.5, 3.0),
+        features=pack("<2f", 0.5, 3.0),
         feature_status="fs",
         spent_ms=2,
     )
@@ -159,6 +173,28 @@ def test_golden_events_are_read_as_they_were_written():
 
 def test_golden_events_are_written_again_as_they_were_read():
     assert [encode(decode(line)) for line in GOLDEN.read_bytes().splitlines()] == GOLDEN.read_bytes().splitlines()
+
+
+def test_events_of_version_1_are_read_as_they_were_meant():
+    assert tuple(event for line in GOLDEN_1.read_bytes().splitlines() for event in decode(line)) == examples_1()
+
+
+def scored_1(features):
+    event = msgspec.to_builtins(examples_1()[1]) | {"features": features}
+    return msgspec.json.encode([1, event])
+
+
+def test_features_of_version_1_are_the_nearest_that_a_float32_holds():
+    [scored] = decode(scored_1([None, 0.1, 1e300, -1e300, 7]))
+    values = unpack("<5f", scored.features)
+    assert isnan(values[0])
+    assert values[1:] == pytest.approx((0.1, 3.4028235e38, -3.4028235e38, 7.0))
+
+
+@pytest.mark.parametrize("features", [["x"], [[1]], 7, "AAA"])
+def test_features_that_are_no_numbers_are_refused(features):
+    with pytest.raises(UnreadableCommit):
+        decode(scored_1(features))
 
 
 def test_the_schema_version_stands_first():
@@ -226,9 +262,13 @@ def test_a_newer_version_is_refused_by_its_number(events):
         b"[1,]",
         b"[1,{}]",
         b"[1,7]",
+        b"[2,]",
+        b"[2,{}]",
+        b"[2,7]",
         b'[1,{"type":"ImpressionBilled"}]',
         b'[1,{"type":"ImpressionRendered"}]',
-        b'[1,{"type":"\xff"}]',
+        b'[2,{"type":"ImpressionRendered"}]',
+        b'[2,{"type":"\xff"}]',
         b'\xff[1,{"type":"ImpressionRendered"}]',
         b"[" * 100_000,
         b"[1," + b"[" * 100_000 + b"]" * 100_001,

@@ -316,7 +316,7 @@ FREE = {
         "visible_ms": 9,
         "sdk_seq": 9,
     },
-    ImpressionScored: {"versions": replace(VERSIONS, model="m"), "risk": 0.5, "features": (0.5,), "spent_ms": 9},
+    ImpressionScored: {"versions": replace(VERSIONS, model="m"), "risk": 0.5, "features": b"\0\0\0?", "spent_ms": 9},
     ImpressionDeduped: {"decided_at": MINTED + 9},
     ImpressionViewed: {"viewed_at": MINTED + 9, "received_at": MINTED + 9, "visible_ms": 9},
     ImpressionReconciled: {"evidence": "another", "deadline_met": False, "versions": replace(VERSIONS, model="m")},

@@ -11,9 +11,11 @@ from serveskit import reports, wire
 from domain.sequences import SequenceCount, SequencesCounted
 from domain.serves import AdsServed, ReportedMinute, ServedCount, ServesReport, record
 from domain.vocabulary import Format, Surface
-from ledger.codec import UnreadableCommit, decode, encode
+from ledger.codec import SCHEMA_VERSION, UnreadableCommit, decode, encode
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "serves-v1.json"
+FOLDER = Path(__file__).parents[1] / "golden"
+GOLDEN = FOLDER / f"serves-v{SCHEMA_VERSION}.json"
+GOLDENS = [FOLDER / f"serves-v{version}.json" for version in range(1, SCHEMA_VERSION + 1)]
 MINUTE = MINTED - MINTED % 60_000
 
 
@@ -49,8 +51,9 @@ def test_events_are_written_as_they_were_when_the_schema_was_made():
     assert written == GOLDEN.read_bytes(), "stored bytes changed: that is a new schema version and an upcaster"
 
 
-def test_golden_events_are_read_as_they_were_written():
-    assert tuple(event for line in GOLDEN.read_bytes().splitlines() for event in decode(line)) == examples()
+@pytest.mark.parametrize("golden", GOLDENS, ids=[golden.stem for golden in GOLDENS])
+def test_golden_events_are_read_as_they_were_written(golden):
+    assert tuple(event for line in golden.read_bytes().splitlines() for event in decode(line)) == examples()
 
 
 @for_all(report=reports)
