@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
+from msgspec.structs import replace
 
+from ml.features.matrix import STALE, TIMEOUT
 from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.estimates import fall
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, over_limit_p_value
 from ml.monitors.reference import Reference
-from ml.monitors.rows import STALE, STATES, TIMEOUT
 from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, scatter_of, shift
-from ml.monitors.tallies import NO_VALUE, RISK_BINS, SHARES, SURFACES, Bins, Counts, Tally, total
+from ml.monitors.tallies import NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, total
 
 DECISION_CHECKS = frozenset(
     {
@@ -72,18 +73,11 @@ class Window:
 
     def _feature_shift(self, at: int, feature: int) -> Measured:
         now, then = self._now.features[at, feature], self._then.features[at, feature]
-        seen = _series(Check.FEATURE_SHIFT, at, self._bins.names[feature], now)
-        if why := self._why_not(Check.FEATURE_SHIFT, now.sum(), then.sum()):
-            return _untested(seen, why)
-        found = shift(now, then, scatter_of(np.stack([one.features[at, feature] for one in self._slices])))
-        return Measured(
-            **seen,
-            value=found.psi,
-            excess=found.psi,
-            dispersion=found.dispersion,
-            p_value=found.p_value,
-            says=_bin_says(self._bins, feature, found.bin, (now, then)),
-        )
+        seen = _series(Check.FEATURE_SHIFT, (at, self._bins.names[feature]), now)
+        if why := self._why_not(seen, int(then.sum())):
+            return replace(seen, untested=why)
+        scatter = scatter_of(np.stack([one.features[at, feature] for one in self._slices]))
+        return _shifted(seen, self._bins, feature, (now, then, scatter))
 
     def _state_share(self, check: Check, at: int, feature: int) -> Measured:
         """Compare how often the feature's value is absent, or of yesterday, with how often it was."""
@@ -92,18 +86,16 @@ class Window:
 
     def _excess(self, check: Check, cell: tuple[int, str], slices: Counts, then: Counts) -> Measured:
         """Compare the share of hits in *slices* (t, hits and trials) with that of *then*."""
-        hits, trials = map(int, slices.sum(axis=0))
-        seen = {"check": check, "surface": SURFACES[cell[0]].value, "subject": cell[1], "trials": trials}
-        if why := self._why_not(check, trials, int(then[1])):
-            return _untested(seen, why, hits / trials if trials else 0.0)
+        seen, hits = _share(check, cell, slices)
+        if why := self._why_not(seen, int(then[1])):
+            return replace(seen, untested=why)
         scatter = _scatter_of(slices)
-        [p_value] = excess_p_values(([hits], [trials]), ([int(then[0])], [int(then[1])]), [scatter])
-        share, expected = hits / trials, int(then[0]) / int(then[1])
-        return Measured(
-            **seen,
-            value=share,
+        [p_value] = excess_p_values(([hits], [seen.trials]), ([int(then[0])], [int(then[1])]), [scatter])
+        expected = int(then[0]) / int(then[1])
+        return replace(
+            seen,
             expected=expected,
-            excess=share - expected,
+            excess=seen.value - expected,
             dispersion=scatter.factor,
             p_value=float(p_value),
         )
@@ -119,46 +111,33 @@ class Window:
             scatter = scatter_of(np.stack([one.features[at, feature, :NO_VALUE] for one in self._slices]))
             for sdk in largest:
                 now = versions[sdk][feature, :NO_VALUE]
-                yield self._client_shift(at, (sdk, feature), (now, whole[feature, :NO_VALUE] - now), scatter)
-
-    def _client_shift(
-        self, at: int, cell: tuple[str, int], counts: tuple[Counts, Counts], scatter: Scatter
-    ) -> Measured:
-        (sdk, feature), (now, then) = cell, counts
-        seen = _series(Check.CLIENT_SHIFT, at, f"{sdk} {self._bins.names[feature]}", now)
-        if why := self._why_not(Check.CLIENT_SHIFT, now.sum(), then.sum()):
-            return _untested(seen, why)
-        found = shift(now, then, scatter)
-        return Measured(
-            **seen,
-            value=found.psi,
-            excess=found.psi,
-            dispersion=found.dispersion,
-            p_value=found.p_value,
-            says=_bin_says(self._bins, feature, found.bin, (now, then)),
-        )
+                then = whole[feature, :NO_VALUE] - now
+                seen = _series(Check.CLIENT_SHIFT, (at, f"{sdk} {self._bins.names[feature]}"), now)
+                why = self._why_not(seen, int(then.sum()))
+                yield replace(seen, untested=why) if why else _shifted(seen, self._bins, feature, (now, then, scatter))
 
     def _scores(self, at: int) -> Iterator[Measured]:
         now, then = self._now.risks[at], self._then.risks[at]
         if not now.any():
             return
-        seen = _series(Check.SCORE_SHIFT, at, "", now)
-        if why := self._why_not(Check.SCORE_SHIFT, now.sum(), then.sum()):
-            yield _untested(seen, why)
-            return
-        scatter = scatter_of(_grouped(np.stack([one.risks[at] for one in self._slices]), then))
-        far = distance(now, then)
-        p_value = distance_p_value(far, (float(now.sum()), float(then.sum())), scatter.factor)
-        yield Measured(**seen, value=far, excess=far, dispersion=scatter.factor, p_value=p_value)
-        yield self._performance(at, (now, then), scatter)
+        slices = np.stack([one.risks[at] for one in self._slices])
+        scatter = scatter_of(_grouped(slices, then)) if then.any() else DRAWS
+        yield self._score_shift(_series(Check.SCORE_SHIFT, (at, ""), now), (now, then), scatter)
+        yield self._performance(_series(Check.PERFORMANCE, (at, ""), now), (now, then), scatter)
 
-    def _performance(self, at: int, risks: tuple[Counts, Counts], scatter: Scatter) -> Measured:
-        seen = _series(Check.PERFORMANCE, at, "", risks[0])
-        if why := self._why_not(Check.PERFORMANCE, risks[0].sum(), risks[1].sum()):
-            return _untested(seen, why)
+    def _score_shift(self, seen: Measured, risks: tuple[Counts, Counts], scatter: Scatter) -> Measured:
+        if why := self._why_not(seen, int(risks[1].sum())):
+            return replace(seen, untested=why)
+        far = distance(*risks)
+        p_value = distance_p_value(far, [float(one.sum()) for one in risks], scatter.factor)
+        return replace(seen, value=far, excess=far, dispersion=scatter.factor, p_value=p_value)
+
+    def _performance(self, seen: Measured, risks: tuple[Counts, Counts], scatter: Scatter) -> Measured:
+        if why := self._why_not(seen, int(risks[1].sum())):
+            return replace(seen, untested=why)
         fell = fall(*risks, scatter.factor)
-        return Measured(
-            **seen,
+        return replace(
+            seen,
             value=fell.now,
             expected=fell.then,
             excess=fell.then - fell.now,
@@ -169,46 +148,54 @@ class Window:
     def _shares(self, at: int) -> Iterator[Measured]:
         for place, check in enumerate(SHARES):
             slices = np.stack([one.shares[at, place] for one in self._slices])
-            if not slices.any():
-                continue
-            if check is Check.GREY:
-                yield self._grey(at, slices)
-            else:
-                yield self._excess(check, (at, ""), slices, self._then.shares[at, place])
+            if slices.any():
+                is_grey, then = check is Check.GREY, self._then.shares[at, place]
+                yield self._grey(at, slices) if is_grey else self._excess(check, (at, ""), slices, then)
 
     def _grey(self, at: int, slices: Counts) -> Measured:
-        hits, trials = map(int, slices.sum(axis=0))
-        seen = {"check": Check.GREY, "surface": SURFACES[at].value, "trials": trials}
-        share = hits / trials if trials else 0.0
-        if trials < self._terms[Check.GREY].trials_min:
-            return _untested(seen, _few(self._terms[Check.GREY].trials_min), share)
+        seen, hits = _share(Check.GREY, (at, ""), slices)
+        if why := self._why_not(seen):
+            return replace(seen, untested=why)
         scatter = _scatter_of(slices)
-        return Measured(
-            **seen,
-            value=share,
+        return replace(
+            seen,
             expected=GREY_MAX,
-            excess=share - GREY_MAX,
+            excess=seen.value - GREY_MAX,
             dispersion=scatter.factor,
-            p_value=over_limit_p_value(hits, trials, GREY_MAX, scatter),
+            p_value=over_limit_p_value(hits, seen.trials, GREY_MAX, scatter),
         )
 
-    def _why_not(self, check: Check, trials: int, then: int) -> str:
-        least = self._terms[check].trials_min
-        if trials < least:
-            return _few(least)
-        return f"fewer than {least} to compare with" if then < least else ""
+    def _why_not(self, seen: Measured, then: int | None = None) -> str:
+        least = self._terms[seen.check].trials_min
+        if seen.trials < least:
+            return f"fewer than {least} to look at"
+        return f"fewer than {least} to compare with" if then is not None and then < least else ""
 
 
-def _few(least: int) -> str:
-    return f"fewer than {least} to look at"
+def _series(check: Check, cell: tuple[int, str], counts: Counts) -> Measured:
+    at, subject = cell
+    return Measured(check=check, surface=SURFACES[at].value, subject=subject, trials=int(counts.sum()), value=0.0)
 
 
-def _series(check: Check, at: int, subject: str, counts: Counts) -> dict[str, object]:
-    return {"check": check, "surface": SURFACES[at].value, "subject": subject, "trials": int(counts.sum())}
+def _share(check: Check, cell: tuple[int, str], slices: Counts) -> tuple[Measured, int]:
+    """Return the share of hits in *slices* (t, hits and trials), and how many there are."""
+    at, subject = cell
+    hits, trials = map(int, slices.sum(axis=0))
+    share = hits / trials if trials else 0.0
+    return Measured(check=check, surface=SURFACES[at].value, subject=subject, trials=trials, value=share), hits
 
 
-def _untested(seen: dict[str, object], why: str, value: float = 0.0) -> Measured:
-    return Measured(**seen, value=value, untested=why)  # type: ignore[arg-type]
+def _shifted(seen: Measured, bins: Bins, feature: int, counts: tuple[Counts, Counts, Scatter]) -> Measured:
+    now, then, scatter = counts
+    found = shift(now, then, scatter)
+    return replace(
+        seen,
+        value=found.psi,
+        excess=found.psi,
+        dispersion=found.dispersion,
+        p_value=found.p_value,
+        says=_bin_says(bins, feature, found.bin, (now, then)),
+    )
 
 
 def _hits(check: Check, tally: Tally, at: int, feature: int) -> Counts:
@@ -228,9 +215,7 @@ def _grouped(risks: Counts, then: Counts) -> Counts:
     """Put bins of risk (t, RISK_BINS) together into some ten of equal weight *then*."""
     below = (then.cumsum() - then) / then.sum()
     group = np.minimum((below * _SCORE_GROUPS).astype(np.int64), _SCORE_GROUPS - 1)
-    grouped = np.zeros((len(risks), _SCORE_GROUPS), np.int64)
-    np.add.at(grouped, (slice(None), group), risks)
-    return grouped
+    return np.stack([np.bincount(group, weights=row, minlength=_SCORE_GROUPS) for row in risks]).astype(np.int64)
 
 
 def _bin_says(bins: Bins, feature: int, at: int, counts: tuple[Counts, Counts]) -> str:

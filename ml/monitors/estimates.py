@@ -1,9 +1,9 @@
 """
 How well the model does, before any label: confidence-based performance estimation.
 
-If risks are calibrated, a row with risk p is worth p invalid and 1 - p valid ones, and any figure follows. Source: NannyML's
-CBPE; Guillory et al., Predicting with Confidence on Unseen Distributions (2021). It says nothing where they are not
-calibrated, which the calibration monitor sees once labels are there.
+If risks are calibrated, a row with risk p is worth p invalid and 1 - p valid ones, and any figure follows. Source:
+NannyML's CBPE; Guillory et al., Predicting with Confidence on Unseen Distributions (2021). It says nothing where they
+are not calibrated, which the calibration monitor sees once labels are there.
 """
 
 from typing import NamedTuple

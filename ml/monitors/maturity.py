@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -32,12 +33,12 @@ class Aged(NamedTuple):
     """
     *n* decisions of every age that a model scored, and what labels they have by now.
 
-    `age_s` counts from the decision; `page` numbers the pages in which they were read; `labelled` (n, sources) is true
+    `age_ms` counts from the decision; `page` numbers the pages in which they were read; `labelled` (n, sources) is true
     where that source calls it invalid.
     """
 
     risk: Floats
-    age_s: Floats
+    age_ms: Floats
     page: NDArray[np.int64]
     labelled: NDArray[np.bool_]
 
@@ -70,7 +71,7 @@ def calibrations(
     aged: Aged, curves: Sequence[LabelCurve], late_sources: Collection[str], terms: Mapping[Check, Terms] = TERMS
 ) -> list[Measured]:
     """Return for all risks and for each of `RANGES` how many labels are there of those that the risks promise."""
-    trusted = [(at, curve) for at, curve in enumerate(curves) if curve.source not in late_sources]
+    trusted = [(at, curve) for at, curve in enumerate(curves) if curve.source.value not in late_sources]
     return list(_calibrations(aged, trusted, terms[Check.CALIBRATION]))
 
 
@@ -89,48 +90,38 @@ def ratio_of(seen: Floats, expected: Floats, page: NDArray[np.int64]) -> Ratio:
 
 def _arrival(aged: Aged, source: tuple[int, LabelCurve], terms: Terms) -> Measured:
     at, curve = source
-    expected = curve.rate * curve.arrived_by(aged.age_s)
+    expected = curve.rate * curve.delays.arrived_by(aged.age_ms)
     ratio = ratio_of(aged.labelled[:, at].astype(np.float64), expected, aged.page)
-    seen = {"check": Check.LABEL_ARRIVAL, "subject": curve.source, "trials": len(aged.risk)}
-    if why := _why_not(len(aged.risk), ratio, terms):
-        return Measured(**seen, value=_finite(ratio.value), untested=why)  # type: ignore[arg-type]
-    return Measured(
-        **seen,  # type: ignore[arg-type]
-        value=ratio.value,
-        expected=1.0,
-        excess=1.0 - ratio.value,
-        p_value=float(stats.t.cdf((ratio.value - 1) / ratio.error, ratio.pages - 1)),
-        says=_says(ratio),
-    )
+    seen = _seen(Check.LABEL_ARRIVAL, curve.source.value, len(aged.risk), ratio)
+    if why := _why_not(seen.trials, ratio, terms):
+        return replace(seen, untested=why)
+    p_value = float(stats.t.cdf((ratio.value - 1) / ratio.error, ratio.pages - 1))
+    return replace(seen, expected=1.0, excess=1.0 - ratio.value, p_value=p_value)
 
 
 def _calibrations(aged: Aged, trusted: Sequence[tuple[int, LabelCurve]], terms: Terms) -> Iterator[Measured]:
-    seen, promised = np.zeros(len(aged.risk)), np.zeros(len(aged.risk))
+    labels, promised = np.zeros(len(aged.risk)), np.zeros(len(aged.risk))
     for at, curve in trusted:
-        seen += aged.labelled[:, at]
-        promised += aged.risk * curve.caught * curve.arrived_by(aged.age_s)
+        labels += aged.labelled[:, at]
+        promised += aged.risk * curve.caught * curve.delays.arrived_by(aged.age_ms)
     for low, high in ((0.0, 1.0), *RANGES):
         within = (aged.risk > low) & (aged.risk <= high) if low else aged.risk <= high
-        subject = f"risk {low:g} to {high:g}"
-        ratio = ratio_of(seen[within], promised[within], aged.page[within])
-        yield _calibration((subject, int(within.sum())), ratio, bool(trusted), terms)
+        ratio = ratio_of(labels[within], promised[within], aged.page[within])
+        seen = _seen(Check.CALIBRATION, f"risk {low:g} to {high:g}", int(within.sum()), ratio)
+        why = _why_not(seen.trials, ratio, terms) if trusted else "the labels of every source are late"
+        yield replace(seen, untested=why) if why else _calibration(seen, ratio)
 
 
-def _calibration(cell: tuple[str, int], ratio: Ratio, has_sources: bool, terms: Terms) -> Measured:  # noqa: FBT001
-    subject, rows = cell
-    seen = {"check": Check.CALIBRATION, "subject": subject, "trials": rows}
-    why = _why_not(rows, ratio, terms) if has_sources else "the labels of every source are late"
-    if why:
-        return Measured(**seen, value=_finite(ratio.value), untested=why)  # type: ignore[arg-type]
-    off = (ratio.value - 1) / ratio.error
-    return Measured(
-        **seen,  # type: ignore[arg-type]
-        value=ratio.value,
-        expected=1.0,
-        excess=max(ratio.value, 1 / ratio.value) - 1 if ratio.value > 0 else np.inf,
-        p_value=float(2 * stats.t.sf(abs(off), ratio.pages - 1)),
-        says=_says(ratio),
-    )
+def _calibration(seen: Measured, ratio: Ratio) -> Measured:
+    p_value = float(2 * stats.t.sf(abs(ratio.value - 1) / ratio.error, ratio.pages - 1))
+    times_off = max(ratio.value, 1 / ratio.value) if ratio.value > 0 else np.inf
+    return replace(seen, expected=1.0, excess=times_off - 1, p_value=p_value)
+
+
+def _seen(check: Check, subject: str, trials: int, ratio: Ratio) -> Measured:
+    value = ratio.value if np.isfinite(ratio.value) else 0.0
+    says = f"{ratio.seen:,.0f} labels, {ratio.expected:,.0f} expected"
+    return Measured(check=check, subject=subject, trials=trials, value=value, says=says)
 
 
 def _why_not(rows: int, ratio: Ratio, terms: Terms) -> str:
@@ -139,11 +130,3 @@ def _why_not(rows: int, ratio: Ratio, terms: Terms) -> str:
     if ratio.pages < PAGES_MIN:
         return f"fewer than {PAGES_MIN} pages to look at"
     return f"fewer than {EXPECTED_MIN:g} labels to be expected" if ratio.expected < EXPECTED_MIN else ""
-
-
-def _finite(value: float) -> float:
-    return value if np.isfinite(value) else 0.0
-
-
-def _says(ratio: Ratio) -> str:
-    return f"{ratio.seen:,.0f} labels, {ratio.expected:,.0f} expected"

@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from ml.monitors.rows import AT_LEAST, FRESH, STATES, Floats, Rows
-from ml.monitors.tallies import CELLS, EDGES_MAX, RISK_BINS, SHARES, SURFACES, Bins, Tally, count
+from domain.vocabulary import LabelSource
+from ml.features.matrix import AT_LEAST, FRESH
+from ml.labels.arrival import ArrivalCurve
+from ml.monitors.rows import STATES, Codes, Floats, Rows
+from ml.monitors.tallies import CELLS, EDGES_MAX, RISK_BINS, SHARES, SURFACES, Bins, Counts, Tally, count
 
 FORMAT = 1
 FEATURES_MAX = 200
-CURVE_MAX = 200
 BYTES_MAX = 4 << 20
 _HALF_OF_ONE = 0.5
 """Half the width of the bin of a feature that has one value only."""
@@ -34,23 +36,17 @@ class LabelCurve(Struct, frozen=True, kw_only=True):
     When one source labels what is invalid.
 
     `rate` is the share of all decisions that it ever labels, `caught` the share of the invalid ones, both as in the
-    training; `arrived` (ascending, in [0, 1]) is the share of its labels that are there at each of `ages_s`, counted
-    from the decision. It holds only where the source labels regardless of risk and verdict.
+    training. It holds only where the source labels regardless of risk and verdict.
     """
 
-    source: str
+    source: LabelSource
     rate: float
     caught: float
-    ages_s: tuple[float, ...]
-    arrived: tuple[float, ...]
-
-    def arrived_by(self, age_s: Floats) -> Floats:
-        """Return the share of its labels that are there at each age."""
-        return np.interp(age_s, (0.0, *self.ages_s), (0.0, *self.arrived))
+    delays: ArrivalCurve
 
 
 class Reference(Struct, frozen=True, kw_only=True):
-    """The tally of a training's rows, as it is stored; see `ml.monitors.tallies.Tally`. Client versions are not kept."""
+    """The tally of a training's rows, as it is stored; see `ml.monitors.tallies.Tally`. SDK versions are not kept."""
 
     format: int = FORMAT
     schema_id: str
@@ -72,16 +68,14 @@ class Reference(Struct, frozen=True, kw_only=True):
         shape = len(SURFACES), len(self.names)
         return Tally(
             features=np.array(self.features, np.int64).reshape(*shape, CELLS),
-            states=np.array(self.states, np.int64).reshape(*shape, len(STATES)),
+            states=np.array(self.states, np.int64).reshape(*shape, STATES),
             risks=np.array(self.risks, np.int64),
             shares=np.array(self.shares, np.int64),
             clients={},
         )
 
 
-def reference_of(
-    rows: Rows, names: Sequence[str], schema_id: str, labels: Sequence[LabelCurve] = ()
-) -> Reference:
+def reference_of(rows: Rows, names: Sequence[str], schema_id: str, labels: Sequence[LabelCurve] = ()) -> Reference:
     """
     Return the reference of a training: *rows* as they were decided, with risks that the model gave to unseen rows.
 
@@ -133,7 +127,7 @@ def load(data: bytes, expected_id: str) -> Reference:
     return reference
 
 
-def _edges(values: Floats, status: np.typing.NDArray[np.uint8]) -> tuple[float, ...]:
+def _edges(values: Floats, status: Codes) -> tuple[float, ...]:
     known = values[((status == FRESH) | (status == AT_LEAST)) & ~np.isnan(values)]
     distinct = np.unique(known)
     if len(distinct) < EDGES_MAX:
@@ -144,7 +138,7 @@ def _edges(values: Floats, status: np.typing.NDArray[np.uint8]) -> tuple[float, 
     return tuple(np.unique(np.quantile(known, _QUANTILES, method="inverted_cdf")).tolist())
 
 
-def _grid(counts: np.typing.NDArray[np.int64]) -> tuple:  # type: ignore[type-arg]
+def _grid(counts: Counts) -> tuple:  # type: ignore[type-arg]
     return tuple(_grid(part) if part.ndim else int(part) for part in counts)
 
 
@@ -161,15 +155,6 @@ def _check(reference: Reference) -> None:
         raise ValueError("risks have other bins")
     if reference.tally.shares.shape != (len(SURFACES), len(SHARES), 2):
         raise ValueError("shares are others")
-    for curve in reference.labels:
-        _check_curve(curve)
-
-
-def _check_curve(curve: LabelCurve) -> None:
-    ages, arrived = curve.ages_s, curve.arrived
-    if len(ages) != len(arrived) or not 1 <= len(ages) <= CURVE_MAX:
-        raise ValueError(f"curve of {curve.source}: ages and shares do not belong together")
-    if list(ages) != sorted(ages) or list(arrived) != sorted(arrived) or not 0 <= arrived[0] <= arrived[-1] <= 1:
-        raise ValueError(f"curve of {curve.source} does not ascend within 0 to 1")
-    if not 0 <= curve.rate <= 1 or not 0 <= curve.caught <= 1:
-        raise ValueError(f"shares of {curve.source} are not within 0 to 1")
+    for one in reference.labels:
+        if not (0 <= one.rate <= 1 and 0 <= one.caught <= 1 and one.delays.scale_ms > 0 and one.delays.shape > 0):
+            raise ValueError(f"labels of {one.source.value} have no such shares or delays")

@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from ml.features.matrix import COLD, STALE, TIMEOUT
 from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.proportions import INDEPENDENT, over_limit_p_value
-from ml.monitors.rows import COLD, STALE, TIMEOUT, Codes, Floats
+from ml.monitors.rows import Codes, Floats
 
 SKEW_CHECKS = frozenset({Check.SKEW})
 UNEQUAL_MAX = 0.001
@@ -66,7 +68,9 @@ def compare(
     same = (logged.values == replayed.values) | (np.isnan(logged.values) & np.isnan(replayed.values))
     apart = comparable & ~same
     features = [
-        _feature(name, (comparable[:, at], apart[:, at]), (logged.values[:, at], replayed.values[:, at]), (decided_at, sdk))
+        _feature(
+            name, (comparable[:, at], apart[:, at]), (logged.values[:, at], replayed.values[:, at]), (decided_at, sdk)
+        )
         for at, name in enumerate(names)
     ]
     return Skew(
@@ -80,18 +84,11 @@ def compare(
 
 def measured(skew: Skew, terms: Terms = TERMS[Check.SKEW]) -> list[Measured]:
     """Return the share of unequal rows as the one series of the check."""
-    seen = {"check": Check.SKEW, "trials": skew.rows, "value": 1 - skew.equal_share}
+    seen = Measured(check=Check.SKEW, trials=skew.rows, value=1 - skew.equal_share, says=told(skew))
     if skew.rows < terms.trials_min:
-        return [Measured(**seen, untested=f"fewer than {terms.trials_min} to look at")]  # type: ignore[arg-type]
-    return [
-        Measured(
-            **seen,  # type: ignore[arg-type]
-            expected=UNEQUAL_MAX,
-            excess=1 - skew.equal_share - UNEQUAL_MAX,
-            p_value=over_limit_p_value(skew.unequal, skew.rows, UNEQUAL_MAX, INDEPENDENT),
-            says=told(skew),
-        )
-    ]
+        return [replace(seen, untested=f"fewer than {terms.trials_min} to look at")]
+    p_value = over_limit_p_value(skew.unequal, skew.rows, UNEQUAL_MAX, INDEPENDENT)
+    return [replace(seen, expected=UNEQUAL_MAX, excess=seen.value - UNEQUAL_MAX, p_value=p_value)]
 
 
 def told(skew: Skew) -> str:
@@ -104,7 +101,8 @@ def told(skew: Skew) -> str:
 
 
 def _can_tell(status: Codes) -> NDArray[np.bool_]:
-    return (status != COLD) & (status != STALE) & (status != TIMEOUT)
+    known: NDArray[np.bool_] = (status != COLD) & (status != STALE) & (status != TIMEOUT)
+    return known
 
 
 def _feature(

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.vocabulary import Surface
+from ml.features.matrix import AT_LEAST, FRESH, MISSING
 from ml.monitors.checks import Check
-from ml.monitors.rows import AT_LEAST, CLEAR, FRESH, MISSING, RISKY_BAND, STATES, UNSCORED, Codes, Floats, Rows
+from ml.monitors.rows import CLEAR, RISKY, STATES, UNSCORED, Codes, Floats, Rows
 
 EDGES_MAX = 15
 CELLS = EDGES_MAX + 2
@@ -32,7 +33,7 @@ Counts = NDArray[np.int64]
 
 
 class Bins(NamedTuple):
-    """Frozen bins of features: `edges` (f, EDGES_MAX) ascending, padded with infinity; a bin includes its upper edge."""
+    """Frozen bins: `edges` (f, EDGES_MAX) ascending, padded with infinity; a bin includes its upper edge."""
 
     names: tuple[str, ...]
     edges: Floats
@@ -57,7 +58,7 @@ def empty(features: int) -> Tally:
     surfaces = len(SURFACES)
     return Tally(
         features=np.zeros((surfaces, features, CELLS), np.int64),
-        states=np.zeros((surfaces, features, len(STATES)), np.int64),
+        states=np.zeros((surfaces, features, STATES), np.int64),
         risks=np.zeros((surfaces, RISK_BINS), np.int64),
         shares=np.zeros((surfaces, len(SHARES), 2), np.int64),
         clients={},
@@ -85,7 +86,7 @@ def count(rows: Rows, bins: Bins) -> Tally:
     binned, surfaces = _binned(rows, bins), len(SURFACES)
     return Tally(
         features=_counted(surface, binned, (surfaces, CELLS)),
-        states=_counted(surface, rows.status.astype(np.int64), (surfaces, len(STATES))),
+        states=_counted(surface, rows.status.astype(np.int64), (surfaces, STATES)),
         risks=_risks(surface, rows.risk),
         shares=_shares(surface, rows),
         clients=_clients(surface, rows.sdk, binned),
@@ -103,7 +104,8 @@ def _binned(rows: Rows, bins: Bins) -> Counts:
 
 
 def _counts(status: Codes) -> NDArray[np.bool_]:
-    return (status == FRESH) | (status == AT_LEAST) | (status == MISSING)
+    known: NDArray[np.bool_] = (status == FRESH) | (status == AT_LEAST) | (status == MISSING)
+    return known
 
 
 def _counted(group: Counts, codes: Counts, shape: tuple[int, int]) -> Counts:
@@ -127,7 +129,7 @@ def _shares(surface: Counts, rows: Rows) -> Counts:
     pairs = (
         (rows.grey, scored & rows.full),
         (rows.band == CLEAR, scored & rows.invalid_by_rules),
-        (rows.band == RISKY_BAND, scored & ~rows.invalid_by_rules),
+        (rows.band == RISKY, scored & ~rows.invalid_by_rules),
     )
     counted = np.zeros((len(SURFACES), len(SHARES), 2), np.int64)
     for at, (hits, trials) in enumerate(pairs):
