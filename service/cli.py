@@ -272,9 +272,9 @@ def completeness(
 
 @app.command()
 def monitors(as_json: AsJson = False) -> None:
-    """Ask the running desk which SDK versions lose events or fire twice."""
+    """Ask the running desk what its monitors of clients, features, scores and labels say."""
     from service.asking import ask  # noqa: PLC0415
-    from service.served_screen import monitors_table  # noqa: PLC0415
+    from service.monitors_screen import monitors_table  # noqa: PLC0415
 
     answer = ask(_settings(), "/v1/monitors", {})
     _print(answer, as_json, "" if as_json else monitors_table(answer))

@@ -26,6 +26,8 @@ from service.clock import now_ms
 from service.desk_http import Desk, Extra, desk_app
 from service.leased import Leased
 from service.monitoring import Watch
+from service.monitors_clients import ClientInspection
+from service.monitors_http import monitor_routes
 from service.served_http import served_routes
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import EMBEDDED, Settings
@@ -124,13 +126,13 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     registry = CollectorRegistry()
     ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
-    watch = Watch(
+    inspection = ClientInspection(
         CellQueries(checkpoints, readers, now_ms, ttl),
-        registry,
         now_ms,
         every_s=settings.monitor_every_s,
         window_s=settings.monitor_window_s,
     )
+    watch = Watch([inspection], registry, now_ms)
     return _Built(
         projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
         queries=Queries(checkpoints, readers, now_ms, ttl=ttl, leased=sources.leased),
@@ -138,7 +140,10 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
         guests=guests,
         registry=registry,
         watch=watch,
-        extras=served_routes(CompletenessQueries(checkpoints, readers, now_ms, ttl), watch, now_ms),
+        extras=(
+            *served_routes(CompletenessQueries(checkpoints, readers, now_ms, ttl), now_ms),
+            *monitor_routes(watch),
+        ),
     )
 
 

@@ -51,6 +51,12 @@ class Check(StrEnum):
     """Decisions whose features a replay of the ledger computes otherwise: of all that can be compared."""
 
 
+CLIENT_CHECKS = frozenset({Check.LOST, Check.MISSING_NUMBERS, Check.DOUBLE_FIRES, Check.DUPLICATE_RENDERS})
+LABEL_CHECKS = frozenset({Check.CALIBRATION, Check.LABEL_ARRIVAL})
+SKEW_CHECKS = frozenset({Check.SKEW})
+DECISION_CHECKS = frozenset(Check) - CLIENT_CHECKS - LABEL_CHECKS - SKEW_CHECKS
+
+
 class Terms(Struct, frozen=True):
     """What makes a difference matter: an excess of this much, seen in so many trials."""
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ml.monitors.checks import TERMS, Check, Measured, Terms
+from ml.monitors.checks import CLIENT_CHECKS, TERMS, Check, Measured, Terms
 
-CLIENT_CHECKS = frozenset({Check.LOST, Check.MISSING_NUMBERS, Check.DOUBLE_FIRES, Check.DUPLICATE_RENDERS})
 _EVERYWHERE = ""
 
 

@@ -14,19 +14,6 @@ from ml.monitors.reference import Reference
 from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, scatter_of, shift
 from ml.monitors.tallies import NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, total
 
-DECISION_CHECKS = frozenset(
-    {
-        Check.FEATURE_SHIFT,
-        Check.FEATURE_MISSING,
-        Check.FEATURE_STALE,
-        Check.CLIENT_SHIFT,
-        Check.SCORE_SHIFT,
-        Check.GREY,
-        Check.RULES_ONLY,
-        Check.MODEL_ONLY,
-        Check.PERFORMANCE,
-    }
-)
 GREY_MAX = 0.03
 """Source: the design's section 11, uncertain at most 3 % when everything is at hand."""
 VERSIONS_MAX = 40

@@ -20,7 +20,6 @@ from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.reference import LabelCurve
 from ml.monitors.rows import Floats
 
-LABEL_CHECKS = frozenset({Check.CALIBRATION, Check.LABEL_ARRIVAL})
 EXPECTED_MIN = 20.0
 """With fewer labels to be expected nothing is said of their number."""
 PAGES_MIN = 10

@@ -1,11 +1,11 @@
 """
 What decisions looked like when a model was trained: frozen bins, the counts in them, and when labels arrived.
 
-Made once, from the rows of the training, kept under its content's hash, and named by the model's card.
+Made once, from the rows of the training, and kept in the model's artifact, whose hash covers it.
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ Grid = tuple[tuple[int, ...], ...]
 
 
 class CorruptReference(ValueError):
-    """Bytes are not the reference that they are said to be."""
+    """Bytes are no reference that this program can read."""
 
 
 class LabelCurve(Struct, frozen=True, kw_only=True):
@@ -75,6 +75,16 @@ class Reference(Struct, frozen=True, kw_only=True):
         )
 
 
+class References(Protocol):
+    async def reference(self, model: str) -> Reference | None:
+        """
+        Return the reference of the model of that id; None if it is not known or has none.
+
+        Raises:
+            CorruptReference: what is kept cannot be read.
+        """
+
+
 def reference_of(rows: Rows, names: Sequence[str], schema_id: str, labels: Sequence[LabelCurve] = ()) -> Reference:
     """
     Return the reference of a training: *rows* as they were decided, with risks that the model gave to unseen rows.
@@ -106,24 +116,20 @@ def dump(reference: Reference) -> bytes:
     return msgspec.msgpack.encode(reference)
 
 
-def reference_id(data: bytes) -> str:
-    return f"reference-{sha256(data).hexdigest()[:16]}"
-
-
-def load(data: bytes, expected_id: str) -> Reference:
+def load(data: bytes) -> Reference:
     """
-    Return the reference in *data*.
+    Return the reference in *data*, which a model's artifact keeps, so that the model's hash covers it.
 
     Raises:
-        CorruptReference: it is another, too large, or not whole.
+        CorruptReference: it is too large, of another format, or does not fit together.
     """
-    if len(data) > BYTES_MAX or reference_id(data) != expected_id:
-        raise CorruptReference(f"these {len(data)} bytes are not {expected_id}")
+    if len(data) > BYTES_MAX:
+        raise CorruptReference(f"a reference has at most {BYTES_MAX} bytes")
     try:
         reference = msgspec.msgpack.decode(data, type=Reference)
         _check(reference)
     except (msgspec.DecodeError, ValueError) as error:
-        raise CorruptReference(f"{expected_id}: {error}") from error
+        raise CorruptReference(str(error)) from error
     return reference
 
 

@@ -19,7 +19,6 @@ from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.proportions import INDEPENDENT, over_limit_p_value
 from ml.monitors.rows import Codes, Floats
 
-SKEW_CHECKS = frozenset({Check.SKEW})
 UNEQUAL_MAX = 0.001
 """Source: the design's section 11, at least 99.9 % of rows equal."""
 
