@@ -5,7 +5,6 @@ The same model has the same bytes. Nothing in them is code.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from ml.features.schema import SCHEMA, SCHEMA_ID
 from ml.models.masks import FULL, MASKS
 
@@ -31,13 +31,6 @@ class CorruptArtifact(ValueError):
 
 class SchemaMismatch(ValueError):
     """The model reads other features than are made here."""
-
-
-class Stage(StrEnum):
-    S2 = "s2"
-    """At the decision."""
-    S3 = "s3"
-    """Again, with what is known later."""
 
 
 class Trees(Struct, frozen=True, kw_only=True):
