@@ -77,4 +77,5 @@ def _hash_of(name: str, seed: int) -> float:
 
 def _among(keys: NDArray[np.uint64], used: Places) -> NDArray[np.bool_]:
     """Tell of each row whether its key, unless it is nobody's, stands in a row of *used*."""
-    return np.isin(keys, keys[used]) & (keys != 0)
+    found: NDArray[np.bool_] = np.isin(keys, keys[used]) & (keys != 0)
+    return found

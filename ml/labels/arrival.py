@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from domain.vocabulary import LabelSource
-from ml.labels.sources import SOURCES
+from ml.labels.sources import LESSONS
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class ArrivalCurve(Struct, frozen=True):
 
 def expected_curve(source: LabelSource) -> ArrivalCurve:
     """Return what the list of sources expects: nine of ten labels between its two delays."""
-    soon, late = SOURCES[source].delay_ms
+    soon, late = LESSONS[source].delay_ms
     # 5 % before `soon`, 95 % before `late`
     spread = np.log(-np.log(0.05)) - np.log(-np.log(0.95))
     shape = spread / np.log(late / soon)
@@ -67,7 +67,7 @@ def fit_curve(source: LabelSource, delay_ms: Floats, limit_ms: Floats) -> Arriva
 def fit_curves(delays: Mapping[LabelSource, tuple[Floats, Floats]]) -> dict[LabelSource, ArrivalCurve]:
     """Return a curve for every source, from its delays and limits where there are any."""
     nothing = np.zeros(0)
-    return {source: fit_curve(source, *delays.get(source, (nothing, nothing))) for source in SOURCES}
+    return {source: fit_curve(source, *delays.get(source, (nothing, nothing))) for source in LESSONS}
 
 
 def _unlikelihood(guess: Floats, log_delay: Floats, log_limit: Floats, prior: Floats) -> float:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from domain.feedback import SOURCES
-from domain.vocabulary import Label, LabelSource
+from domain.vocabulary import LabelSource
 from ml.models.artifact import Stage
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
@@ -40,15 +39,3 @@ LESSONS: Mapping[LabelSource, Lesson] = {
     LabelSource.VIEW: Lesson(_NONE, (SECOND_MS, 6 * HOUR_MS)),
 }
 """Of every source there is; each delay spans nine of ten labels. Source: semantics 18 of the design."""
-
-
-def trust_of(source: LabelSource, label: Label, weight: float, stage: Stage) -> float:
-    """
-    Return in [0, 1] how far a label is believed as a target of *stage*; 0 where it teaches nothing.
-
-    *weight* as it stands in the event can lower the trust in a source, never raise it.
-    """
-    trust = SOURCES.get(source)
-    if trust is None or stage not in LESSONS[source].stages or label not in trust.says:
-        return 0.0
-    return min(max(weight, 0.0), trust.weight)

@@ -60,7 +60,8 @@ def expected_error(risk: Floats, target: Floats, weight: Floats, bins: int = 20)
 
 
 def _isotonic(sample: Sample) -> Calibration:
-    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit_transform(sample.margin, sample.target, sample.weight)
+    model = IsotonicRegression(y_min=0.0, y_max=1.0).fit(sample.margin, sample.target, sample.weight)
+    fitted = model.predict(sample.margin)
     order = np.lexsort((sample.margin, fitted))
     rises = np.flatnonzero(np.diff(fitted[order]) > _FLAT) + 1
     starts = np.concatenate([[0], rises])

@@ -1,0 +1,176 @@
+"""
+From the ledger to Parquet, in one pass and in bounded memory.
+
+What stands in a row was known when its render was decided: vectors come from the same code as the gate's, fed with what
+the ledger held before. Labels stand apart and join a row as of a time.
+"""
+
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from domain.events import ImpressionEvent, ImpressionLabelled, ImpressionViewed
+from domain.ids import ImpressionId
+from ledger.codec import decode_impression
+from ledger.store import Commit
+from ml.datasets.history import PublisherLog
+from ml.datasets.rows import (
+    LABELS,
+    ROWS,
+    VIEWS,
+    Decision,
+    Groups,
+    decisions_of,
+    facts_of,
+    label_of,
+    view_of,
+)
+from ml.datasets.snapshot import RangeDigest, Recipe, Snapshot, open_snapshot, save, snapshot_id
+from ml.datasets.vectors import logged, with_history
+from ml.features.matrix import NO_HISTORY, STATUS_LETTERS, History
+from ml.features.schema import SCHEMA_ID
+from ml.models.masks import MASK_NAMES, masks_of
+
+PART_ROWS = 50_000
+"""Rows of a file; so many of each part are held in memory."""
+PAGE = 512
+"""Commits that are looked at together."""
+
+
+async def build(commits: AsyncIterator[Commit], until: int, recipe: Recipe, folder: Path) -> Snapshot:
+    """
+    Make a data set of *commits*, in order and up to position *until*, in a folder of *folder* that is named by its id.
+
+    One that is there already is left as it is.
+
+    Raises:
+        UnreadableCommit: a commit is damaged or of a newer program.
+        OSError: it cannot be written.
+    """
+    making = _new_folder(folder)
+    try:
+        builder = Builder(making, recipe)
+        page: list[Commit] = []
+        async for commit in commits:
+            if commit.position > until:
+                break
+            page.append(commit)
+            if len(page) == PAGE:
+                builder.add(page)
+                page = []
+        builder.add(page)
+        snapshot = builder.finish()
+        return _put(snapshot, making, folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+class Builder:
+    """Turns commits into the parts of a data set."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._digest = RangeDigest()
+        self._groups = Groups(recipe.seed.to_bytes(16, "big", signed=True))
+        self._log = PublisherLog()
+        self._rows = _Part(folder, "rows", ROWS)
+        self._labels = _Part(folder, "labels", LABELS)
+        self._views = _Part(folder, "views", VIEWS)
+
+    def add(self, commits: Sequence[Commit]) -> None:
+        """Take the next *commits*; those of other streams than impressions' count in the digest alone."""
+        self._digest.update(commits)
+        decided: list[Decision] = []
+        histories: list[History] = []
+        for commit in commits:
+            if not isinstance(commit.stream, ImpressionId) or commit.recorded_at > self._recipe.cutoff:
+                continue
+            events = decode_impression(commit.data)
+            history = self._log.at(commit.recorded_at) if self._recipe.history else NO_HISTORY
+            for decision in decisions_of(commit.stream, events, commit.position, commit.recorded_at):
+                decided.append(decision)
+                histories.append(history)
+            self._tell(commit.stream, events, commit.recorded_at)
+            self._log.count(events, commit.recorded_at)
+        if decided:
+            self._keep(decided, histories)
+
+    def finish(self) -> Snapshot:
+        """Write what is left and say what there is."""
+        for part in (self._rows, self._labels, self._views):
+            part.flush()
+        return Snapshot(
+            id=snapshot_id(self._digest.digest(), SCHEMA_ID, self._recipe),
+            recipe=self._recipe,
+            schema_id=SCHEMA_ID,
+            ledger_range=(self._digest.first, self._digest.last),
+            rows=self._rows.total,
+            labels=self._labels.total,
+            views=self._views.total,
+        )
+
+    def _tell(self, impression: ImpressionId, events: tuple[ImpressionEvent, ...], recorded_at: int) -> None:
+        for event in events:
+            if isinstance(event, ImpressionLabelled) and event.received_at <= self._recipe.cutoff:
+                self._labels.add([label_of(impression, event, recorded_at)])
+            elif isinstance(event, ImpressionViewed):
+                self._views.add([view_of(impression, event, recorded_at)])
+
+    def _keep(self, decided: list[Decision], histories: list[History]) -> None:
+        claims = [decision.rendered for decision in decided]
+        found = with_history(logged(decided), claims, histories)
+        letters = _LETTERS[found.status].tobytes().decode()
+        width = found.status.shape[1]
+        self._rows.add(
+            [
+                (*facts_of(decision, self._groups), MASK_NAMES[mask], letters[at * width : (at + 1) * width], *values)
+                for at, (decision, mask, values) in enumerate(
+                    zip(decided, masks_of(found.status).tolist(), found.values.tolist(), strict=True)
+                )
+            ]
+        )
+
+
+def _new_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(mkdtemp(prefix="making-", dir=folder))
+
+
+def _put(snapshot: Snapshot, made: Path, folder: Path) -> Snapshot:
+    save(snapshot, made)
+    kept = folder / snapshot.id
+    if not kept.exists():
+        made.rename(kept)
+    return open_snapshot(kept)
+
+
+class _Part:
+    """Rows on their way into numbered files."""
+
+    def __init__(self, folder: Path, name: str, columns: dict[str, type[pl.DataType]]) -> None:
+        self._folder, self._name, self._columns = folder, name, columns
+        self._waiting: list[tuple[Any, ...]] = []
+        self._files = 0
+        self.total = 0
+
+    def add(self, rows: list[tuple[Any, ...]]) -> None:
+        self._waiting += rows
+        self.total += len(rows)
+        if len(self._waiting) >= PART_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; the first file is there even if it is empty, so that its columns are known."""
+        if self._waiting or not self._files:
+            frame = pl.DataFrame(self._waiting, schema=self._columns, orient="row")
+            frame.write_parquet(self._folder / f"{self._name}-{self._files:05}.parquet", compression="zstd")
+            self._files += 1
+            self._waiting = []
+
+
+_LETTERS = np.frombuffer(STATUS_LETTERS.encode(), np.uint8)

@@ -1,0 +1,155 @@
+"""From a table to a model: targets, trees, and for each mask a calibration and a band, on rows of their own."""
+
+from collections import Counter
+from importlib.metadata import version
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from domain.reasons import Reason
+from ml.datasets.snapshot import Snapshot
+from ml.datasets.split import Places, split
+from ml.models import kernel
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
+from ml.models.masks import FULL, MASKS
+from ml.training import bands, calibration
+from ml.training.dropout import with_holes, without
+from ml.training.params import Params
+from ml.training.table import Table
+from ml.training.targets import Targets, targets
+from ml.training.trees import grow
+
+Floats = NDArray[np.float64]
+
+_NOMINAL = frozenset({FULL, "no_async"})
+_OF_THE_MODEL = ("", Reason.RISK_GREY.value, Reason.RISK_HIGH.value)
+_HOLED_WEIGHT = 0.5
+_LIBRARIES = ("scikit-learn", "numpy", "scipy", "polars")
+
+
+class MaskFigures(Struct, frozen=True, kw_only=True):
+    """What a mask's calibration and band do to the test's rows. `cost` is in prices per row."""
+
+    ece: float
+    open_share: float
+    cost: float
+    grey_from: float
+    risky_from: float
+    calibration: str
+
+
+class Trained(Struct, frozen=True, kw_only=True):
+    """A model's id and bytes, and what came of training it. ECE is against what labels say, not against truth."""
+
+    model: str
+    data: bytes
+    rows: dict[str, int]
+    positives: dict[str, int]
+    masks: dict[str, MaskFigures]
+    invalid_share: float
+    labelled_share: float
+
+
+class _Held(NamedTuple):
+    """Rows that fit or test calibrations: features, chance of being invalid, and whether the verdict is settled."""
+
+    rows: Floats
+    chance: Floats
+    settled: NDArray[np.bool_]
+
+
+def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: int) -> Trained:
+    """
+    Return the model of *stage* that *params* and *seed* make of *table*, which was read from *snapshot*.
+
+    Raises:
+        OneClass: labels say too little to learn from.
+    """
+    parts = split(table.decided_at, table.entities, params.split, seed)
+    known = targets(table, parts.train, seed)
+    trees = _grown(table, known, parts.train, params, seed)
+    forest = kernel.forest(trees)
+    calibrate, test = (_held(table, known, places) for places in (parts.calibrate, parts.test))
+    calibrations: dict[str, Calibration] = {}
+    of_mask: dict[str, Band] = {}
+    figures: dict[str, MaskFigures] = {}
+    for mask in MASKS:
+        margins = kernel.margins(forest, without(calibrate.rows, mask))
+        calibrations[mask] = calibration.calibrate(calibration.Sample(margins, calibrate.chance, _even(margins)))
+        share_max = params.open_max if mask in _NOMINAL else params.open_degraded_max
+        sample = bands.Sample(calibrations[mask](margins), _even(margins), calibrate.settled)
+        of_mask[mask] = bands.band_of(params.costs, sample, share_max)
+        risk = calibrations[mask](kernel.margins(forest, without(test.rows, mask)))
+        figures[mask] = _figures(risk, test, of_mask[mask], calibrations[mask], params)
+    artifact = ModelArtifact(
+        stage=stage,
+        trees=trees,
+        calibrations=calibrations,
+        bands=of_mask,
+        card=_card(table, snapshot, params, figures[FULL], seed),
+    )
+    data = dump(artifact)
+    return Trained(
+        model=model_id(data, stage),
+        data=data,
+        rows={"all": len(table.age_ms), **{name: len(places) for name, places in parts._asdict().items()}},
+        positives=_positives(table),
+        masks=figures,
+        invalid_share=float(known.chance.mean()),
+        labelled_share=float((table.invalid > 0).mean()),
+    )
+
+
+def _grown(table: Table, known: Targets, train: Places, params: Params, seed: int) -> Trees:
+    rng = np.random.default_rng(seed)
+    rows, chance = table.features[train], known.chance[train]
+    weight = np.repeat([1.0, _HOLED_WEIGHT], len(train))
+    repeated = np.concatenate([rows, with_holes(rows, rng)])
+    return grow(repeated, np.tile(chance, 2), weight, params.trees, seed)
+
+
+def _held(table: Table, known: Targets, places: Places) -> _Held:
+    reasons = table.facts["reason"].to_numpy()[places]
+    return _Held(table.features[places], known.chance[places], ~np.isin(reasons, _OF_THE_MODEL))
+
+
+def _figures(risk: Floats, test: _Held, band: Band, calibrated: Calibration, params: Params) -> MaskFigures:
+    sample = bands.Sample(risk, _even(risk), test.settled)
+    return MaskFigures(
+        ece=calibration.expected_error(risk, test.chance, _even(risk)),
+        open_share=bands.open_share(band, sample),
+        cost=bands.expected_cost(band, params.costs, sample, test.chance),
+        grey_from=band.grey_from,
+        risky_from=band.risky_from,
+        calibration=calibrated.kind,
+    )
+
+
+def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, seed: int) -> ModelFacts:
+    return ModelFacts(
+        seed=seed,
+        snapshot=snapshot.id,
+        ledger_range=snapshot.ledger_range,
+        trained_until=snapshot.recipe.cutoff,
+        rows=len(table.age_ms),
+        positives=int((table.invalid > 0).sum()),
+        libraries={name: version(name) for name in _LIBRARIES},
+        costs={
+            "billed_invalid": params.costs.billed_invalid,
+            "dropped_human": params.costs.dropped_human,
+            "undecided": params.costs.undecided,
+        },
+        note=params.note,
+        figures={"ece": full.ece, "open_share": full.open_share, "cost": full.cost},
+    )
+
+
+def _positives(table: Table) -> dict[str, int]:
+    told = table.told
+    return dict(sorted(Counter(source.value for source in told.source[told.is_invalid].tolist()).items()))
+
+
+def _even(like: Floats) -> Floats:
+    return np.ones(len(like))
