@@ -56,6 +56,7 @@ class DecisionInspection:
         self._sample = sample
         self._slices = Slices(window_s * 1_000)
         self._after = 0
+        self._model = ""
 
     async def measure(self) -> Seen:
         """See `Inspection.measure`."""
@@ -63,7 +64,7 @@ class DecisionInspection:
         read = await tail(self._sources.store, self._after, self._sample)
         decisions = await asyncio.to_thread(decisions_of, read.commits)
         self._after = read.through
-        model = _main_model(decisions) or self._slices.last
+        model = self._model = _main_model(decisions) or self._model
         reference = await self._sources.references.reference(model) if model else None
         known = KnownThrough(read.through, began)
         if reference is None or reference.schema_id != SCHEMA_ID:

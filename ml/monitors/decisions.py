@@ -11,7 +11,7 @@ from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.estimates import fall
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, over_limit_p_value
 from ml.monitors.reference import Reference
-from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, scatter_of, shift
+from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, index, scatter_of, shift
 from ml.monitors.tallies import NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, total
 
 GREY_MAX = 0.03
@@ -90,18 +90,14 @@ class Window:
     def _client_shifts(self, at: int) -> Iterator[Measured]:
         """Compare what each SDK version measures with the others on its surface; missing values are another check's."""
         versions = {sdk: counts for (place, sdk), counts in self._now.clients.items() if place == at}
-        if len(versions) < 2:
-            return
         largest = sorted(versions, key=lambda sdk: (-int(versions[sdk].sum()), sdk))[:VERSIONS_MAX]
-        whole = np.sum(list(versions.values()), axis=0)
         for feature in self._clients:
             scatter = scatter_of(np.stack([one.features[at, feature, :NO_VALUE] for one in self._slices]))
-            for sdk in largest:
-                now = versions[sdk][feature, :NO_VALUE]
-                then = whole[feature, :NO_VALUE] - now
+            counts = {sdk: versions[sdk][feature, :NO_VALUE] for sdk in largest}
+            for sdk, (now, rest) in _set_apart(counts).items():
                 seen = _series(Check.CLIENT_SHIFT, (at, f"{sdk} {self._bins.names[feature]}"), now)
-                why = self._why_not(seen, int(then.sum()))
-                yield replace(seen, untested=why) if why else _shifted(seen, self._bins, feature, (now, then, scatter))
+                why = self._why_not(seen, int(rest.sum()))
+                yield replace(seen, untested=why) if why else _shifted(seen, self._bins, feature, (now, rest, scatter))
 
     def _scores(self, at: int) -> Iterator[Measured]:
         now, then = self._now.risks[at], self._then.risks[at]
@@ -157,6 +153,23 @@ class Window:
         if seen.trials < least:
             return f"fewer than {least} to look at"
         return f"fewer than {least} to compare with" if then is not None and then < least else ""
+
+
+def _set_apart(versions: dict[str, Counts]) -> dict[str, tuple[Counts, Counts]]:
+    """
+    Put beside the counts of each version those of the others that are less unlike the rest than itself.
+
+    So one that is wrong is compared with those that are right, and these not with it. Of two that differ from each
+    other alike, the one with fewer rows is the odd one.
+    """
+    whole = np.sum(list(versions.values()), axis=0)
+    known = {sdk: counts for sdk, counts in versions.items() if 0 < counts.sum() < whole.sum()}
+    unlike = {sdk: round(index(counts, whole - counts), 1) for sdk, counts in known.items()}
+    apart, rest = {}, whole
+    for sdk in sorted(known, key=lambda one: (-unlike[one], int(known[one].sum()), one)):
+        rest = rest - known[sdk]
+        apart[sdk] = known[sdk], rest
+    return apart
 
 
 def _series(check: Check, cell: tuple[int, str], counts: Counts) -> Measured:

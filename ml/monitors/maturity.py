@@ -113,7 +113,7 @@ def _calibrations(aged: Aged, trusted: Sequence[tuple[int, LabelCurve]], terms: 
 
 def _calibration(seen: Measured, ratio: Ratio) -> Measured:
     p_value = float(2 * stats.t.sf(abs(ratio.value - 1) / ratio.error, ratio.pages - 1))
-    times_off = max(ratio.value, 1 / ratio.value) if ratio.value > 0 else np.inf
+    times_off = max(ratio.value, 1 / max(ratio.value, 1 / ratio.expected))
     return replace(seen, expected=1.0, excess=times_off - 1, p_value=p_value)
 
 

@@ -24,8 +24,8 @@ class Rows(NamedTuple):
     *n* decisions over *f* features.
 
     `values` (n, f) with NaN where nothing is known, `status` (n, f) as `ml.features.matrix` has it. `risk` is NaN and
-    `band` `UNSCORED` where no model took part. `invalid_by_rules`: a rule of class givt held. `grey`: the risk alone
-    left it undecided. `full`: everything was at hand that is there at all.
+    `band` `UNSCORED` where no model took part. `invalid_by_rules`: a rule of class givt decided. `grey`: the risk
+    alone left it undecided. `full`: everything was at hand that is there at all.
     """
 
     surface: Texts

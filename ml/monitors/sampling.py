@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from domain.events import Cut, ImpressionDeduped, ImpressionLabelled, ImpressionRendered, ImpressionScored
 from domain.ids import ImpressionId
 from domain.reasons import CLASS_OF, Reason, ReasonClass
-from domain.vocabulary import DataSet, Label, LabelSource, Rung
+from domain.vocabulary import AgentClass, DataSet, Label, LabelSource, Rung
 from ledger.codec import decode_impression
 from ledger.store import READ_MAX, Commit, EventStore
 from ml.features.logged import unpack
@@ -26,6 +26,7 @@ PAGE = 100
 """Neighbours in the ledger that are read together."""
 STREAM_COMMITS_MAX = 50
 STREAMS_AT_ONCE = 500
+_DECLARED = frozenset({AgentClass.DECLARED_BOT, AgentClass.NOT_A_BROWSER})
 _NOMINAL = frozenset({Rung.FULL, Rung.NO_ASYNC})
 
 PositionAt = Callable[[int], Awaitable[int]]
@@ -36,6 +37,7 @@ class Decision(NamedTuple):
     """The first decision about a live impression; `model` is empty where none took part."""
 
     impression: ImpressionId
+    rendered: ImpressionRendered
     cut: Cut
     scored: ImpressionScored
     deduped: ImpressionDeduped
@@ -84,10 +86,13 @@ def decisions_of(commits: Iterable[Commit]) -> list[Decision]:
         if isinstance(commit.stream, str) or commit.version:
             continue
         match decode_impression(commit.data):
-            case (ImpressionRendered(), ImpressionScored() as scored, ImpressionDeduped() as deduped, *_) if (
-                deduped.cut.data_set is DataSet.LIVE
-            ):
-                found.append(Decision(commit.stream, deduped.cut, scored, deduped))
+            case (
+                ImpressionRendered() as rendered,
+                ImpressionScored() as scored,
+                ImpressionDeduped() as deduped,
+                *_,
+            ) if deduped.cut.data_set is DataSet.LIVE:
+                found.append(Decision(commit.stream, rendered, deduped.cut, scored, deduped))
     return found
 
 
@@ -105,8 +110,8 @@ def rows_of_decisions(decisions: Sequence[Decision]) -> Rows:
         sdk=np.array([one.cut.sdk for one in known], np.str_),
         risk=np.array(risks, np.float64),
         band=np.array([one.scored.band for one in known], np.str_),
-        invalid_by_rules=np.array([_is_invalid_by_rules(one.scored.reasons) for one in known], np.bool_),
-        grey=np.array([_is_grey(one.deduped) for one in known], np.bool_),
+        invalid_by_rules=np.array([_is_invalid_by_rules(one.deduped.reason) for one in known], np.bool_),
+        grey=np.array([one.deduped.reason is Reason.RISK_GREY for one in known], np.bool_),
         full=np.array([one.scored.rung in _NOMINAL for one in known], np.bool_),
     )
 
@@ -120,8 +125,12 @@ class Past(NamedTuple):
     """The sources that call it invalid."""
 
     def of(self, model: str, sources: Sequence[LabelSource], now: int) -> Aged:
-        """Return those that *model* scored, as they stand at *now* (epoch ms)."""
-        places = [at for at, one in enumerate(self.decisions) if one.model == model and one.scored.risk is not None]
+        """
+        Return those that *model* scored, as they stand at *now* (epoch ms).
+
+        What names itself a bot or has not begun is settled by that: nobody is asked for a label.
+        """
+        places = [at for at, one in enumerate(self.decisions) if one.model == model and _awaits_labels(one)]
         found = [self.decisions[at] for at in places]
         labelled = [[source in self.labels[at] for source in sources] for at in places]
         return Aged(
@@ -169,9 +178,9 @@ async def _labels_of(
     return labels
 
 
-def _is_invalid_by_rules(reasons: Sequence[Reason]) -> bool:
-    return any(CLASS_OF[reason] is ReasonClass.GIVT for reason in reasons)
+def _is_invalid_by_rules(reason: Reason | None) -> bool:
+    return reason is not None and CLASS_OF[reason] is ReasonClass.GIVT
 
 
-def _is_grey(deduped: ImpressionDeduped) -> bool:
-    return deduped.reason is Reason.RISK_GREY
+def _awaits_labels(one: Decision) -> bool:
+    return one.scored.risk is not None and one.rendered.begun and one.rendered.agent_class not in _DECLARED

@@ -58,7 +58,7 @@ def shift(now: Counts, then: Counts, scatter: Scatter) -> Shift:
     of_chance = (int(((now + then) > 0).sum()) - 1) * scatter.factor * (1 / now.sum() + 1 / then.sum())
     change = now / now.sum() - then / then.sum()
     return Shift(
-        max(0.0, psi - of_chance), homogeneity(now, then, scatter), scatter.factor, int(np.abs(change).argmax())
+        max(0.0, float(psi - of_chance)), homogeneity(now, then, scatter), scatter.factor, int(np.abs(change).argmax())
     )
 
 

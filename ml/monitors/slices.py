@@ -23,11 +23,6 @@ class Slices:
         self._models[model] = slices
         self._forget(slice_)
 
-    @property
-    def last(self) -> str:
-        """The model that was added to last, empty if there is none."""
-        return next(reversed(self._models), "")
-
     def of(self, model: str) -> list[Tally]:
         """Return the slices of *model*, the oldest first."""
         return list(self._models.get(model, {}).values())

@@ -139,15 +139,15 @@ def _shares(surface: Counts, rows: Rows) -> Counts:
 
 
 def _clients(surface: Counts, sdk: NDArray[np.str_], binned: Counts) -> dict[tuple[int, str], Counts]:
-    names, of_row = np.unique(np.char.add(np.char.add(surface.astype(str), " "), sdk), return_inverse=True)
-    rows_of = np.bincount(of_row, minlength=len(names))
-    largest = np.argsort(-rows_of, kind="stable")[:CLIENTS_MAX]
+    names, of_row = np.unique(sdk, return_inverse=True)
+    cell = surface * len(names) + of_row
+    rows_of = np.bincount(cell[sdk != ""], minlength=len(SURFACES) * len(names)).reshape(len(SURFACES), len(names))
     found: dict[tuple[int, str], Counts] = {}
-    for at in largest.tolist():
-        place, _, name = str(names[at]).partition(" ")
-        mine = binned[of_row == at]
-        if name:
-            found[int(place), name] = _counted(np.zeros(len(mine), np.int64), mine, (1, CELLS))[0]
+    for place, of_version in enumerate(rows_of):
+        for version in np.argsort(-of_version, kind="stable")[:CLIENTS_MAX].tolist():
+            mine = binned[cell == place * len(names) + version] if of_version[version] else binned[:0]
+            if len(mine):
+                found[place, str(names[version])] = _counted(np.zeros(len(mine), np.int64), mine, (1, CELLS))[0]
     return found
 
 

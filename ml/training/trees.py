@@ -11,6 +11,7 @@ from ml.training.threads import one_thread
 
 Floats = NDArray[np.float64]
 
+
 class TreeRules(Struct, frozen=True, kw_only=True):
     """How trees are grown; see scikit-learn's `HistGradientBoostingClassifier`."""
 
