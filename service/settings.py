@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from domain.serves import parse_ttl
+from ml.registry.guards import parse_limits
 
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
@@ -82,6 +83,13 @@ class Settings:
     )
     campaigns_max: int = field(
         default=1_000_000, metadata={"doc": "Campaigns that a gate remembers; the others are read when they are shown."}
+    )
+    canary_limits: str = field(
+        default="",
+        metadata={
+            "doc": "Guards of canaries whose limits differ (docs/models-registry.md): "
+            "`drop_share=0.03 uncertain_share=0.05`."
+        },
     )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
@@ -167,6 +175,7 @@ class Settings:
             ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
+            ("canary_limits", _is_limits(self.canary_limits), "must be guard=limit, limits over 0 and at most 1"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
@@ -200,6 +209,14 @@ def _reader(default: object) -> Callable[[str], object]:
 def _is_ttl(text: str) -> bool:
     try:
         parse_ttl(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_limits(text: str) -> bool:
+    try:
+        parse_limits(text)
     except ValueError:
         return False
     return True

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from domain.placement_events import ModelPlaced, Stage
-from domain.placements import Placements, fold_placements
+from domain.placements import NO_PLACEMENTS, Placements, fold_placements
 from domain.placing import PlacementCommand, PlaceModel, decide_placement
 from ledger.codec import decode
 from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable
@@ -72,6 +72,28 @@ class ModelPlacements:
         return replace(command, known=entry.known, schema=SCHEMAS.get(entry.stage, ""))
 
 
+class PlacementTail:
+    """A copy of the placements that is kept up with the ledger. Belongs to one task."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self.placements = NO_PLACEMENTS
+
+    async def follow(self) -> list[ModelPlaced]:
+        """
+        Take in what is new, and return it.
+
+        Raises:
+            LedgerUnavailable: the store did not answer; the copy is as old as it is.
+            UnreadableCommit: a newer program wrote, or what is there is damaged.
+        """
+        news = [commit for commit in await _commits(self._store) if commit.version >= self.placements.version]
+        events = events_of(news)
+        if events:
+            self.placements = fold_placements(events, self.placements)
+        return events
+
+
 class PlacementList:
     """Keeps *table* up to the ledger."""
 
@@ -101,9 +123,13 @@ class PlacementList:
 
 async def read_placements(store: EventStore) -> list[ModelPlaced]:
     """Return all placements, in order; raises `LedgerUnavailable`, `UnreadableCommit`."""
-    return events_of((await store.read_streams([STREAM], READ_MAX)).get(STREAM, []))
+    return events_of(await _commits(store))
 
 
 def events_of(commits: Sequence[Commit]) -> list[ModelPlaced]:
     """Return the events of *commits* of the stream; raises `UnreadableCommit` on damaged ones."""
     return [cast("ModelPlaced", event) for commit in commits for event in decode(commit.data)]
+
+
+async def _commits(store: EventStore) -> list[Commit]:
+    return (await store.read_streams([STREAM], READ_MAX)).get(STREAM, [])

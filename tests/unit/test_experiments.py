@@ -17,12 +17,10 @@ from ml.registry.experiments import (
     CURRENCIES_MAX,
     PRICE_CAP_MICROS,
     Finding,
-    Guard,
-    Guardrails,
     Judged,
-    Share,
     Trial,
 )
+from ml.registry.guards import LIMITS, Guard, Guardrails, Share, parse_limits
 from ml.registry.side_by_side import CURRENCIES_MAX as NAMED_MAX
 from ml.registry.side_by_side import HOUR_MS, Pair, Rows, SideBySide, is_models_word
 
@@ -77,6 +75,17 @@ def test_every_guard_ends_a_canary_that_is_far_over_its_limit_and_says_why(guard
 @pytest.mark.parametrize("guard", Guard)
 def test_no_guard_ends_a_canary_that_is_like_its_champion(guard):
     assert [seed for seed in range(40) if watch(guard, 0.03, 0.03, seed=seed).tripped] == []
+
+
+def test_limits_that_are_not_named_stay_as_they_are():
+    assert parse_limits("drop_share=0.03") == {**LIMITS, Guard.DROPPED: 0.03}
+    assert parse_limits("") == LIMITS
+
+
+@pytest.mark.parametrize("text", ["drops=0.1", "drop_share", "drop_share=x", "drop_share=0", "drop_share=1.5"])
+def test_limits_that_cannot_be_are_refused(text):
+    with pytest.raises(ValueError):
+        parse_limits(text)
 
 
 def test_a_canary_that_is_milder_trips_nothing():

@@ -1,0 +1,29 @@
+"""From the registry to a model that can score: its hash and schema are checked, and its kernels are warm."""
+
+import numpy as np
+
+from domain.placement_events import ModelRef
+from ml.features.matrix import MISSING, Vectors
+from ml.features.schema import SCHEMA, SCHEMA_ID
+from ml.models.artifact import SchemaMismatch, load
+from ml.models.scorer import Scorer
+
+_WARM_ROWS = (1, 64)
+"""Few rows and many are walked by different kernels."""
+
+
+def ready(ref: ModelRef, data: bytes) -> Scorer:
+    """
+    Return the model *ref*, of which *data* are the bytes that lie in the registry. May be called in any thread.
+
+    Raises:
+        CorruptArtifact: they are damaged, or not those that were put in force.
+        SchemaMismatch: it reads other features than are made here.
+    """
+    if ref.features != SCHEMA_ID:
+        raise SchemaMismatch(f"it reads {ref.features}, here are {SCHEMA_ID}")
+    scorer = Scorer(load(data, ref.sha256), ref.model)
+    for rows in _WARM_ROWS:
+        shape = (rows, len(SCHEMA))
+        scorer.score(Vectors(np.full(shape, np.nan), np.full(shape, MISSING, np.uint8)))
+    return scorer
