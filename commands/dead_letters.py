@@ -20,6 +20,7 @@ LETTERS_MAX = 10_000
 LISTED_MAX = 1_000
 KEPT_MS = 30 * 86_400_000
 ERROR_MAX = 4_000
+"""Characters of the end of an error, where it says most."""
 
 
 class LetterState(StrEnum):
@@ -81,7 +82,7 @@ class MemoryLetters:
         if known is None and len(self.kept) >= LETTERS_MAX:
             return False
         letter = known or Letter(name=name, message=message, error="", times=0, first_at=now, last_at=now)
-        changes = {"error": error[:ERROR_MAX], "times": letter.times + 1, "last_at": now, "state": LetterState.DEAD}
+        changes = {"error": error[-ERROR_MAX:], "times": letter.times + 1, "last_at": now, "state": LetterState.DEAD}
         self.kept[name] = replace(letter, **changes)
         return True
 

@@ -42,7 +42,7 @@ class PostgresLetters:
             "queue": message.queue,
             "actor": message.actor,
             "args": msgspec.json.encode(message.args),
-            "error": error[:ERROR_MAX].replace("\0", ""),
+            "error": error[-ERROR_MAX:].replace("\0", ""),
             "now": now,
         }
         return bool(await self._connection.fetch(_BURY, arguments))

@@ -1,5 +1,6 @@
 """Feedback comes in: read, checked, recognised, and durable before it is answered. Nothing is decided here."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from uuid import UUID
@@ -8,13 +9,14 @@ import msgspec
 from msgspec import Raw, Struct
 
 from commands.faults import told
-from commands.feedback_store import Fate, FeedbackState, FeedbackStore, Kept, Room
+from commands.feedback_store import Fate, FeedbackState, FeedbackStore, Kept, Placed, Room
 from domain import feedback as rules
 from domain.feedback import Feedback, FeedbackRefusal, orphan_at
 
 HELD_MAX = 10_000
 IMPRESSION_MAX = 64
 """Feedback of one impression: each is an event in its stream."""
+_AT_ONCE = 50
 HELD_NOTE = "kept; the impressions that it speaks of get their labels once there are bulk corrections"
 
 _FEEDBACK = msgspec.json.Decoder(Feedback)
@@ -64,15 +66,17 @@ class FeedbackInbox:
         Raises:
             LedgerUnavailable: nothing may be answered; the same feedback may be sent again.
         """
-        now = self._clock()
-        read = [self._read(raw, sent_by, now) for raw in raws]
+        now, read = self._clock(), list[Kept | FeedbackAnswer]()
+        for start in range(0, len(raws), _AT_ONCE):
+            read += [self._read(raw, sent_by, now) for raw in raws[start : start + _AT_ONCE]]
+            await asyncio.sleep(0)  # decisions go on between
         first: dict[UUID, Kept] = {}
         for one in read:
             if isinstance(one, Kept):
                 first.setdefault(one.feedback.id, one)
-        fates = await self._store.keep(list(first.values()), self._room) if first else []
-        by_id = dict(zip(first, fates, strict=True))
-        return [one if isinstance(one, FeedbackAnswer) else _answer(one, first, by_id) for one in read]
+        placed = await self._store.keep(list(first.values()), self._room) if first else []
+        by_id = dict(zip(first, placed, strict=True))
+        return [one if isinstance(one, FeedbackAnswer) else _answer(one, by_id[one.feedback.id]) for one in read]
 
     def _read(self, raw: bytes | Raw, sent_by: str, now: int) -> Kept | FeedbackAnswer:
         try:
@@ -93,19 +97,19 @@ class FeedbackInbox:
         )
 
 
-def _answer(one: Kept, first: dict[UUID, Kept], fates: dict[UUID, Fate]) -> FeedbackAnswer:
+def _answer(one: Kept, placed: Placed) -> FeedbackAnswer:
+    """Return what is said of *one*, or of another content that came under its id in the same request."""
     id_ = one.feedback.id
-    fate = Fate.REUSED if first[id_].digest != one.digest else fates[id_]
-    match fate:
-        case Fate.REUSED:
-            return _refused(id_, FeedbackRefusal.FEEDBACK_ID_REUSED)
+    match placed.fate:
         case Fate.CROWDED:
             return _refused(id_, FeedbackRefusal.TOO_MANY_FOR_IMPRESSION)
         case Fate.FULL:
             return FeedbackAnswer(id=id_, status=FeedbackStatus.DEFERRED)
-        case Fate.KEPT | Fate.KNOWN if one.state is FeedbackState.HELD:
+        case Fate.KEPT | Fate.KNOWN | Fate.REUSED if placed.digest != one.digest:
+            return _refused(id_, FeedbackRefusal.FEEDBACK_ID_REUSED)
+        case Fate.KEPT | Fate.KNOWN | Fate.REUSED if one.state is FeedbackState.HELD:
             return FeedbackAnswer(id=id_, status=FeedbackStatus.HELD, note=HELD_NOTE)
-        case Fate.KEPT | Fate.KNOWN:
+        case Fate.KEPT | Fate.KNOWN | Fate.REUSED:
             return FeedbackAnswer(id=id_, status=FeedbackStatus.ACCEPTED)
 
 

@@ -17,6 +17,7 @@ from commands.feedback_store import (
     FeedbackState,
     Kept,
     Move,
+    Placed,
     Room,
     Wanted,
 )
@@ -30,14 +31,16 @@ class MemoryFeedback:
         self.kept: dict[UUID, Kept] = {}
         self._books = Counter[str]()
 
-    async def keep(self, items: Sequence[Kept], room: Room) -> list[Fate]:
+    async def keep(self, items: Sequence[Kept], room: Room) -> list[Placed]:
         before, seen = Counter(one.feedback.impression_id for one in self.kept.values()), Counter[ImpressionId | None]()
-        fates = []
+        placed = []
         for item in items:
             impression = item.feedback.impression_id
-            fates.append(self._keep(item, room, before[impression] + seen[impression]))
-            seen[impression] += fates[-1] not in {Fate.KNOWN, Fate.REUSED}
-        return fates
+            fate = self._keep(item, room, before[impression] + seen[impression])
+            seen[impression] += fate not in {Fate.KNOWN, Fate.REUSED}
+            kept = self.kept.get(item.feedback.id)
+            placed.append(Placed(fate, "" if kept is None else kept.digest))
+        return placed
 
     async def claim(self, now: int, again_at: int, limit: int) -> list[UUID]:
         due = [(one.due_at, id_) for id_, one in self.kept.items() if one.due_at is not None and one.due_at <= now]

@@ -18,6 +18,7 @@ from commands.feedback_store import (
     FeedbackState,
     Kept,
     Move,
+    Placed,
     Room,
     Wanted,
 )
@@ -31,7 +32,7 @@ _IS_OPEN = " or ".join(f"f.state = '{state.value}'" for state in OPEN)
 _SETTLED = ", ".join(f"'{state.value}'" for state in SETTLED)
 _COLUMNS = "body, digest, sent_by, received_at, orphan_at, state, due_at, tries, error, settled_at"
 
-_KEEP = "select at, fate from keep_feedback(%s, %s, %s, %s, %s::bigint[], %s, %s, %s, %s, %s)"
+_KEEP = "select fate, kept from keep_feedback(%s, %s, %s, %s, %s::bigint[], %s, %s, %s, %s, %s)"
 _CLAIM = """
 with due as materialized (
     select id, due_at from feedback where due_at <= %s order by due_at, id limit %s for update skip locked
@@ -102,7 +103,7 @@ class PostgresFeedback:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
 
-    async def keep(self, items: Sequence[Kept], room: Room) -> list[Fate]:
+    async def keep(self, items: Sequence[Kept], room: Room) -> list[Placed]:
         if not items:
             return []
         rows = await self._connection.fetch(
@@ -120,7 +121,7 @@ class PostgresFeedback:
                 room.impression_max,
             ],
         )
-        return [Fate(fate) for _, fate in rows]
+        return [Placed(Fate(fate), digest) for fate, digest in rows]
 
     async def claim(self, now: int, again_at: int, limit: int) -> list[UUID]:
         return [id_ for [id_] in await self._connection.fetch(_CLAIM, [now, limit, again_at])]

@@ -83,6 +83,13 @@ class Fate(StrEnum):
     """There is no room."""
 
 
+class Placed(Struct, frozen=True):
+    """What became of one that was to be kept. `digest` is of what is kept under its id; empty if nothing is."""
+
+    fate: Fate
+    digest: str = ""
+
+
 class Move(Struct, frozen=True):
     """Feedback *id* comes to stand in `state`, to be looked at again at `due_at` (None: never), for `error` if any."""
 
@@ -137,9 +144,9 @@ class Wanted(Struct, frozen=True, kw_only=True):
 class FeedbackStore(Protocol):
     """Everything is durable when a call returns. Calls raise `LedgerUnavailable` if the store does not answer."""
 
-    async def keep(self, items: Sequence[Kept], room: Room) -> list[Fate]:
+    async def keep(self, items: Sequence[Kept], room: Room) -> list[Placed]:
         """
-        Keep each of *items*, unless it is known or there is no room; say which, in order.
+        Keep each of *items*, unless its id is known or there is no room; say which, in order.
 
         Their ids differ; they came together, under one key.
         """

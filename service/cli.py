@@ -3,8 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -23,10 +21,13 @@ from service import (
     cli_capacity,
     cli_cells,
     cli_drill,
+    cli_feedback,
     cli_lists,
     cli_packs,
     cli_quarantine,
     cli_shelter,
+    cli_work,
+    process,
 )
 from service.cli_screen import AsJson
 from service.processes import LauncherError
@@ -51,6 +52,10 @@ app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
+app.add_typer(cli_feedback.app, name="feedback")
+app.add_typer(cli_work.letters_app, name="dead-letters")
+app.command(name="work")(cli_work.work)
+app.command(name="scheduler")(cli_work.scheduler)
 
 
 def main() -> None:
@@ -73,7 +78,7 @@ def main() -> None:
 
 @app.command()
 def up() -> None:
-    """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate and desk."""
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate, desk, work and scheduler."""
     from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
     from service.machine import children, ports  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
@@ -108,7 +113,7 @@ def gate() -> None:
     from service.lists_open import open_lists  # noqa: PLC0415
     from service.wiring import database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
-    settings = _process("gate")
+    settings = process.begin("gate")
 
     async def serve() -> None:
         await Gate(
@@ -121,7 +126,7 @@ def gate() -> None:
             database_url=database_url(settings),
         ).serve()
 
-    _run(serve())
+    process.run(serve())
 
 
 @app.command()
@@ -132,9 +137,9 @@ def desk() -> None:
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
     from service.wiring import database_url, open_store  # noqa: PLC0415
 
-    settings = _process("desk")
+    settings = process.begin("desk")
     access = Access(load_or_make_keys(settings.data_dir).api)
-    _run(run_desk(open_store(settings), database_url(settings), settings, access))
+    process.run(run_desk(open_store(settings), database_url(settings), settings, access))
 
 
 @app.command()
@@ -334,29 +339,6 @@ class _Watch:
 
 def _settings() -> Settings:
     return Settings.from_env(os.environ)
-
-
-def _process(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its memory, logs and caches."""
-    from service.allocator import keep_memory  # noqa: PLC0415
-    from service.compiled import keep_compiled  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-
-    keep_memory()
-    settings = _settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    keep_compiled(settings.data_dir)
-    set_up_logs(name, settings.log_json)
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run *work* on uvloop where there is one."""
-    with suppress(ImportError):
-        import uvloop  # noqa: PLC0415
-
-        return uvloop.run(work)
-    return asyncio.run(work)
 
 
 def _print(facts: object, as_json: bool, text: RenderableType) -> None:

@@ -41,6 +41,7 @@ from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.clock import now_ms
 from service.drills_http import DrillsHttp
+from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
 from service.keyfiles import Keys
@@ -154,6 +155,7 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics(pack)
+        self._feedback = FeedbackIntake(settings, pack, database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._ready = self._recalled = False
@@ -193,6 +195,7 @@ class Gate:
             stack.push_async_callback(self._probed_database.close)
             stack.push_async_callback(self._campaigning.close)
             stack.push_async_callback(self._operators_database.close)
+            stack.push_async_callback(self._feedback.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -204,6 +207,7 @@ class Gate:
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
                 *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
+                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._feedback.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
@@ -267,6 +271,7 @@ class Gate:
             Route("/v1/serves", serves),
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
+            *self._feedback.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]

@@ -18,8 +18,7 @@ from ml.monitors.decisions import Window
 from ml.monitors.maturity import Aged, arrivals, calibrations, late
 from ml.monitors.reference import LabelCurve, Reference, References
 from ml.monitors.sampling import Decision, Past, PositionAt, decisions_of, past, rows_of_decisions, tail
-from ml.monitors.slices import Slices
-from ml.monitors.tallies import count
+from ml.monitors.slices import CHUNKS, Slices
 from projections.queries import KnownThrough
 from service.monitoring import Seen
 
@@ -50,11 +49,11 @@ class DecisionInspection:
     name = "decisions"
     checks = DECISION_CHECKS
 
-    def __init__(self, sources: Sources, *, every_s: int, window_s: int, sample: int) -> None:
+    def __init__(self, sources: Sources, *, every_s: int, window_s: int, sample: int, chunks: int = CHUNKS) -> None:
         self._sources = sources
         self.every_s = every_s
         self._sample = sample
-        self._slices = Slices(window_s * 1_000)
+        self._slices = Slices(window_s * 1_000, chunks)
         self._after = 0
         self._model = ""
 
@@ -77,7 +76,7 @@ class DecisionInspection:
     def _measured(self, model: tuple[str, Reference], decisions: Sequence[Decision], at: int) -> list[Measured]:
         name, reference = model
         rows = rows_of_decisions([one for one in decisions if one.model == name])
-        self._slices.add(name, at, count(rows, reference.bins))
+        self._slices.add(name, at, rows, reference.bins)
         return Window(reference, self._slices.of(name), MEASURED_BY_CLIENTS).measured()
 
 

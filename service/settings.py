@@ -11,6 +11,8 @@ from ml.registry.guards import parse_limits
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
 LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
+BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
+PORTS = ("gate_port", "desk_port", "clickhouse_port", "work_port", "scheduler_port")
 
 
 class SettingsError(ValueError):
@@ -53,6 +55,8 @@ class Settings:
     clickhouse_port: int = field(
         default=8423, metadata={"doc": "Loopback port on which the desk serves embedded ClickHouse, read-only."}
     )
+    work_port: int = field(default=8430, metadata={"doc": "Port on which a work process tells health and metrics."})
+    scheduler_port: int = field(default=8431, metadata={"doc": "The same of a scheduler."})
     ledger_url: str = field(
         default=EMBEDDED,
         metadata={"doc": "Event store: `embedded`, `memory`, `postgresql://` or `esdb://` (docs/eventstoredb.md)."},
@@ -66,7 +70,10 @@ class Settings:
     clickhouse_dsn: str = field(
         default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
     )
-    broker_url: str = field(default=EMBEDDED, metadata={"doc": "Message broker: `embedded` (Valkey) or `redis://`."})
+    broker_url: str = field(
+        default=EMBEDDED,
+        metadata={"doc": "Message broker: `embedded` (Valkey), `redis://`, or `amqp://` (docs/feedback.md)."},
+    )
     rule_pack: str = field(
         default="base-1",
         metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
@@ -116,6 +123,9 @@ class Settings:
     )
     session_idle_s: int = field(
         default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
+    )
+    feedback_pending_max: int = field(
+        default=1_000_000, metadata={"doc": "Most feedback that waits or is parked; more is deferred."}
     )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
@@ -179,6 +189,7 @@ class Settings:
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
+            ("feedback_pending_max", self.feedback_pending_max >= 1, "must be at least 1"),
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("monitor_sample", 100 <= self.monitor_sample <= 100_000, "must be 100 to 100000"),
@@ -193,12 +204,9 @@ class Settings:
             ("ledger_url", _is_url(self.ledger_url, *LEDGERS), "must be embedded, postgresql:// or esdb://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),
             ("clickhouse_dsn", _is_url(self.clickhouse_dsn, "chdb", "http", "https"), "must be embedded, chdb or http"),
-            ("broker_url", _is_url(self.broker_url, "redis", "rediss"), "must be embedded or redis://"),
+            ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
-        checks += [
-            (name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535")
-            for name in ("gate_port", "desk_port", "clickhouse_port")
-        ]
+        checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
         return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from domain.events import ImpressionEvent, ImpressionLabelled, ImpressionViewed
 from domain.ids import ImpressionId
@@ -20,9 +21,7 @@ from ledger.codec import decode_impression
 from ledger.store import Commit
 from ml.datasets.history import PublisherLog
 from ml.datasets.rows import (
-    LABELS,
-    ROWS,
-    VIEWS,
+    PARTS,
     Decision,
     Groups,
     decisions_of,
@@ -78,9 +77,9 @@ class Builder:
         self._digest = RangeDigest()
         self._groups = Groups(recipe.seed.to_bytes(16, "big", signed=True))
         self._log = PublisherLog()
-        self._rows = _Part(folder, "rows", ROWS)
-        self._labels = _Part(folder, "labels", LABELS)
-        self._views = _Part(folder, "views", VIEWS)
+        self._history = NO_HISTORY
+        self._last_at = 0
+        self._parts = {name: _Part(folder, name, columns) for name, columns in PARTS.items()}
 
     def add(self, commits: Sequence[Commit]) -> None:
         """Take the next *commits*; those of other streams than impressions' count in the digest alone."""
@@ -88,13 +87,14 @@ class Builder:
         decided: list[Decision] = []
         histories: list[History] = []
         for commit in commits:
-            if not isinstance(commit.stream, ImpressionId) or commit.recorded_at > self._recipe.cutoff:
+            if not isinstance(commit.stream, ImpressionId) or self._is_later(commit.recorded_at):
                 continue
+            self._last_at = max(self._last_at, commit.recorded_at)
             events = decode_impression(commit.data)
-            history = self._log.at(commit.recorded_at) if self._recipe.history else NO_HISTORY
-            for decision in decisions_of(commit.stream, events, commit.position, commit.recorded_at):
-                decided.append(decision)
-                histories.append(history)
+            history = self._history_at(commit.recorded_at)
+            found = list(decisions_of(commit.stream, events, commit.position, commit.recorded_at))
+            decided += found
+            histories += [history] * len(found)
             self._tell(commit.stream, events, commit.recorded_at)
             self._log.count(events, commit.recorded_at)
         if decided:
@@ -102,31 +102,45 @@ class Builder:
 
     def finish(self) -> Snapshot:
         """Write what is left and say what there is."""
-        for part in (self._rows, self._labels, self._views):
+        for part in self._parts.values():
             part.flush()
+        cutoff = self._last_at if self._recipe.cutoff is None else self._recipe.cutoff
         return Snapshot(
-            id=snapshot_id(self._digest.digest(), SCHEMA_ID, self._recipe),
+            id=snapshot_id(self._digest.digest(), SCHEMA_ID, replace(self._recipe, cutoff=cutoff)),
             recipe=self._recipe,
+            cutoff=cutoff,
             schema_id=SCHEMA_ID,
             ledger_range=(self._digest.first, self._digest.last),
-            rows=self._rows.total,
-            labels=self._labels.total,
-            views=self._views.total,
+            parts={name: part.total for name, part in self._parts.items()},
         )
+
+    def _is_later(self, at: int) -> bool:
+        return self._recipe.cutoff is not None and at > self._recipe.cutoff
+
+    def _history_at(self, recorded_at: int) -> History:
+        history = self._log.at(recorded_at)
+        if history is not self._history:
+            self._history = history
+            self._parts["history"].add(
+                [(publisher, history.computed_at, *said) for publisher, said in history.publishers.items()]
+            )
+        return history
 
     def _tell(self, impression: ImpressionId, events: tuple[ImpressionEvent, ...], recorded_at: int) -> None:
         for event in events:
-            if isinstance(event, ImpressionLabelled) and event.received_at <= self._recipe.cutoff:
-                self._labels.add([label_of(impression, event, recorded_at)])
+            if isinstance(event, ImpressionLabelled) and not self._is_later(event.received_at):
+                self._parts["labels"].add([label_of(impression, event, recorded_at)])
             elif isinstance(event, ImpressionViewed):
-                self._views.add([view_of(impression, event, recorded_at)])
+                self._parts["views"].add([view_of(impression, event, recorded_at)])
 
     def _keep(self, decided: list[Decision], histories: list[History]) -> None:
         claims = [decision.rendered for decision in decided]
-        found = with_history(logged(decided), claims, histories)
+        found = logged(decided)
+        if self._recipe.history:
+            found = with_history(found, claims, histories)
         letters = _LETTERS[found.status].tobytes().decode()
         width = found.status.shape[1]
-        self._rows.add(
+        self._parts["rows"].add(
             [
                 (*facts_of(decision, self._groups), MASK_NAMES[mask], letters[at * width : (at + 1) * width], *values)
                 for at, (decision, mask, values) in enumerate(

@@ -5,14 +5,13 @@ No pseudonym gets into a data set (semantics 12 of the design): persons, devices
 key that stands nowhere, so that rows of one can be kept together and nobody can be looked up.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from domain.events import (
-    CorrectionKind,
     ImpressionDeduped,
     ImpressionEvent,
     ImpressionLabelled,
@@ -22,6 +21,7 @@ from domain.events import (
     ImpressionViewed,
 )
 from domain.ids import ImpressionId
+from ml.features.decided import decided_renders
 from ml.features.schema import SCHEMA
 from ml.labels.beliefs import LABEL_COLUMNS
 
@@ -79,6 +79,15 @@ VIEWS: dict[str, type[pl.DataType]] = {
     "visible_ms": pl.Int64,
     "clicked": pl.Boolean,
 }
+HISTORY: dict[str, type[pl.DataType]] = {
+    "publisher": pl.String,
+    "computed_at": pl.Int64,
+    "later_duplicate_rate": pl.Float64,
+    "later_invisible_share": pl.Float64,
+    "later_click_z": pl.Float64,
+}
+PARTS = {"rows": ROWS, "labels": LABELS, "views": VIEWS, "history": HISTORY}
+"""What a data set consists of."""
 
 
 class Decision(NamedTuple):
@@ -106,34 +115,22 @@ class Groups:
 
 
 def decisions_of(
-    impression: ImpressionId, events: tuple[ImpressionEvent, ...], position: int, recorded_at: int
+    impression: ImpressionId, events: Iterable[ImpressionEvent], position: int, recorded_at: int
 ) -> Iterator[Decision]:
-    """Yield the renders that *events*, one commit, decide. A repeat decides nothing."""
-    rendered: ImpressionRendered | None = None
-    scored: ImpressionScored | None = None
-    for event in events:
-        match event:
-            case ImpressionRendered():
-                rendered, scored = event, None
-            case ImpressionScored():
-                scored = event
-            case ImpressionDeduped() | ImpressionReconciled(kind=CorrectionKind.EVIDENCE):
-                if rendered is not None and scored is not None and event.cause == rendered.cause:
-                    yield Decision(impression, position, recorded_at, rendered, scored, event)
-                rendered = scored = None
-            case _:
-                pass
+    """Yield the renders that *events*, one commit at *position*, decide."""
+    for render in decided_renders(events):
+        yield Decision(impression, position, recorded_at, *render)
 
 
 def facts_of(decision: Decision, groups: Groups) -> tuple[Any, ...]:
     """Return the FACTS of *decision*, in order."""
-    rendered, scored, after = decision.rendered, decision.scored, decision.outcome.after
+    rendered, scored, outcome = decision.rendered, decision.scored, decision.outcome
     return (
         str(decision.impression),
         decision.position,
         rendered.event_at,
         rendered.received_at,
-        decision.outcome.decided_at,
+        outcome.decided_at,
         decision.recorded_at,
         rendered.surface.value,
         rendered.format.value,
@@ -145,15 +142,15 @@ def facts_of(decision: Decision, groups: Groups) -> tuple[Any, ...]:
         rendered.publisher,
         rendered.currency,
         rendered.price_micros,
-        decision.outcome.cut.data_set.value,
+        outcome.cut.data_set.value,
         groups.number(rendered.user or rendered.device or rendered.network),
         groups.number(rendered.device),
         groups.number(rendered.network),
         rendered.begun,
         rendered.agent_class.value,
         "+".join(rung.value for rung in _rungs(scored)),
-        after.verdict.value,
-        "" if after.reason is None else after.reason.value,
+        outcome.after.verdict.value,
+        "" if outcome.after.reason is None else outcome.after.reason.value,
         "+".join(sorted({signal.family.value for signal in scored.signals})),
         scored.versions.model,
         scored.risk,

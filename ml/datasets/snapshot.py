@@ -21,36 +21,36 @@ class NoSnapshot(ValueError):
 
 class Recipe(Struct, frozen=True, kw_only=True):
     """
-    What a data set is made by, beside the ledger: nothing later than *cutoff* (epoch ms) is in it.
+    What a data set is made by, beside the ledger: nothing later than *cutoff* (epoch ms) is in it. Without one, that is
+    when the last of it was recorded.
 
     *seed* keys the numbers of groups. *history*: publishers' history is filled in as it was known, also where the gate
     had none.
     """
 
-    cutoff: int
+    cutoff: int | None = None
     seed: int = 0
     history: bool = True
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """
-    A data set. `ledger_range` is the first and last position that were read; `rows` and `labels` are how many it has.
+    A data set. `ledger_range` is the first and last position that were read, `parts` how many rows each part has.
 
     The same ledger, recipe and features have the same `id`; the parts are in `folder`.
     """
 
     id: str
     recipe: Recipe
+    cutoff: int
     schema_id: str
     ledger_range: tuple[int, int]
-    rows: int
-    labels: int
-    views: int
+    parts: dict[str, int]
     format: int = FORMAT
     folder: str = ""
 
     def scan(self, part: str) -> pl.LazyFrame:
-        """Return *part* (`rows`, `labels` or `views`) to be read as far as it is needed, in order of the ledger."""
+        """Return *part*, one of `ml.datasets.rows.PARTS`, to be read as far as it is needed, in order of the ledger."""
         return pl.scan_parquet(Path(self.folder) / f"{part}-*.parquet")
 
 

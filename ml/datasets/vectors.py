@@ -36,8 +36,9 @@ def with_history(known: Vectors, claims: Sequence[ImpressionRendered], histories
 def logged(decided: Sequence[Decision]) -> Vectors:
     """Return the vectors that *decided* were scored with."""
     found = vectors([decision.rendered for decision in decided], None)
-    told = [at for at, one in enumerate(decided) if one.scored.versions.features == SCHEMA_ID and one.scored.features]
+    scored = [decision.scored for decision in decided]
+    told = [at for at, one in enumerate(scored) if one.versions.features == SCHEMA_ID and one.features]
     if told:
-        served = unpack([(decided[at].scored.features, decided[at].scored.feature_status) for at in told])
+        served = unpack([(scored[at].features, scored[at].feature_status) for at in told])
         found.values[told], found.status[told] = served.values, served.status
     return found

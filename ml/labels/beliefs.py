@@ -25,19 +25,28 @@ LABEL_COLUMNS: dict[str, type[pl.DataType]] = {
 """What a label is in a data set. Times in epoch ms; it arrived when it was both received and in the ledger."""
 
 
-def arrived(labels: pl.DataFrame, rows: pl.DataFrame, stage: Stage) -> pl.DataFrame:
+def taught(labels: pl.LazyFrame, stage: Stage) -> pl.LazyFrame:
+    """
+    Return those of *labels*, which has LABEL_COLUMNS, that may teach *stage*, with the `trust` in each.
+
+    The weight that stands in a label can lower the trust in its source, never raise it.
+    """
+    weight = pl.col("weight").clip(0.0, None)
+    return labels.join(_trusts(stage).lazy(), on=["source", "label"]).with_columns(
+        trust=pl.min_horizontal(weight, "trust")
+    )
+
+
+def arrived(labels: pl.LazyFrame, rows: pl.DataFrame, stage: Stage) -> pl.DataFrame:
     """
     Return the labels that were known of *rows* and may teach *stage*: the last observed of each source.
 
-    *labels* has LABEL_COLUMNS, *rows* `impression` and `known_at` (epoch ms), each impression once. Added are `trust`
-    and what stands in *rows*.
+    *rows* has `impression`, each once, and `known_at` (epoch ms); what else stands in it is added.
     """
     return (
-        labels.lazy()
-        .join(_trusts(stage).lazy(), on=["source", "label"])
+        taught(labels, stage)
         .join(rows.lazy(), on="impression")
         .filter(pl.col("arrived_at") <= pl.col("known_at"))
-        .with_columns(trust=pl.min_horizontal(pl.col("weight").clip(0.0, None), "trust"))
         .sort("impression", "source", "observed_at", "arrived_at", "label", "weight")
         .group_by("impression", "source", maintain_order=True)
         .last()

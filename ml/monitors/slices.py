@@ -1,35 +1,43 @@
 """Tallies by time: a window of them rolls on, and models stand apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ml.monitors.tallies import Tally, added
+import numpy as np
 
-SLICES_MAX = 60
+from ml.monitors.rows import Rows
+from ml.monitors.tallies import Bins, Tally, added, count
+
+SPANS_MAX = 60
+CHUNKS = 4
+"""Parts of each span: neighbours scatter together, and how much shows between parts, from the first look on."""
 MODELS_MAX = 4
 
 
 class Slices:
-    """The last *window_ms* in `SLICES_MAX` slices, of the models that decided last."""
+    """The last *window_ms* in `SPANS_MAX` spans of so many *chunks*, of the models that decided last."""
 
-    def __init__(self, window_ms: int) -> None:
-        self._each_ms = max(1, window_ms // SLICES_MAX)
-        self._models: dict[str, dict[int, Tally]] = {}
+    def __init__(self, window_ms: int, chunks: int = CHUNKS) -> None:
+        self._span_ms = max(1, window_ms // SPANS_MAX)
+        self._chunks = chunks
+        self._models: dict[str, dict[tuple[int, int], Tally]] = {}
 
-    def add(self, model: str, at: int, tally: Tally) -> None:
-        """Take in what *model* decided at about *at* (epoch ms), which only grows."""
-        slice_ = at // self._each_ms
+    def add(self, model: str, at: int, rows: Rows, bins: Bins) -> None:
+        """Count *rows*, in order, which *model* decided at about *at* (epoch ms), which only grows."""
+        span = at // self._span_ms
         slices = self._models.pop(model, {})
-        slices[slice_] = added(slices[slice_], tally) if slice_ in slices else tally
+        for chunk, places in enumerate(np.array_split(np.arange(len(rows.surface)), self._chunks)):
+            tally, cell = count(rows.take(places), bins), (span, chunk)
+            slices[cell] = added(slices[cell], tally) if cell in slices else tally
         self._models[model] = slices
-        self._forget(slice_)
+        self._forget(span)
 
-    def of(self, model: str) -> list[Tally]:
+    def of(self, model: str) -> Sequence[Tally]:
         """Return the slices of *model*, the oldest first."""
         return list(self._models.get(model, {}).values())
 
-    def _forget(self, slice_: int) -> None:
+    def _forget(self, span: int) -> None:
         for slices in self._models.values():
-            for old in [one for one in slices if one <= slice_ - SLICES_MAX]:
+            for old in [cell for cell in slices if cell[0] <= span - SPANS_MAX]:
                 del slices[old]
         for model in _all_but_last(self._models, MODELS_MAX):
             del self._models[model]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Places, split
+from ml.features.later import LATER_SCHEMA_ID
+from ml.features.schema import SCHEMA_ID
 from ml.models import kernel
 from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
@@ -88,6 +90,7 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
         trees=trees,
         calibrations=calibrations,
         bands=of_mask,
+        schema_id=SCHEMA_ID if stage is Stage.S2 else LATER_SCHEMA_ID,
         card=_card(table, snapshot, params, figures[FULL], seed),
     )
     data = dump(artifact)
@@ -132,7 +135,7 @@ def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, s
         seed=seed,
         snapshot=snapshot.id,
         ledger_range=snapshot.ledger_range,
-        trained_until=snapshot.recipe.cutoff,
+        trained_until=snapshot.cutoff,
         rows=len(table.age_ms),
         positives=int((table.invalid > 0).sum()),
         libraries={name: version(name) for name in _LIBRARIES},

@@ -53,5 +53,7 @@ def grow(rows: Floats, target: Floats, weight: Floats, rules: TreeRules, seed: i
         early_stopping=False,
         random_state=seed,
     )
+    picked = rows[drawn]
+    picked[:, np.isnan(picked).all(axis=0)] = 0.0  # scikit-learn finds no bins in a column of which nothing is known
     with one_thread():
-        return of_sklearn(model.fit(rows[drawn], is_invalid))
+        return of_sklearn(model.fit(picked, is_invalid))

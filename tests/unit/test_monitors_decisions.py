@@ -30,8 +30,8 @@ from ml.monitors.estimates import average_precision
 from ml.monitors.reference import CorruptReference, dump, load, reference_of
 from ml.monitors.rows import plain_rows
 from ml.monitors.shifts import DRAWS, Scatter, homogeneity, index, scatter_of, shift
-from ml.monitors.slices import SLICES_MAX, Slices
-from ml.monitors.tallies import CELLS, NO_VALUE, RISK_BINS, RISK_EDGES, SURFACES, Bins, added, count, empty, total
+from ml.monitors.slices import CHUNKS, SPANS_MAX, Slices
+from ml.monitors.tallies import CELLS, NO_VALUE, RISK_BINS, RISK_EDGES, SURFACES, Bins, added, count, total
 
 
 @pytest.fixture(scope="module")
@@ -332,21 +332,27 @@ def test_bytes_that_are_no_reference_are_refused(reference):
             load(wrong)
 
 
-def test_a_window_rolls_on_and_keeps_models_apart():
-    slices = Slices(SLICES_MAX * 1_000)
-    one = empty(1)
-    one.risks[0, 0] = 1
+def test_a_window_rolls_on_and_keeps_models_apart(chance):
+    bins, one = trained(chance, 100).bins, rows(chance, 8)
+    slices = Slices(SPANS_MAX * 1_000)
     for at in range(0, 120_000, 500):
-        slices.add("s2-a", at, one)
-    assert len(slices.of("s2-a")) == SLICES_MAX
-    assert total(slices.of("s2-a"), 1).risks[0, 0] == 2 * SLICES_MAX
-    slices.add("s2-b", 120_000, one)
-    assert len(slices.of("s2-b")) == 1
-    slices.add("s2-b", 10_000_000, one)
+        slices.add("s2-a", at, one, bins)
+    assert len(slices.of("s2-a")) == SPANS_MAX * CHUNKS
+    assert total(slices.of("s2-a"), len(NAMES)).risks.sum() == 2 * SPANS_MAX * 8
+    slices.add("s2-b", 120_000, one, bins)
+    assert len(slices.of("s2-b")) == CHUNKS
+    slices.add("s2-b", 10_000_000, one, bins)
     assert slices.of("s2-a") == []
     for number in range(6):
-        slices.add(f"s2-{number}", 10_000_000, one)
+        slices.add(f"s2-{number}", 10_000_000, one, bins)
     assert slices.of("s2-b") == []
+
+
+def test_scatter_shows_from_the_first_look_on(chance):
+    slices = Slices(3_600_000)
+    slices.add("s2-a", 0, rows(chance, 4_000, run=5.0), trained(chance).bins)
+    kinds = np.stack([one.features[SURFACES.index("feed"), PERSON] for one in slices.of("s2-a")])
+    assert scatter_of(kinds).factor > 2
 
 
 def test_bins_hold_every_number():

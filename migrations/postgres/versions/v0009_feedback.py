@@ -10,13 +10,13 @@ depends_on = None
 _STATES = "'waiting', 'parked', 'orphaned', 'applied', 'refused', 'held'"
 _NOBODY = "00000000-0000-0000-0000-000000000000"
 
-# The row of `feedback_room` is locked first, so that two gates never fill the same room, and what the statement after it
-# sees is what is there: an id that another gate has just kept is known.
+# The row of `feedback_room` is locked first, so that two gates never fill the same room, and what the statement after
+# it sees is what is there: an id that another gate has just kept is known.
 _KEEP = f"""
 create function keep_feedback(
     ids uuid[], digests text[], impressions uuid[], bodies bytea[], orphans bigint[], by_key text, now_ms bigint,
     pending_max bigint, held_max bigint, impression_max bigint
-) returns table (at integer, fate text) language plpgsql as $$
+) returns table (fate text, kept text) language plpgsql as $$
 declare
     pending bigint;
     holding bigint;
@@ -33,8 +33,8 @@ begin
         from sent s where not exists (select from feedback f where f.id = s.i)
     ),
     wanted as (
-        select w.*, row_number() over (partition by to_hold order by n) + case when to_hold then holding else pending end
-            <= case when to_hold then held_max else pending_max end as fits
+        select w.*, row_number() over (partition by to_hold order by n)
+            <= case when to_hold then held_max - holding else pending_max - pending end as fits
         from news w where to_hold or nth <= impression_max
     ),
     written as (
@@ -51,17 +51,17 @@ begin
             from written
         ) s where s.waiting + s.held > 0
     )
-    select s.n::integer, case
+    select case
         when w.fits then 'kept'
         when not w.fits then 'full'
         when f.id is null then 'crowded'
         when f.digest = s.g then 'known'
         else 'reused'
-    end
+    end, case when w.fits then s.g else coalesce(f.digest, '') end
     from sent s left join wanted w on w.n = s.n left join feedback f on f.id = s.i order by s.n;
 end
 $$
-"""
+"""  # noqa: S608 (made of a constant)
 
 
 def upgrade() -> None:
