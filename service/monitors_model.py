@@ -11,15 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ledger.postgres_connection import PostgresConnection
 from ledger.store import Commit, EventStore
 from ml.features.schema import SCHEMA_ID, Group, columns_of
 from ml.monitors.checks import DECISION_CHECKS, LABEL_CHECKS, Measured
 from ml.monitors.decisions import Window
+from ml.monitors.kept import KeptReferences
 from ml.monitors.maturity import Aged, arrivals, calibrations, late
 from ml.monitors.reference import LabelCurve, Reference, References
 from ml.monitors.sampling import Decision, Past, PositionAt, decisions_of, past, rows_of_decisions, tail
 from ml.monitors.slices import CHUNKS, Slices
+from ml.registry.postgres import PostgresModels
 from projections.queries import KnownThrough
+from service.clock import now_ms
 from service.monitoring import Seen
 
 LABELS_BACK_MS = 14 * 86_400_000
@@ -37,6 +41,11 @@ class Sources:
     position_at: PositionAt
     references: References
     now: Callable[[], int]
+
+
+def sources(store: EventStore, position_at: PositionAt, registry: PostgresConnection) -> Sources:
+    """Return what a running cell is read from."""
+    return Sources(store, position_at, KeptReferences(PostgresModels(registry)), now_ms)
 
 
 class DecisionInspection:

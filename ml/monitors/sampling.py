@@ -16,12 +16,14 @@ from domain.ids import ImpressionId
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource, Rung
 from ledger.codec import decode_impression
-from ledger.store import READ_MAX, Commit, EventStore
+from ledger.store import Commit, EventStore
 from ml.features.logged import unpack
 from ml.features.schema import SCHEMA_ID
 from ml.monitors.maturity import Aged
 from ml.monitors.rows import Rows, rows_of
 
+PAGE_MAX = 1_000
+"""Most commits of one read: whoever else reads the ledger waits as long."""
 PAGE = 100
 """Neighbours in the ledger that are read together."""
 STREAM_COMMITS_MAX = 50
@@ -66,7 +68,7 @@ async def tail(store: EventStore, after: int, commits_max: int) -> Tail:
     commits: list[Commit] = []
     through = max(after, start)
     while len(commits) < commits_max:
-        page = await store.read_all(through, min(READ_MAX, commits_max - len(commits)))
+        page = await store.read_all(through, min(PAGE_MAX, commits_max - len(commits)))
         if not page:
             break
         commits += page

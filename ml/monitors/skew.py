@@ -81,6 +81,19 @@ def compare(
     )
 
 
+def merged(one: Skew, other: Skew) -> Skew:
+    """Return the comparison of both sets of rows, over the same features."""
+    others = {feature.name: feature for feature in other.features}
+    features = [_merged(feature, others[feature.name]) for feature in one.features]
+    return Skew(
+        rows=one.rows + other.rows,
+        unequal=one.unequal + other.unequal,
+        cells=one.cells + other.cells,
+        cells_compared=one.cells_compared + other.cells_compared,
+        features=tuple(sorted(features, key=lambda feature: -feature.unequal)),
+    )
+
+
 def measured(skew: Skew, terms: Terms = TERMS[Check.SKEW]) -> list[Measured]:
     """Return the share of unequal rows as the one series of the check."""
     seen = Measured(check=Check.SKEW, trials=skew.rows, value=1 - skew.equal_share, says=told(skew))
@@ -96,6 +109,20 @@ def told(skew: Skew) -> str:
         f"{one.name} in {one.unequal:,} of {one.compared:,}, by up to {one.apart_max:g}"
         for one in skew.features[:_SDKS_MAX]
         if one.unequal
+    )
+
+
+def _merged(one: FeatureSkew, other: FeatureSkew) -> FeatureSkew:
+    firsts = [at for at in (one.first_at, other.first_at) if at is not None]
+    sdks = sorted({*one.sdks, *other.sdks})
+    is_told = all(part.sdks or not part.unequal for part in (one, other)) and len(sdks) <= _SDKS_MAX
+    return FeatureSkew(
+        name=one.name,
+        compared=one.compared + other.compared,
+        unequal=one.unequal + other.unequal,
+        first_at=min(firsts, default=None),
+        apart_max=max(one.apart_max, other.apart_max),
+        sdks=tuple(sdks) if is_told else (),
     )
 
 
