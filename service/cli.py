@@ -23,6 +23,7 @@ from service import (
     cli_drill,
     cli_feedback,
     cli_lists,
+    cli_monitors,
     cli_packs,
     cli_quarantine,
     cli_shelter,
@@ -50,6 +51,8 @@ app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
+app.command(name="monitors")(cli_monitors.monitors)
+app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
 app.add_typer(cli_feedback.app, name="feedback")
@@ -273,16 +276,6 @@ def completeness(
 
     answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
     _print(answer, as_json, "" if as_json else completeness_table(answer))
-
-
-@app.command()
-def monitors(as_json: AsJson = False) -> None:
-    """Ask the running desk what its monitors of clients, features, scores and labels say."""
-    from service.asking import ask  # noqa: PLC0415
-    from service.monitors_screen import monitors_table  # noqa: PLC0415
-
-    answer = ask(_settings(), "/v1/monitors", {})
-    _print(answer, as_json, "" if as_json else monitors_table(answer))
 
 
 @app.command()
