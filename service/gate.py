@@ -50,6 +50,7 @@ from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
+from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -124,10 +125,14 @@ class Gate:
             ladder=ladder,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
-        self._activity = CountedActivity(pack.rates, now_ms())
+        self._activity = CountedActivity(pack.rates, now_ms(), more=read_by_models(settings.workers))
+        self.models = ModelHolder()
+        scoring = GateScoring(self._activity.take_features, self.models, Sample(keys.root), ladder)
+        ladder.watch(Rung.MODEL_FALLBACK, lambda: self.models.is_missing)
+        ladder.watch(Rung.NO_ASYNC, lambda: not scoring.history.publishers)
         ladder.watch(Rung.PARTIAL_COUNTERS, lambda: self._activity.is_cold(now_ms()))
         ladder.watch(Rung.STALE_LISTS, lambda: lists.stale(now_ms()))
-        activity, unhurried = self._ladder.over(self._activity, pack)
+        activity, unhurried = self._ladder.over(self._activity, scoring, pack)
         self._ingest = Ingest(
             store=spool.store,
             pack=pack,
@@ -162,6 +167,7 @@ class Gate:
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
+        self._metrics.registry.register(scoring)
         self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
         self._metrics.registry.register(self._ladder)

@@ -98,6 +98,13 @@ class Settings:
             "`drop_share=0.03 uncertain_share=0.05`."
         },
     )
+    workers: int = field(
+        default=1,
+        metadata={
+            "doc": "Gates that share this cell's renders, each with its share of people; over 1, models do without "
+            "counts of devices and networks."
+        },
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
@@ -176,6 +183,7 @@ class Settings:
         """Return one sentence per value that cannot be used."""
         checks = [
             ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),
+            ("workers", 1 <= self.workers <= 64, "must be 1 to 64"),
             ("renders_max", self.renders_max >= 1, "must be at least 1"),
             ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),

@@ -15,6 +15,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from esdb_double import Node
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a whole machine share one worker, so that no two of them compete for its cores."""
+    for item in items:
+        if item.get_closest_marker("machine"):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+
+
 @pytest.fixture(scope="session")
 def postgres_urls(tmp_path_factory) -> Iterator[tuple[str, str]]:
     """

@@ -73,6 +73,7 @@ def _ready(host, port):
         return False
 
 
+@pytest.mark.machine
 def test_the_demo_checks_its_books_and_prints_one_object(settings):
     done = impledger(settings, "demo", "--seconds", "6", "--rate", "400", "--json")
     assert done.returncode == 0, done.stderr
