@@ -1,17 +1,22 @@
 """What a decision saw is made again from the ledger, bit for bit, whatever was retried, repeated or mixed."""
 
 import asyncio
-import random
 from datetime import date
 
 import numpy as np
 import pytest
 from counterskit import RATE_RULES
 from gatekit import NOW, Minter
-from ladderkit import LadderGate
+from historykit import DAY, HOUR, SECOND, History
+from ladderkit import Clock, LadderGate
+from modelkit import an_artifact, trees
+from spoolkit import SpoolGate
 
+from commands.ladder import Ladder
+from commands.observing import GuardedActivity
 from commands.recall import recall
-from domain.ids import mint
+from commands.scoring import ScoringActivity
+from domain.vocabulary import Rung
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.store import read_everything
@@ -19,71 +24,16 @@ from ml.counters.tables import Capacities
 from ml.features.matrix import COLD, TIMEOUT
 from ml.features.replayed import Replay, logged
 from ml.features.schema import PLACE, SHARED_TABLES
+from ml.models.scorer import Scorer
 from service.activity import CountedActivity
+from service.scoring import GateScoring, Line, ModelHolder, Sample
 
 SMALL = Capacities(*[2_048] * 8)
-SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
 MIDNIGHT = NOW // DAY * DAY + DAY
 
 
 def counting(since=NOW - 3 * DAY, more=SHARED_TABLES):
     return CountedActivity(RATE_RULES, since, SMALL, more)
-
-
-class History:
-    """Batches of events of a few people who meet in few slots: repeats, double fires, prefetches, bots, views."""
-
-    def __init__(self, seed, now=NOW):
-        self.dice = random.Random(seed)
-        self.clients = Minter(seed, now)
-        self.tokens = []
-        self.now = now
-
-    def batches(self, count):
-        for _ in range(count):
-            events = [event for _ in range(self.dice.randrange(1, 24)) for event in self._events()]
-            self.dice.shuffle(events)
-            yield events
-
-    def _events(self):
-        dice = self.dice
-        if self.tokens and dice.random() < 0.15:
-            return [self._render(dice.choice(self.tokens))]
-        at = self.now - dice.randrange(1, 400) * SECOND
-        token = self.clients.token(
-            impression=mint(at, 7, dice.getrandbits(62)),
-            placement=f"placement-{dice.randrange(3)}",
-            creative=f"creative-{dice.randrange(3)}",
-        )
-        self.tokens.append(token)
-        deed = dice.random()
-        if deed < 0.1:
-            return [self._render(token, prefetched=True, on_screen_at=None), self._render(token)]
-        if deed < 0.2:
-            event = self._render(token)
-            return [event, event, self._render(token)]
-        if deed < 0.25:
-            return [self._render(token, on_screen_at=None), self._render(token)]
-        if deed < 0.3:
-            return [self._render(token), self.clients.view(token)]
-        return [self._render(token)]
-
-    def _render(self, token, **changes):
-        dice, at = self.dice, int(token.impression.int >> 80) + 700
-        who = dice.randrange(8)
-        said = {
-            "client_at": at,
-            "on_screen_at": at,
-            "user": f"user-{who}" if who else None,
-            "stack_depth": dice.choice([1, 1, 9]),
-        }
-        said |= {
-            "device": f"device-{who // 2}" if who != 1 else None,
-            "agent": dice.choice(["Mozilla/5.0"] * 9 + ["a bot"]),
-        }
-        if dice.random() < 0.5:
-            said |= {"visible_ratio": dice.random(), "visible_ms": dice.randrange(9_000)}
-        return self.clients.render(token, **said | changes)
 
 
 async def replayed(store, capacities=SMALL):
@@ -224,3 +174,50 @@ def test_what_is_shed_has_a_vector_all_the_same():
         assert not np.isnan([values[PLACE["serve_to_render_ms"]] for values in unlogged]).any()
 
     asyncio.run(test(MemoryStore()))
+
+
+def scoring(counters, line=None):
+    """What scores in a gate without a load to shed, by *counters*."""
+    ladder = Ladder(Clock())
+    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 0.0), ladder)
+    return ScoringActivity(GuardedActivity(counters, ladder), models, ladder)
+
+
+def test_what_was_decided_without_the_ledger_counts_when_it_is_decided_again(tmp_path):
+    async def test():
+        gate, history = SpoolGate(tmp_path, activity=scoring(counting())), History(11)
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await gate.warm()
+        batches = list(history.batches(15))
+        for number, events in enumerate(batches):
+            if number in {4, 9}:
+                with gate.store.away():
+                    await gate.send(*events)
+                continue
+            await gate.send(*events)
+            if number in {6, 12}:
+                while await gate.backlog.work():
+                    pass
+        found = await replayed(gate.store)
+        logs, differs = differing(found)
+        assert differs == []
+        spooled = [row for row, _, _ in found if row.scored.rung is Rung.SPOOLED]
+        assert len(spooled) > 10
+        assert logs == len(found) - len(spooled)
+
+    asyncio.run(test())
+
+
+def test_what_is_decided_again_is_scored_by_the_model_in_force(tmp_path):
+    async def test():
+        line = Line(Scorer(an_artifact(trees(("area_px", 1.0, False, 0.0, -9.0))), "s2-now"))
+        gate, clients = SpoolGate(tmp_path, activity=scoring(counting(), line)), Minter()
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await gate.warm()
+        with gate.store.away():
+            [answer] = await gate.send(clients.render())
+        assert await gate.backlog.work() == 1
+        [*_, again] = await gate.events(answer.impression_id)
+        assert again.versions.model == "s2-now"
+
+    asyncio.run(test())
