@@ -23,6 +23,7 @@ from service import (
     cli_drill,
     cli_feedback,
     cli_lists,
+    cli_models,
     cli_monitors,
     cli_packs,
     cli_quarantine,
@@ -49,6 +50,9 @@ out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
+app.add_typer(cli_models.app, name="models")
+app.command(name="promote")(cli_models.promote)
+app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="drill")(cli_drill.drill)
 app.command(name="monitors")(cli_monitors.monitors)

@@ -122,8 +122,13 @@ class Contest(Collector):
                 self._became[scored.versions.model, decision.verdict] += 1
 
     @property
+    def watched(self) -> str:
+        """The canary that the guards watch, empty while there is none."""
+        return "" if self._arms is None else self._arms.canary.id
+
+    @property
     def tripped(self) -> Tripped | None:
-        """The guard that the canary in force has gone over, None while there is none."""
+        """The guard that the canary which is watched has gone over, None while there is none."""
         return None if self._arms is None else self._arms.rails.tripped
 
     def ended(self, tripped: Tripped) -> None:

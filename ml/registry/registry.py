@@ -7,7 +7,7 @@ be rebuilt from it alone. Comparisons are what gates saw of two models side by s
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -130,6 +130,14 @@ class ComparisonTable(Protocol):
 
     async def drop_before(self, hour: int) -> int:
         """Forget the hours before *hour*, and return how many rows those were."""
+
+
+class Tables(NamedTuple):
+    """All that the registry keeps, beside the ledger."""
+
+    models: ModelStore
+    placements: PlacementTable
+    comparisons: ComparisonTable
 
 
 def check_page(limit: int) -> None:
