@@ -91,7 +91,8 @@ def distance(now: Counts, then: Counts) -> float:
 def distance_p_value(distance_: float, sizes: Sequence[float], factor: float) -> float:
     """Return the chance of such a distance if nothing differed; sizes count as much less as counts scatter more."""
     n, m = (size / factor for size in sizes)
-    return float(stats.kstwo.sf(distance_, max(1, round(n * m / (n + m)))))
+    # The limit distribution: at hundreds of rows as good as the exact one, which takes 0.4 s at 50,000.
+    return float(stats.kstwobign.sf(distance_ * np.sqrt(n * m / (n + m))))
 
 
 def _merged(now: Counts, then: Counts) -> Floats:

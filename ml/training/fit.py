@@ -6,16 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
-from ml.datasets.split import Places, split
+from ml.datasets.split import Places, Split, split
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
 from ml.models import kernel
 from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
+from ml.models.scorer import Scorer
+from ml.monitors.reference import dump as dump_reference
+from ml.monitors.trained import label_curves, reference_of_training
 from ml.training import bands, calibration
 from ml.training.dropout import with_holes, without
 from ml.training.params import Params
@@ -93,6 +97,8 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
         schema_id=SCHEMA_ID if stage is Stage.S2 else LATER_SCHEMA_ID,
         card=_card(table, snapshot, params, figures[FULL], seed),
     )
+    if stage is Stage.S2:
+        artifact = replace(artifact, reference=_reference(artifact, table, snapshot, parts, known))
     data = dump(artifact)
     return Trained(
         model=model_id(data, stage),
@@ -103,6 +109,14 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
         invalid_share=float(known.chance.mean()),
         labelled_share=float((table.invalid > 0).mean()),
     )
+
+
+def _reference(artifact: ModelArtifact, table: Table, snapshot: Snapshot, parts: Split, known: Targets) -> bytes:
+    """Return what monitors compare the model's decisions with: those of the time that trees did not see."""
+    unseen = np.concatenate([parts.calibrate, parts.test])
+    since = int(table.decided_at[unseen].min()) if len(unseen) else 0
+    labels = label_curves(known.curves, known.of_invalid.shares, float(known.chance.mean()))
+    return dump_reference(reference_of_training(snapshot, Scorer(artifact), since, labels))
 
 
 def _grown(table: Table, known: Targets, train: Places, params: Params, seed: int) -> Trees:
