@@ -44,5 +44,6 @@ async def look_once(settings: Settings, commits: int) -> dict[str, Any]:
     found = [
         {"since": rfc3339(look.at), **msgspec.to_builtins(one)} for look in looks for one in look.findings if one.found
     ]
-    apart = () if skew.last is None else [one for one in skew.last.features if one.unequal]
-    return {**told(watch), "alarms": found, "skew": msgspec.to_builtins(apart)}
+    apart = [] if skew.last is None else [one for one in skew.last.features if one.unequal]
+    answer: dict[str, Any] = msgspec.to_builtins({**told(watch), "skew": apart})
+    return answer | {"alarms": found}

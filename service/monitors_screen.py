@@ -28,18 +28,18 @@ def monitors_table(answer: Mapping[str, Any]) -> Table:
     standing = {_cell(alarm): alarm["since"] for alarm in answer["alarms"]}
     alarms = f"{len(standing)} alarm{'s' if len(standing) > 1 else ''}" if standing else "no alarm"
     findings = answer["findings"]
-    table = Table(title=f"{alarms}; {len(findings):,} series", caption=_looks(answer["looks"]))
+    table = Table(title=f"{alarms}; {len(findings):,} series", caption_justify="left")
     for name in ("check", "surface", "of"):
         table.add_column(name)
     for name in ("seen", "is", "expected", "q value"):
         table.add_column(name, justify="right")
-    table.add_column("alarm since")
-    table.add_column("says")
+    table.add_column("alarm since, or why untested")
     loud = [one for one in findings if _cell(one) in standing]
     quiet = sorted((one for one in findings if _cell(one) not in standing), key=_rank)
     for finding in (*loud, *quiet[:QUIET_MAX]):
         since = standing.get(_cell(finding), "")
         table.add_row(*_row(finding, since), style="red" if since else "")
+    table.caption = "\n".join([*map(_told, loud), *_looks(answer["looks"])])
     return table
 
 
@@ -51,15 +51,18 @@ def _row(finding: Mapping[str, Any], since: str) -> tuple[str, ...]:
         _value(finding, "value") if finding["trials"] else "",
         _value(finding, "expected") if is_tested else "",
         f"{finding['q_value']:.2g}" if is_tested else "",
-        since,
-        finding["says"] if is_tested else finding["untested"],
+        since if is_tested else finding["untested"],
     )
 
 
-def _looks(looks: list[Mapping[str, Any]]) -> str:
+def _told(finding: Mapping[str, Any]) -> str:
+    return f"{' '.join(filter(None, _cell(finding)))}: {finding['says'] or 'see docs/monitors.md'}"
+
+
+def _looks(looks: list[Mapping[str, Any]]) -> list[str]:
     if not looks:
-        return "no look yet"
-    return "\n".join(f"{one['inspection']} at {one['looked_at']}: {one['says']}" for one in looks)
+        return ["no look yet"]
+    return [f"{one['inspection']} at {one['looked_at']}: {one['says']}" for one in looks]
 
 
 def _rank(finding: Mapping[str, Any]) -> tuple[bool, float]:

@@ -1,11 +1,11 @@
 """The inspection of training-serving skew: the ledger's tail, replayed through the code that fills data sets."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
-from ledger.store import EventStore
+from ledger.store import Commit, EventStore
 from ml.monitors.checks import SKEW_CHECKS
-from ml.monitors.replaying import Comparison
+from ml.monitors.replaying import Comparison, Span, unsettled
 from ml.monitors.sampling import PAGE_MAX
 from ml.monitors.skew import Skew, measured
 from projections.queries import KnownThrough
@@ -32,21 +32,32 @@ class SkewInspection:
     async def measure(self) -> Seen:
         """See `Inspection.measure`."""
         began, head = self._now(), await self._store.head()
-        through = after = await self._store.before_last(self._sample)
+        after = await self._store.before_last(self._sample)
+        spans: list[Span] = []
+        async for commits in self._pages(after, head):
+            spans = await asyncio.to_thread(unsettled, commits, spans)
         comparison: Comparison | None = None
-        while through < head and (commits := await self._store.read_all(through, PAGE_MAX)):
-            comparison = comparison or Comparison(commits[0].recorded_at if after else 0)
+        async for commits in self._pages(after, head):
+            if comparison is None:
+                comparison = Comparison(commits[0].recorded_at if after else 0, spans)
             await asyncio.to_thread(comparison.take, commits)
-            through = commits[-1].position
-        known = KnownThrough(through, began)
+        known = KnownThrough(head, began)
         if comparison is None:
             return Seen(known_through=known, lag_s=0.0, measured=[], says="the ledger is empty")
         self.last = comparison.skew
-        return Seen(known_through=known, lag_s=0.0, measured=measured(self.last), says=_says(self.last))
+        return Seen(known_through=known, lag_s=0.0, measured=measured(self.last), says=_says(comparison))
+
+    async def _pages(self, after: int, head: int) -> AsyncIterator[list[Commit]]:
+        while after < head and (commits := await self._store.read_all(after, PAGE_MAX)):
+            yield [commit for commit in commits if commit.position <= head]
+            after = commits[-1].position
 
 
-def _says(skew: Skew) -> str:
+def _says(comparison: Comparison) -> str:
+    skew = comparison.skew
+    late = f"; {comparison.left_out:,} left out, for the ledger answered late then" if comparison.left_out else ""
     if not skew.rows:
-        return "no decision logged its features"
+        return f"no decision to replay has logged its features{late}"
     share = skew.cells_compared / skew.cells
-    return f"{skew.rows:,} decisions replayed, {share:.0%} of their features comparable, {skew.equal_share:.2%} equal"
+    replayed = f"{skew.rows:,} decisions replayed, {share:.0%} of their features comparable"
+    return f"{replayed}, {skew.equal_share:.2%} equal{late}"

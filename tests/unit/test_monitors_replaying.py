@@ -3,6 +3,7 @@
 import asyncio
 import random
 from datetime import date
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -10,13 +11,16 @@ from counterskit import RATE_RULES
 from gatekit import NOW, Minter
 from ladderkit import LadderGate
 
+from domain.events import ImpressionAnswered
 from domain.ids import mint
+from domain.reasons import Verdict
 from ledger.memory import MemoryStore
+from ledger.store import Append, Appended
 from ml.counters.features import Column, Features, Status
 from ml.counters.tables import Capacities
 from ml.features.schema import SHARED_TABLES
 from ml.monitors.checks import judge
-from ml.monitors.replaying import CLOCKS_APART_MS
+from ml.monitors.replaying import CLOCKS_APART_MS, Span, unsettled
 from service.activity import CountedActivity
 from service.monitors_skew import SkewInspection
 
@@ -140,3 +144,42 @@ def test_too_few_decisions_are_not_judged():
 def test_an_empty_ledger_is_no_trouble():
     seen, skew = look(Faulty(), renders=0)
     assert (seen.measured, seen.says, skew) == ([], "the ledger is empty", None)
+
+
+async def answered_late(store, place, told_at, known_at):
+    """A sender was told that nothing is certain, although the ledger had the render at *place*."""
+    commit = (await store.read_all(0, 1_000))[place]
+    event = ImpressionAnswered(
+        cause=UUID(int=place), digest="", of=commit.cause, verdict=Verdict.UNCERTAIN, answered_at=told_at
+    )
+    append = Append(stream=commit.stream, expected=commit.count, cause=event.cause, digest="", events=(event,))
+    assert await store.append([append], known_at) == [Appended()]
+
+
+def test_decisions_made_before_a_gate_knew_what_the_ledger_had_are_left_out():
+    """It could not count what it did not know of, and a replay does."""
+
+    async def run():
+        store = await decide(Faulty(one_bucket_early))
+        await answered_late(store, 10, NOW, NOW + 120_000)
+        await answered_late(store, 20, NOW + 60_000, NOW + 200_000)
+        inspection = SkewInspection(store, lambda: NOW, every_s=600, sample=100_000)
+        seen = await inspection.measure()
+        assert inspection.last.rows == RENDERS - (200_000 // (BATCH * 500) + 1) * BATCH
+        assert seen.says.endswith("; 420 left out, for the ledger answered late then")
+
+    asyncio.run(run())
+
+
+def test_spans_that_touch_are_one_whatever_page_they_came_from():
+    async def run():
+        store = await decide(Faulty(), 100)
+        for place, told_at, known_at in ((1, NOW, NOW + 10_000), (2, NOW + 50_000, NOW + 60_000), (3, NOW, NOW + 46_000)):
+            await answered_late(store, place, told_at, known_at)
+        commits = await store.read_all(0, 1_000)
+        spans = []
+        for commit in commits:
+            spans = unsettled([commit], spans)
+        assert spans == unsettled(commits) == [Span(NOW - CLOCKS_APART_MS, NOW + 60_000)]
+
+    asyncio.run(run())
