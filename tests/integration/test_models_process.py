@@ -195,13 +195,13 @@ def test_models_change_under_load_without_a_failed_request_and_decisions_name_th
             at = [await operator.place("promote", first)]
             await asyncio.sleep(FOLLOWS_WITHIN_S)
             at.append(await operator.place("shadow", second))
-            await asyncio.sleep(FOLLOWS_WITHIN_S + 1)
+            await asyncio.sleep(FOLLOWS_WITHIN_S + 0.5)
             at.append(await operator.place("canary", second, 0.05))
-            await asyncio.sleep(FOLLOWS_WITHIN_S + 2)
+            await asyncio.sleep(FOLLOWS_WITHIN_S + 1.5)
             at.append(await operator.place("promote", second))
-            await asyncio.sleep(FOLLOWS_WITHIN_S + 1)
+            await asyncio.sleep(FOLLOWS_WITHIN_S + 0.5)
             at.append(await operator.place("roll_back", second))
-            await asyncio.sleep(FOLLOWS_WITHIN_S + 1)
+            await asyncio.sleep(FOLLOWS_WITHIN_S + 0.5)
             metrics = (await load.http.get("/metrics")).text
             history = await operator.get("/v1/models/placements")
         return load, (first, second), at, metrics, history
@@ -241,7 +241,7 @@ def test_a_canary_that_does_harm_is_ended_by_its_guard(settings, postgres_url):
             await operator.place("canary", bad, 0.2)
             await operator.until_there_is_no_canary()
             ended = time.time()
-            await asyncio.sleep(FOLLOWS_WITHIN_S + 1)
+            await asyncio.sleep(FOLLOWS_WITHIN_S + 0.5)
             history = await operator.get("/v1/models/placements")
             metrics = (await load.http.get("/metrics")).text
         return load, (first, bad), ended, history, metrics
