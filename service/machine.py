@@ -29,10 +29,15 @@ def children(settings: Settings) -> list[Child]:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
         TrustFileError: the keys trusted for sheltering cannot.
+        LauncherError: what it takes to speak to the broker is not installed.
     """
     load_pack(settings.rule_pack)
     homes_of(settings)
     trust_of(settings)
+    if settings.broker_url.startswith("amqp"):
+        from service.broker import open_broker  # noqa: PLC0415 (whoever supervises needs no broker)
+
+        open_broker(settings.broker_url)
     engines: list[Child] = []
     if embeds_postgres(settings):
         engines.append(PostgresServer(settings.data_dir).child())

@@ -13,6 +13,7 @@ from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Entities
 from ml.features.later import LATER_NAMES, widened
 from ml.labels.beliefs import arrived, beliefs
+from ml.labels.sources import LESSONS, Sight
 from ml.models.artifact import Stage
 
 Floats = NDArray[np.float64]
@@ -24,7 +25,7 @@ AGES_MS = (3_600_000, 6 * 3_600_000, 24 * 3_600_000)
 _DECLARED = (AgentClass.DECLARED_BOT.value, AgentClass.NOT_A_BROWSER.value)
 _READ = (
     *("impression", "position", "event_at", "decided_at", "recorded_at"),
-    *("publisher", "person", "device", "reason", "propensity"),
+    *("publisher", "person", "device", "reason", "families", "propensity"),
 )
 
 
@@ -36,6 +37,12 @@ class Told(NamedTuple):
     is_invalid: NDArray[np.bool_]
     delay_ms: Floats
     trust: Floats
+
+    def of(self, sight: Sight) -> "Told":
+        """Return those that say invalid, of sources of *sight*."""
+        sources = [source for source, lesson in LESSONS.items() if lesson.sight is sight]
+        kept = self.is_invalid & np.isin(self.source, sources)
+        return Told(self.row[kept], self.source[kept], self.is_invalid[kept], self.delay_ms[kept], self.trust[kept])
 
 
 class Table(NamedTuple):

@@ -165,7 +165,13 @@ def test_without_labels_the_list_speaks(source):
 
 
 def test_nothing_has_arrived_before_there_was_anything():
-    assert ArrivalCurve(DAY, 0.7).arrived_by(np.array([-5.0, 0.0])).tolist() == [0.0, 0.0]
+    assert ArrivalCurve(DAY, 0.7).arrived_by(np.array([-5.0, 0.0])) == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
+def test_labels_that_all_came_at_once_have_a_curve():
+    delay = np.full(300, float(DAY))
+    curve = fit_curve(LabelSource.ACCOUNT_ACTION, delay, np.full(300, 40.0 * DAY))
+    assert curve.arrived_by(np.array([0.8, 1.2, 40.0]) * DAY) == pytest.approx([0.0, 1.0, 1.0], abs=0.05)
 
 
 # What silence means

@@ -174,7 +174,11 @@ def test_decisions_made_before_a_gate_knew_what_the_ledger_had_are_left_out():
 def test_spans_that_touch_are_one_whatever_page_they_came_from():
     async def run():
         store = await decide(Faulty(), 100)
-        for place, told_at, known_at in ((1, NOW, NOW + 10_000), (2, NOW + 50_000, NOW + 60_000), (3, NOW, NOW + 46_000)):
+        for place, told_at, known_at in (
+            (1, NOW, NOW + 10_000),
+            (2, NOW + 50_000, NOW + 60_000),
+            (3, NOW, NOW + 46_000),
+        ):
             await answered_late(store, place, told_at, known_at)
         commits = await store.read_all(0, 1_000)
         spans = []
