@@ -85,8 +85,9 @@ class DecisionInspection:
     def _measured(self, model: tuple[str, Reference], decisions: Sequence[Decision], at: int) -> list[Measured]:
         name, reference = model
         rows = rows_of_decisions([one for one in decisions if one.model == name])
-        self._slices.add(name, at, rows, reference.bins)
-        return Window(reference, self._slices.of(name), MEASURED_BY_CLIENTS).measured()
+        bins = reference.bins._replace(clients=MEASURED_BY_CLIENTS)
+        self._slices.add(name, at, rows, bins)
+        return Window(reference, bins, self._slices.of(name)).measured()
 
 
 class LabelInspection:

@@ -46,8 +46,8 @@ def trained(chance, n=30_000, **changes):
 
 def measured(reference, slices, terms=TERMS, clients=(VISIBLE,)):
     """What a window of *slices* of rows says beside *reference*."""
-    tallies = [count(one, reference.bins) for one in slices]
-    return Window(reference, tallies, clients, terms).measured()
+    bins = reference.bins._replace(clients=clients)
+    return Window(reference, bins, [count(one, bins) for one in slices], terms).measured()
 
 
 def window(chance, change=lambda one: one, slices=10, n=1_000, **changes):

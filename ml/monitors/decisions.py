@@ -12,34 +12,23 @@ from ml.monitors.estimates import fall
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, over_limit_p_value
 from ml.monitors.reference import Reference
 from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, index, scatter_of, shift
-from ml.monitors.tallies import NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, total
+from ml.monitors.tallies import CLIENTS_MAX, NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, stacked, total
 
 GREY_MAX = 0.03
 """Source: the design's section 11, uncertain at most 3 % when everything is at hand."""
-VERSIONS_MAX = 40
-"""SDK versions of a surface whose measures are compared, those with most rows."""
 _SCORE_GROUPS = 10
 
 
 class Window:
-    """
-    Slices of decisions and the *reference* that they are compared with.
-
-    Columns *measured_by_clients* are compared between SDK versions, too.
-    """
+    """*slices* of decisions in *bins*, and the *reference* that they are compared with, whose bins those are."""
 
     def __init__(
-        self,
-        reference: Reference,
-        slices: Sequence[Tally],
-        measured_by_clients: Sequence[int] = (),
-        terms: Mapping[Check, Terms] = TERMS,
+        self, reference: Reference, bins: Bins, slices: Sequence[Tally], terms: Mapping[Check, Terms] = TERMS
     ) -> None:
-        self._bins: Bins = reference.bins
+        self._bins = bins
         self._then = reference.tally
-        self._slices = slices
-        self._now = total(slices, len(self._bins.names))
-        self._clients = tuple(measured_by_clients)
+        self._slices = stacked(slices, len(bins.names))
+        self._now = total(slices, len(bins.names))
         self._terms = terms
 
     def measured(self) -> list[Measured]:
@@ -63,13 +52,13 @@ class Window:
         seen = _series(Check.FEATURE_SHIFT, (at, self._bins.names[feature]), now)
         if why := self._why_not(seen, int(then.sum())):
             return replace(seen, untested=why)
-        scatter = scatter_of(np.stack([one.features[at, feature] for one in self._slices]))
+        scatter = scatter_of(self._slices.features[:, at, feature])
         return _shifted(seen, self._bins, feature, (now, then, scatter))
 
     def _state_share(self, check: Check, at: int, feature: int) -> Measured:
         """Compare how often the feature's value is absent, or of yesterday, with how often it was."""
-        slices = np.stack([_hits(check, one, at, feature) for one in self._slices])
-        return self._excess(check, (at, self._bins.names[feature]), slices, _hits(check, self._then, at, feature))
+        slices, then = (_hits(check, one, at, feature) for one in (self._slices, self._then))
+        return self._excess(check, (at, self._bins.names[feature]), slices, then)
 
     def _excess(self, check: Check, cell: tuple[int, str], slices: Counts, then: Counts) -> Measured:
         """Compare the share of hits in *slices* (t, hits and trials) with that of *then*."""
@@ -90,10 +79,10 @@ class Window:
     def _client_shifts(self, at: int) -> Iterator[Measured]:
         """Compare what each SDK version measures with the others on its surface; missing values are another check's."""
         versions = {sdk: counts for (place, sdk), counts in self._now.clients.items() if place == at}
-        largest = sorted(versions, key=lambda sdk: (-int(versions[sdk].sum()), sdk))[:VERSIONS_MAX]
-        for feature in self._clients:
-            scatter = scatter_of(np.stack([one.features[at, feature, :NO_VALUE] for one in self._slices]))
-            counts = {sdk: versions[sdk][feature, :NO_VALUE] for sdk in largest}
+        largest = sorted(versions, key=lambda sdk: (-int(versions[sdk].sum()), sdk))[:CLIENTS_MAX]
+        for place, feature in enumerate(self._bins.clients):
+            scatter = scatter_of(self._slices.features[:, at, feature, :NO_VALUE])
+            counts = {sdk: versions[sdk][place, :NO_VALUE] for sdk in largest}
             for sdk, (now, rest) in _set_apart(counts).items():
                 seen = _series(Check.CLIENT_SHIFT, (at, f"{sdk} {self._bins.names[feature]}"), now)
                 why = self._why_not(seen, int(rest.sum()))
@@ -103,8 +92,7 @@ class Window:
         now, then = self._now.risks[at], self._then.risks[at]
         if not now.any():
             return
-        slices = np.stack([one.risks[at] for one in self._slices])
-        scatter = scatter_of(_grouped(slices, then)) if then.any() else DRAWS
+        scatter = scatter_of(_grouped(self._slices.risks[:, at], then)) if then.any() else DRAWS
         yield self._score_shift(_series(Check.SCORE_SHIFT, (at, ""), now), (now, then), scatter)
         yield self._performance(_series(Check.PERFORMANCE, (at, ""), now), (now, then), scatter)
 
@@ -130,7 +118,7 @@ class Window:
 
     def _shares(self, at: int) -> Iterator[Measured]:
         for place, check in enumerate(SHARES):
-            slices = np.stack([one.shares[at, place] for one in self._slices])
+            slices = self._slices.shares[:, at, place]
             if slices.any():
                 is_grey, then = check is Check.GREY, self._then.shares[at, place]
                 yield self._grey(at, slices) if is_grey else self._excess(check, (at, ""), slices, then)
@@ -199,11 +187,16 @@ def _shifted(seen: Measured, bins: Bins, feature: int, counts: tuple[Counts, Cou
 
 
 def _hits(check: Check, tally: Tally, at: int, feature: int) -> Counts:
-    """Return hits and trials; a value counts as missing only where one was asked for and not merely unknown yet."""
-    states = tally.states[at, feature]
+    """
+    Return hits and trials, (..., 2), of one tally or of several that are stacked.
+
+    A value counts as missing only where one was asked for and not merely unknown yet.
+    """
     if check is Check.FEATURE_MISSING:
-        return np.array([tally.features[at, feature, NO_VALUE], tally.features[at, feature].sum()])
-    return np.array([states[STALE] + states[TIMEOUT], states.sum()])
+        binned = tally.features[..., at, feature, :]
+        return np.stack([binned[..., NO_VALUE], binned.sum(axis=-1)], axis=-1)
+    states = tally.states[..., at, feature, :]
+    return np.stack([states[..., STALE] + states[..., TIMEOUT], states.sum(axis=-1)], axis=-1)
 
 
 def _scatter_of(slices: Counts) -> Dispersion:

@@ -28,7 +28,7 @@ PAGE = 100
 """Neighbours in the ledger that are read together."""
 STREAM_COMMITS_MAX = 50
 STREAMS_AT_ONCE = 500
-_DECLARED = frozenset({AgentClass.DECLARED_BOT, AgentClass.NOT_A_BROWSER})
+DECLARED = frozenset({AgentClass.DECLARED_BOT, AgentClass.NOT_A_BROWSER})
 _NOMINAL = frozenset({Rung.FULL, Rung.NO_ASYNC})
 
 PositionAt = Callable[[int], Awaitable[int]]
@@ -185,4 +185,4 @@ def _is_invalid_by_rules(reason: Reason | None) -> bool:
 
 
 def _awaits_labels(one: Decision) -> bool:
-    return one.scored.risk is not None and one.rendered.begun and one.rendered.agent_class not in _DECLARED
+    return one.scored.risk is not None and one.rendered.begun and one.rendered.agent_class not in DECLARED

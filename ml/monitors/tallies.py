@@ -20,7 +20,7 @@ EDGES_MAX = 15
 CELLS = EDGES_MAX + 2
 """Bins of a feature: between the edges and beyond them, then the one of missing values."""
 NO_VALUE = CELLS - 1
-CLIENTS_MAX = 200
+CLIENTS_MAX = 40
 """SDK versions of a surface that a slice keeps apart, those with most rows; clients may name as many as they like."""
 SURFACES = tuple(Surface)
 SHARES = (Check.GREY, Check.RULES_ONLY, Check.MODEL_ONLY)
@@ -33,10 +33,15 @@ Counts = NDArray[np.int64]
 
 
 class Bins(NamedTuple):
-    """Frozen bins: `edges` (f, EDGES_MAX) ascending, padded with infinity; a bin includes its upper edge."""
+    """
+    Frozen bins: `edges` (f, EDGES_MAX) ascending, padded with infinity; a bin includes its upper edge.
+
+    `clients` are the columns that clients measure, which are counted by SDK version, too.
+    """
 
     names: tuple[str, ...]
     edges: Floats
+    clients: tuple[int, ...] = ()
 
 
 class Tally(NamedTuple):
@@ -44,7 +49,7 @@ class Tally(NamedTuple):
     Counts by surface, in the order of `SURFACES`.
 
     `features` (s, f, CELLS); `states` (s, f, letters); `risks` (s, RISK_BINS); `shares` (s, SHARES, hits and trials);
-    `clients` as `features`, by surface and SDK version.
+    `clients` by surface and SDK version, of the columns `Bins.clients`, (columns, CELLS).
     """
 
     features: Counts
@@ -89,7 +94,7 @@ def count(rows: Rows, bins: Bins) -> Tally:
         states=_counted(surface, rows.status.astype(np.int64), (surfaces, STATES)),
         risks=_risks(surface, rows.risk),
         shares=_shares(surface, rows),
-        clients=_clients(surface, rows.sdk, binned),
+        clients=_clients(surface, rows.sdk, binned[:, list(bins.clients)]) if bins.clients else {},
     )
 
 
@@ -149,6 +154,18 @@ def _clients(surface: Counts, sdk: NDArray[np.str_], binned: Counts) -> dict[tup
             if len(mine):
                 found[place, str(names[version])] = _counted(np.zeros(len(mine), np.int64), mine, (1, CELLS))[0]
     return found
+
+
+def stacked(slices: Sequence[Tally], features: int) -> Tally:
+    """Return *slices* side by side, each array with one more dimension in front; SDK versions are left out."""
+    parts = slices or [empty(features)]
+    return Tally(
+        features=np.stack([one.features for one in parts]),
+        states=np.stack([one.states for one in parts]),
+        risks=np.stack([one.risks for one in parts]),
+        shares=np.stack([one.shares for one in parts]),
+        clients={},
+    )
 
 
 def total(slices: Sequence[Tally], features: int) -> Tally:

@@ -1,6 +1,7 @@
 """From a training to the reference that its model's decisions are compared with, and back out of the registry."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from ml.labels.arrival import ArrivalCurve
 from ml.models.scorer import BAND_NAMES, Scorer
 from ml.monitors.reference import LabelCurve, Reference, reference_of
 from ml.monitors.rows import rows_of
+from ml.monitors.sampling import DECLARED
 
 ROWS_MAX = 500_000
 """Most rows that are counted; of more, the newest."""
@@ -24,11 +26,18 @@ REGARDLESS = frozenset({LabelSource.HONEYPOT, LabelSource.ACCOUNT_ACTION, LabelS
 Sources that label whatever we decided. People review what was uncertain, advertisers dispute what was billed, and a ban
 labels a publisher's traffic at once: how many labels those give follows from more than the risk.
 """
-_READ = ("surface", "sdk", "reason", "rungs", "status", *FEATURES)
+_READ = ("surface", "sdk", "reason", "rungs", "begun", "agent_class", "status", *FEATURES)
+
+
+class Labelling(NamedTuple):
+    """The share of decisions that await a label which a source labels invalid in the end, and when it does."""
+
+    rate: float
+    delays: ArrivalCurve
 
 
 def reference_of_training(
-    snapshot: Snapshot, scorer: Scorer, since: int, labels: tuple[LabelCurve, ...] = ()
+    snapshot: Snapshot, scorer: Scorer, since: int, labelled: Mapping[LabelSource, Labelling]
 ) -> Reference:
     """Return the reference of *scorer*, made of all live rows decided from *since* on, which its trees did not see."""
     table = (
@@ -47,23 +56,20 @@ def reference_of_training(
         invalid_by_rules=np.isin(table["reason"].to_numpy(), _GIVT),
         full=np.isin(table["rungs"].to_numpy(), _NOMINAL),
     )
+    awaits = table["begun"].to_numpy() & ~np.isin(table["agent_class"].to_numpy(), _DECLARED)
+    labels = label_curves(labelled, float(scores.risk[awaits].mean()) if awaits.any() else 0.0)
     return reference_of(rows, [feature.name for feature in SCHEMA], SCHEMA_ID, labels)
 
 
-def label_curves(
-    curves: Mapping[LabelSource, ArrivalCurve], shares: Mapping[LabelSource, float], invalid_share: float
-) -> tuple[LabelCurve, ...]:
-    """
-    Return what to expect of the sources that label regardless, of which each labels one of *shares* of what is invalid.
-
-    *invalid_share* is that of all decisions that a model is asked about.
-    """
+def label_curves(labelled: Mapping[LabelSource, Labelling], mean_risk: float) -> tuple[LabelCurve, ...]:
+    """Return what to expect of the sources that label regardless, if on average decisions had *mean_risk*."""
     return tuple(
-        LabelCurve(source=source, rate=share * invalid_share, caught=share, delays=curves[source])
-        for source, share in sorted(shares.items())
-        if source in REGARDLESS and share > 0
+        LabelCurve(source=source, rate=one.rate, caught=min(1.0, one.rate / mean_risk), delays=one.delays)
+        for source, one in sorted(labelled.items())
+        if source in REGARDLESS and one.rate > 0 and mean_risk > 0
     )
 
 
 _GIVT = [reason.value for reason in Reason if CLASS_OF[reason] is ReasonClass.GIVT]
+_DECLARED = [one.value for one in DECLARED]
 _NOMINAL = [Rung.FULL.value, Rung.NO_ASYNC.value]

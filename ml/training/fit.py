@@ -14,12 +14,13 @@ from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Places, Split, split
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
+from ml.labels.pu import matured_count
 from ml.models import kernel
 from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
 from ml.models.scorer import Scorer
 from ml.monitors.reference import dump as dump_reference
-from ml.monitors.trained import label_curves, reference_of_training
+from ml.monitors.trained import Labelling, reference_of_training
 from ml.training import calibration
 from ml.training.bands import Sample, band_of, cheapest, expected_cost, open_share
 from ml.training.corroboration import corroborated
@@ -107,8 +108,11 @@ def _reference(artifact: ModelArtifact, table: Table, snapshot: Snapshot, parts:
     """Return what monitors compare the model's decisions with: those of the time that trees did not see."""
     unseen = np.concatenate([parts.calibrate, parts.test])
     since = int(table.decided_at[unseen].min()) if len(unseen) else 0
-    labels = label_curves(known.curves, known.of_invalid.shares, float(known.chance.mean()))
-    return dump_reference(reference_of_training(snapshot, Scorer(artifact), since, labels))
+    told, labelled = table.told, {}
+    for source in set(told.source[told.is_invalid].tolist()):
+        ages, curve = table.age_ms[told.row[told.is_invalid & (told.source == source)]], known.curves[source]
+        labelled[source] = Labelling(matured_count(ages, curve) / len(table.age_ms), curve)
+    return dump_reference(reference_of_training(snapshot, Scorer(artifact), since, labelled))
 
 
 class _Fitted(NamedTuple):

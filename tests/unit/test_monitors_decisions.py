@@ -283,19 +283,20 @@ def test_surfaces_that_nobody_knows_are_left_out(chance):
 
 
 def test_no_rows_count_as_nothing(chance):
-    bins = trained(chance, 100).bins
+    bins = trained(chance, 100).bins._replace(clients=(VISIBLE,))
     one = rows(chance, 10)
     nothing = count(one.take(np.zeros(10, np.bool_)), bins)
     assert (nothing.features.any(), nothing.clients) == (False, {})
 
 
 def test_tallies_add_as_rows_do(chance):
-    bins = trained(chance, 1_000).bins
+    bins = trained(chance, 1_000).bins._replace(clients=(VISIBLE, PERSON))
     one, other = rows(chance, 200), rows(chance, 300)
     both = type(one)(*(np.concatenate([a, b]) for a, b in zip(one, other, strict=True)))
     whole, summed = count(both, bins), added(count(one, bins), count(other, bins))
     for field in ("features", "states", "risks", "shares"):
         assert (getattr(whole, field) == getattr(summed, field)).all()
+    assert len(whole.clients) == 3
     assert whole.clients.keys() == summed.clients.keys()
     assert all((whole.clients[cell] == summed.clients[cell]).all() for cell in whole.clients)
 

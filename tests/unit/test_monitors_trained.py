@@ -18,7 +18,7 @@ from ml.monitors.reference import load as load_reference
 from ml.monitors.rows import COLD, rows_of
 from ml.monitors.sampling import decisions_of, rows_of_decisions
 from ml.monitors.tallies import SURFACES, count
-from ml.monitors.trained import label_curves
+from ml.monitors.trained import Labelling, label_curves
 from ml.training.params import Params
 from ml.training.stages import train_s2
 from ml.training.trees import TreeRules
@@ -42,19 +42,19 @@ def test_a_model_brings_what_its_decisions_are_compared_with(tmp_path):
         assert curve.rate == pytest.approx(0.08 * SOURCES[curve.source][0], rel=0.4)
     rows = rows_of_decisions(decisions_of(a_world(3_000, seed=2).commits))
     slices = [count(rows.take(part), reference.bins) for part in np.array_split(np.arange(len(rows.surface)), 10)]
-    measures = [one for one in Window(reference, slices).measured() if one.p_value is not None]
+    measures = [one for one in Window(reference, reference.bins, slices).measured() if one.p_value is not None]
     assert len(measures) >= 2 * len(SCHEMA)
     assert max(one.excess for one in measures) < 0.05
 
 
 def test_only_sources_that_label_whatever_we_decided_have_a_curve():
-    curves = dict.fromkeys(LabelSource, ArrivalCurve(1_000.0, 1.0))
-    shares = dict.fromkeys(LabelSource, 0.2) | {LabelSource.HONEYPOT: 0.0}
-    found = label_curves(curves, shares, 0.1)
-    assert [(one.source, one.caught, one.rate) for one in found] == [
-        (LabelSource.ACCOUNT_ACTION, 0.2, pytest.approx(0.02)),
-        (LabelSource.THIRD_PARTY, 0.2, pytest.approx(0.02)),
+    curve = ArrivalCurve(1_000.0, 1.0)
+    labelled = dict.fromkeys(LabelSource, Labelling(0.02, curve)) | {LabelSource.HONEYPOT: Labelling(0.0, curve)}
+    assert [(one.source, one.caught, one.rate) for one in label_curves(labelled, 0.1)] == [
+        (LabelSource.ACCOUNT_ACTION, pytest.approx(0.2), 0.02),
+        (LabelSource.THIRD_PARTY, pytest.approx(0.2), 0.02),
     ]
+    assert label_curves(labelled, 0.0) == ()
 
 
 def test_counters_that_several_workers_share_are_left_out_where_none_of_them_is_known():
