@@ -115,8 +115,8 @@ class Ingest:
         spooling: Spooling | None = None,
         ladder: Ladder | None = None,
         countdown: Countdown | None = None,
-        witness: Callable[[Sequence[ImpressionEvent]], None] | None = None,
         new_id: Callable[[], UUID] = uuid4,
+        witness: Callable[[Sequence[ImpressionEvent]], None] | None = None,
     ) -> None:
         self._store = store
         self._ladder = ladder

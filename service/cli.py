@@ -28,6 +28,7 @@ from service import (
     cli_packs,
     cli_quarantine,
     cli_shelter,
+    cli_train,
     cli_work,
     process,
 )
@@ -59,6 +60,7 @@ app.command(name="monitors")(cli_monitors.monitors)
 app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
 app.add_typer(cli_shelter.app, name="shelter")
+app.command(name="train")(cli_train.train)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
 app.command(name="work")(cli_work.work)

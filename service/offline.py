@@ -23,7 +23,9 @@ from commands.ingest import Ingest
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
 from commands.keyring import DAY_MS, KEY_BYTES, Keyring
+from commands.ladder import Ladder
 from commands.quarantine import Holding
+from commands.scoring import ScoringActivity
 from domain.ids import day_of
 from domain.pack import Pack
 from domain.token import TokenKey
@@ -34,10 +36,14 @@ from ml.lists.live import LiveLists
 from ml.traffic.events import Sending, Truth
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
+from service.activity import CountedActivity
+from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
-BATCH_MAX = 512
-ARRIVE_MS = 120
-"""What is sent within so much time arrives together, at the end of it."""
+BATCH_MAX = 256
+BATCH_MS = 1_000
+"""What is received within so much time is decided together, at the end of it; each has its own time of receipt."""
+UNDER_WAY_MS = 61
+"""How long an event is under way at most."""
 STREAM_KEPT_MS = 2 * 3_600_000
 """More than anybody in the traffic waits before an ad is told about again."""
 RECENT_MAX = 200_000
@@ -49,13 +55,14 @@ _DAYS_BACK, _DAYS_AHEAD = 12, 1
 """The oldest ads that the traffic tells about, and what is minted around the end."""
 _QUARANTINED_MS = 3_600_000
 _KEY_ID = "offline"
-_CALLER = Caller(frozenset({"ingest", "decide"}))
+_AD_SERVER = frozenset({"ingest", "decide"})
 _UNPARKED = frozenset({"ingest", "replay"})
 
 
 class World(Struct, frozen=True, kw_only=True):
     """
-    What decides: the rule pack, the lists, the counters; in which region, under keys that follow from the seed.
+    What decides: the rule pack, the lists, the counters, on the rungs of *ladder*; in which region, under keys that
+    follow from the seed.
 
     It can decide about what happens in *seconds* from *start_ms* (epoch ms) on.
     """
@@ -67,6 +74,19 @@ class World(Struct, frozen=True, kw_only=True):
     lists: LiveLists
     activity: Activity
     region: str = "eu"
+    ladder: Ladder | None = None
+
+
+def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
+    """
+    Return the counters and the scoring of a gate with one worker that has all the time it needs.
+
+    Counters begin with the traffic, and nothing was before it.
+    """
+    ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
+    counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
+    sample = Sample(_secret(seed, b"sample"))
+    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder), ladder)
 
 
 class OfflineGate:
@@ -108,6 +128,7 @@ class OfflineGate:
             recent_max=RECENT_MAX,
             name=f"{world.region}-offline",
             clock=self._clock,
+            ladder=world.ladder,
             new_id=self._new_id,
         )
 
@@ -137,10 +158,14 @@ class OfflineGate:
     async def _decide(self, sendings: Sequence[Sending]) -> list[Answer]:
         answers: list[Answer] = []
         for batch in _batches(sendings):
-            self._now = batch[-1].at_ms - batch[-1].at_ms % ARRIVE_MS + ARRIVE_MS
+            self._now = batch[-1].at_ms + UNDER_WAY_MS
             await self._upkeep()
-            bodies = [sending.event.body(sending.at_ms, sending.attempt) for sending in batch]
-            answers += await self._ingest.decide_batch(await self._intake.prepare(bodies, _CALLER))
+            items: list[Item] = []
+            for sending in batch:
+                body = sending.event.body(sending.at_ms, sending.attempt)
+                caller = Caller(_AD_SERVER, received_at=sending.at_ms + _under_way_ms(sending))
+                items += await self._intake.prepare([body], caller)
+            answers += await self._ingest.decide_batch(items)
         return answers
 
     async def _upkeep(self) -> None:
@@ -167,8 +192,7 @@ class OfflineGate:
         return UUID(int=self._rng.getrandbits(128), version=4)
 
     def _secret(self, purpose: bytes) -> bytes:
-        seed = self._world.seed.to_bytes(16, signed=True)
-        return blake2b(seed, digest_size=KEY_BYTES, person=purpose).digest()
+        return _secret(self._world.seed, purpose)
 
 
 class Passed(NamedTuple):
@@ -193,11 +217,15 @@ def run_offline(plan: Plan, world: World) -> Iterator[Passed]:
             truths.clear()
 
 
+def _secret(seed: int, purpose: bytes) -> bytes:
+    return blake2b(seed.to_bytes(16, signed=True), digest_size=KEY_BYTES, person=purpose).digest()
+
+
 def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
     chunk: list[Sending] = []
     for sending in sendings:
         # no batch is cut in two
-        if len(chunk) >= CHUNK and sending.at_ms // ARRIVE_MS != chunk[-1].at_ms // ARRIVE_MS:
+        if len(chunk) >= CHUNK and sending.at_ms // BATCH_MS != chunk[-1].at_ms // BATCH_MS:
             yield chunk
             chunk = []
         chunk.append(sending)
@@ -205,10 +233,14 @@ def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
         yield chunk
 
 
+def _under_way_ms(sending: Sending) -> int:
+    return 1 + sending.event.event_id.int % UNDER_WAY_MS
+
+
 def _batches(sendings: Sequence[Sending]) -> Iterator[Sequence[Sending]]:
     begins = 0
     for at in range(1, len(sendings)):
-        window = sendings[at].at_ms // ARRIVE_MS != sendings[begins].at_ms // ARRIVE_MS
+        window = sendings[at].at_ms // BATCH_MS != sendings[begins].at_ms // BATCH_MS
         if window or at - begins >= BATCH_MAX:
             yield sendings[begins:at]
             begins = at

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from ledger.store import EventStore, read_everything
-from ml.datasets.build import build
+from ml.datasets.build import build, build_of
 from ml.datasets.snapshot import Recipe, Snapshot
 from ml.models.artifact import Stage
 from ml.models.masks import FULL
@@ -22,9 +22,10 @@ from ml.training.stages import train_s2, train_s3
 from ml.training.trees import OneClass
 from service.embedded_postgres import PostgresServer
 from service.folders import lock_holder
+from service.generated import Generated, generate
 from service.settings import Settings
 from service.supervisor import Supervisor
-from service.wiring import embeds_postgres, open_store
+from service.wiring import embeds_postgres, load_pack, open_store
 
 DATASETS, MODELS = "datasets", "models"
 """Folders in the data folder."""
@@ -117,6 +118,22 @@ def train_on_ledger(settings: Settings, order: Order, tell: Tell) -> TrainReport
         tell("reading the ledger")
         snapshot = asyncio.run(_read(open_store(settings), order, settings.data_dir / DATASETS))
     _forget_old(settings.data_dir / DATASETS)
+    return train(snapshot, order, settings.data_dir / MODELS, clock, tell)
+
+
+def train_on_generated(settings: Settings, order: Order, impressions: int, tell: Tell) -> TrainReport:
+    """
+    Train on so many *impressions* of generated traffic; `order.seed` draws it, too. Neither ledger nor clock is read.
+
+    Raises:
+        NothingToLearn: there are too few.
+    """
+    clock = Clock()
+    tell(f"generating {impressions:,} impressions")
+    commits = generate(Generated(impressions=impressions, seed=order.seed), load_pack(settings.rule_pack))
+    folder = settings.data_dir / DATASETS
+    snapshot = build_of(commits, Recipe(cutoff=order.cutoff, seed=order.seed), folder)
+    _forget_old(folder)
     return train(snapshot, order, settings.data_dir / MODELS, clock, tell)
 
 

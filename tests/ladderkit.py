@@ -62,8 +62,8 @@ class LadderGate(KitGate):
         self.shedding = Shedding(ladder, PACK)
         self.models = ModelHolder(line)
         take = getattr(self.counters, "take_features", lambda: None)
-        contest = Contest("eu-kit", LIMITS, lambda: NOW)
-        self.scoring = GateScoring(take, self.models, Sample(b"k" * 32, propensity), ladder, contest)
+        self.contest = Contest("eu-kit", LIMITS, lambda: NOW)
+        self.scoring = GateScoring(take, self.models, Sample(b"k" * 32, propensity), ladder, self.contest)
         activity = ScoringActivity(self.guarded, self.scoring, ladder, self.shedding)
         super().__init__(*stores, activity=activity, ladder=ladder, **kept)
 

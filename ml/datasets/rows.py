@@ -22,6 +22,7 @@ from domain.events import (
 )
 from domain.ids import ImpressionId
 from ml.features.decided import decided_renders
+from ml.features.replayed import Row
 from ml.features.schema import SCHEMA
 from ml.labels.beliefs import LABEL_COLUMNS
 
@@ -120,6 +121,12 @@ def decisions_of(
     """Yield the renders that *events*, one commit at *position*, decide."""
     for render in decided_renders(events):
         yield Decision(impression, position, recorded_at, *render)
+
+
+def decision_of(row: Row, recorded_at: int) -> Decision:
+    """Return the decision that *row*, recorded at *recorded_at* (epoch ms), replays."""
+    assert row.decision is not None
+    return Decision(row.impression, row.position, recorded_at, row.rendered, row.scored, row.decision)
 
 
 def facts_of(decision: Decision, groups: Groups) -> tuple[Any, ...]:

@@ -176,12 +176,11 @@ class Labels:
             self._cases[source, about] = case
         if case.seen_at is None:
             return
+        label = Label.INSTRUMENTATION if source is LabelSource.SDK_BUG else Label.INVALID
         if truth.at_ms <= case.seen_at:
-            yield self._made(truth, source, Label.INVALID, (case.seen_at, case.told_at))
+            yield self._made(truth, source, label, (case.seen_at, case.told_at))
             return
-        yield self._made(
-            truth, source, Label.INVALID, (truth.at_ms, truth.at_ms + DELAYS[source].told.whole(self._rng))
-        )
+        yield self._made(truth, source, label, (truth.at_ms, truth.at_ms + DELAYS[source].told.whole(self._rng)))
 
     def _is_verified(self, campaign: str) -> bool:
         known = self._verified.get(campaign)

@@ -3,16 +3,18 @@
 from collections import Counter
 
 import pytest
+from modelkit import a_mixed_model
 
-from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionViewed
+from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored, ImpressionViewed
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from ledger.codec import decode
+from ml.features.logged import unpack
 from ml.traffic.adversary import Adversary
 from ml.traffic.families import HELD_OUT, TRAINABLE
 from ml.traffic.generator import Plan, Traffic
-from service.activity import CountedActivity
-from service.offline import ARRIVE_MS, OfflineGate, World, run_offline
+from service.offline import UNDER_WAY_MS, OfflineGate, World, run_offline, scored
+from service.scoring import Line, ModelHolder
 from service.wiring import ScreenLists, load_pack
 
 START = 1_790_000_000_000
@@ -21,8 +23,8 @@ PACK = load_pack("base-1")
 LISTS = ScreenLists()
 
 
-def world(seed=2, seconds=12):
-    activity = CountedActivity(PACK.rates, 0)
+def world(seed=2, seconds=12, line=None):
+    activity = scored(PACK, ModelHolder(line), seed)
     return World(seed=seed, start_ms=START, seconds=seconds, pack=PACK, lists=LISTS, activity=activity)
 
 
@@ -44,7 +46,6 @@ def test_the_same_plan_and_seed_give_the_same_commits_byte_for_byte(run):
 def test_commits_come_in_order_and_every_event_that_can_be_read_is_in_them(run):
     commits, truths = run
     assert [commit.position for commit in commits] == list(range(1, len(commits) + 1))
-    assert all(commit.recorded_at % ARRIVE_MS == 0 for commit in commits if not isinstance(commit.stream, str))
     causes = {event.cause for commit in commits for event in decode(commit.data) if hasattr(event, "cause")}
     plain = [truth for truth in truths if truth.deed == "plain" and truth.kind is Kind.RENDER]
     assert sum(truth.event_id in causes for truth in plain) > 0.99 * len(plain)
@@ -73,6 +74,24 @@ def test_renders_carry_what_is_known_of_their_devices(run):
         known = [getattr(event, name) for event in rendered if getattr(event, name) is not None]
         assert len(known) > 0.6 * len(rendered), name
         assert len(set(known)) > 2, name
+
+
+def test_every_event_is_received_on_its_own_shortly_after_it_was_sent(run):
+    sent = {truth.event_id: truth.at_ms for truth in run[1]}
+    rendered = [event for commit in run[0] for event in decode(commit.data) if isinstance(event, ImpressionRendered)]
+    under_way = [event.received_at - sent[event.cause] for event in rendered]
+    assert 0 < min(under_way) < max(under_way) <= UNDER_WAY_MS
+    assert len({event.received_at for event in rendered}) > len(rendered) / 4
+
+
+def test_every_render_is_scored_as_a_gate_scores_it(run):
+    scored = [event for commit in run[0] for event in decode(commit.data) if isinstance(event, ImpressionScored)]
+    assert len(unpack([(event.features, event.feature_status) for event in scored]).values) == len(scored) > 1_000
+    with OfflineGate(world(line=Line(champion=a_mixed_model()))) as gate:
+        gate.decide(list(Traffic(PLAN, gate.minter, lambda _: None).sendings(START))[:800])
+        scored = [e for commit in gate.take() for e in decode(commit.data) if isinstance(e, ImpressionScored)]
+    assert {event.versions.model for event in scored} == {"s2-mixed"}
+    assert all(event.risk is not None for event in scored)
 
 
 def test_an_ad_server_gets_an_answer_to_each_event_in_order():

@@ -52,8 +52,10 @@ def test_what_was_taken_out_is_still_the_stream_until_it_is_old():
         await store.append([append(stream(1), 1)], NOON)
         store.take()
         await store.append([append(stream(2), 2)], NOON + KEPT_MS)
+        store.take()
         assert len((await store.read_streams([stream(1)], 10))[stream(1)]) == 1
         await store.append([append(stream(3), 3)], NOON + KEPT_MS + 1)
+        store.take()
         assert await store.read_streams([stream(1)], 10) == {}
         assert await store.append([append(stream(1), 1)], NOON + KEPT_MS + 1) == [Appended()]
 
@@ -66,6 +68,7 @@ def test_whoever_comes_back_keeps_the_stream_alive():
         assert await store.append([append(stream(1), 2)], NOON + 500) == [Conflict(1)]
         await store.append([append(stream(1), 2, expected=1)], NOON + 900)
         await store.append([append(stream(2), 3)], NOON + 1_800)
+        store.take()
         assert len((await store.read_streams([stream(1)], 10))[stream(1)]) == 2
 
     run(test)
@@ -75,6 +78,7 @@ def test_streams_that_are_no_impressions_are_kept():
     async def test(store):
         await store.append([append("rejects-eu-1", 1)], NOON)
         await store.append([append(stream(2), 2)], NOON + 10 * KEPT_MS)
+        store.take()
         assert len((await store.read_streams(["rejects-eu-1"], 10))["rejects-eu-1"]) == 1
 
     run(test)
