@@ -6,16 +6,11 @@ has no model: vectors are logged, and labels alone say what was what.
 """
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from heapq import heappop, heappush
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.activity import Activity
-from commands.ladder import Ladder
-from commands.observing import GuardedActivity
-from commands.scoring import ScoringActivity
 from domain.events import ImpressionLabelled
 from domain.feedback import SOURCES, label_id
 from domain.ids import ImpressionId
@@ -24,16 +19,14 @@ from ledger.codec import encode
 from ledger.store import Commit
 from ml.traffic.feedback import Feedback, Labels
 from ml.traffic.generator import Plan
-from service.activity import CountedActivity
-from service.offline import Passed, World, run_offline
-from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
+from service.offline import Passed, World, run_offline, scored
+from service.scoring import ModelHolder
 from service.wiring import ScreenLists
 
 START_MS = 1_790_000_000_000
 SPAN_S = 6 * 3_600.0
 """Impressions are spread over so long, whatever their number: windows of counters are as full as in steady traffic."""
 _EVENTS_PER_IMPRESSION = 1.6
-_SECRET_BYTES = 32
 
 
 class Generated(Struct, frozen=True, kw_only=True):
@@ -81,18 +74,8 @@ def _world(plan: Plan, pack: Pack) -> World:
         seconds=plan.seconds,
         pack=pack,
         lists=ScreenLists(),
-        activity=_activity(plan.seed, pack),
+        activity=scored(pack, ModelHolder(), plan.seed),
     )
-
-
-def _activity(seed: int, pack: Pack) -> Activity:
-    """Return counters that know of everything there ever was, and scoring that only logs vectors."""
-    counted = CountedActivity(pack.rates, START_MS, more=read_by_models(workers=1))
-    counted.recall_whole()
-    ladder = Ladder(lambda: 0.0)
-    key = blake2b(seed.to_bytes(16, "big", signed=True), digest_size=_SECRET_BYTES, person=b"sample").digest()
-    scoring = GateScoring(counted.take_features, ModelHolder(), Sample(key), ladder)
-    return ScoringActivity(GuardedActivity(counted, ladder), scoring, ladder)
 
 
 def _last_of(passed: Passed) -> int:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from domain.placement_events import Stage
 from ledger.store import EventStore, read_everything
 from ml.datasets.build import build, build_of
 from ml.datasets.snapshot import Recipe, Snapshot
-from ml.models.artifact import Stage
 from ml.models.masks import FULL
 from ml.training.fit import MaskFigures, Trained
 from ml.training.params import Params

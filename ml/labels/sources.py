@@ -10,8 +10,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from domain.placement_events import Stage
 from domain.vocabulary import LabelSource
-from ml.models.artifact import Stage
 
 SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS = 1_000, 60_000, 3_600_000, 86_400_000
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from domain.events import ImpressionEvent, ImpressionLabelled
 from domain.feedback import SOURCES
 from domain.impression import Decided, fold
+from domain.placement_events import Stage
 from domain.reasons import Reason, Verdict
 from domain.signals import Family, Signal
 from domain.standing import Dropped, Standing, Uncertain, Valid
@@ -25,7 +26,7 @@ from ml.features.matrix import Vectors, vectors
 from ml.features.schema import SCHEMA_ID, columns_of, columns_of_family
 from ml.labels.sources import LESSONS
 from ml.models import kernel
-from ml.models.artifact import ModelArtifact, Stage, load
+from ml.models.artifact import ModelArtifact, load
 from ml.models.masks import FULL, MASK_NAMES, MASKS, masks_of
 
 MODEL, LABEL = "s3", "label"

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Places, Split, split
@@ -16,7 +17,7 @@ from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
 from ml.labels.pu import matured_count
 from ml.models import kernel
-from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
 from ml.models.scorer import Scorer
 from ml.monitors.reference import dump as dump_reference

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource
 from ml.datasets.later import later_columns
 from ml.datasets.rows import FEATURES
@@ -14,7 +15,6 @@ from ml.datasets.split import Entities
 from ml.features.later import LATER_NAMES, widened
 from ml.labels.beliefs import arrived, beliefs
 from ml.labels.sources import LESSONS, Sight
-from ml.models.artifact import Stage
 
 Floats = NDArray[np.float64]
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from learnkit import a_label
 
 from domain.feedback import SOURCES
+from domain.placement_events import Stage
 from domain.vocabulary import Label, LabelSource
 from ml.labels.arrival import ArrivalCurve, expected_curve, fit_curve
 from ml.labels.beliefs import LABEL_COLUMNS, arrived, beliefs
 from ml.labels.pu import Coverage, coverage, matured_count, posterior, prior_of
 from ml.labels.sources import LESSONS
-from ml.models.artifact import Stage
 from ml.models.s3 import belief_of
 
 NOW = MINTED + 10 * DAY

@@ -10,13 +10,14 @@ from msgspec.structs import replace
 from domain.decide import AttachLabel, Reconcile, decide
 from domain.events import CorrectionKind, Versions
 from domain.impression import Unseen, fold
+from domain.placement_events import Stage
 from domain.reasons import Reason, Verdict
 from domain.signals import Family, Signal
 from domain.vocabulary import Authority, Label, LabelSource
 from ml.features.later import LATER_NAMES, LATER_SCHEMA, LATER_SCHEMA_ID, Context, columns, later_of
 from ml.features.matrix import PublisherHistory
 from ml.features.schema import SCHEMA, SCHEMA_ID
-from ml.models.artifact import ModelArtifact, Stage, dump, model_id
+from ml.models.artifact import ModelArtifact, dump, model_id
 from ml.models.masks import MASKS
 from ml.models.s3 import MODEL, LaterScorer, NotDecided, load_s3, reevaluate
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from domain.decide import decide
 from domain.impression import fold
+from domain.placement_events import Stage
 from domain.reasons import Reason
 from domain.signals import Family, Signal
 from domain.standing import Terms, standing_for
@@ -28,7 +29,7 @@ from ml.datasets.split import split
 from ml.features.later import LATER, LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA, columns_of_family
 from ml.labels.sources import LESSONS
-from ml.models.artifact import CorruptArtifact, SchemaMismatch, Stage, load
+from ml.models.artifact import CorruptArtifact, SchemaMismatch, load
 from ml.models.masks import FULL, MASKS
 from ml.models.s3 import load_s3
 from ml.training import bands, calibration
