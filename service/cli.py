@@ -26,6 +26,7 @@ from service import (
     cli_feedback,
     cli_lists,
     cli_models,
+    cli_monitors,
     cli_packs,
     cli_quarantine,
     cli_reevaluations,
@@ -59,6 +60,8 @@ app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
 app.command(name="demo")(cli_demo.demo)
 app.command(name="drill")(cli_drill.drill)
+app.command(name="monitors")(cli_monitors.monitors)
+app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
 app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
@@ -269,16 +272,6 @@ def completeness(
 
     answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
     _print(answer, as_json, "" if as_json else completeness_table(answer))
-
-
-@app.command()
-def monitors(as_json: AsJson = False) -> None:
-    """Ask the running desk which SDK versions lose events or fire twice."""
-    from service.asking import ask  # noqa: PLC0415
-    from service.served_screen import monitors_table  # noqa: PLC0415
-
-    answer = ask(_settings(), "/v1/monitors", {})
-    _print(answer, as_json, "" if as_json else monitors_table(answer))
 
 
 @app.command()
