@@ -20,13 +20,16 @@ from service import (
     cli_campaigns,
     cli_capacity,
     cli_cells,
+    cli_demo,
     cli_drill,
     cli_evaluate,
     cli_feedback,
     cli_lists,
     cli_models,
+    cli_monitors,
     cli_packs,
     cli_quarantine,
+    cli_reevaluations,
     cli_shelter,
     cli_train,
     cli_work,
@@ -55,7 +58,10 @@ app.add_typer(cli_models.app, name="models")
 app.command(name="promote")(cli_models.promote)
 app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
+app.command(name="demo")(cli_demo.demo)
 app.command(name="drill")(cli_drill.drill)
+app.command(name="monitors")(cli_monitors.monitors)
+app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
 app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
@@ -63,6 +69,8 @@ app.command(name="train")(cli_train.train)
 app.command(name="starter", hidden=True)(cli_train.starter)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
+app.add_typer(cli_reevaluations.app, name="reevaluations")
+app.command(name="reevaluate")(cli_reevaluations.reevaluate)
 app.command(name="work")(cli_work.work)
 app.command(name="scheduler")(cli_work.scheduler)
 
@@ -154,29 +162,6 @@ def desk() -> None:
     settings = process.begin("desk")
     access = Access(load_or_make_keys(settings.data_dir).api)
     process.run(run_desk(open_store(settings), database_url(settings), settings, access))
-
-
-@app.command()
-def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="How long to drive traffic.")] = 60,
-    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same people, ads and faults.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the data in IMPLEDGER_DATA_DIR.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the main job on this machine with generated traffic, then check the books; exits 1 if they are wrong."""
-    from ml.traffic.generator import Plan  # noqa: PLC0415
-    from service.demo import demo as run  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-    from service.screen import DemoScreen  # noqa: PLC0415
-
-    settings = _settings()
-    set_up_logs("demo", settings.log_json, quiet=True)
-    with DemoScreen(out, err, is_quiet=as_json) as screen:
-        plan = Plan(seed=seed, rate=rate, seconds=seconds)
-        report = run(settings, plan, keep=keep, show=screen.show, tell=screen.tell)
-    _print(report, as_json, screen.summary(report))
-    raise typer.Exit(0 if report.holds else 1)
 
 
 @app.command(name="replay-log")
@@ -287,16 +272,6 @@ def completeness(
 
     answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
     _print(answer, as_json, "" if as_json else completeness_table(answer))
-
-
-@app.command()
-def monitors(as_json: AsJson = False) -> None:
-    """Ask the running desk which SDK versions lose events or fire twice."""
-    from service.asking import ask  # noqa: PLC0415
-    from service.served_screen import monitors_table  # noqa: PLC0415
-
-    answer = ask(_settings(), "/v1/monitors", {})
-    _print(answer, as_json, "" if as_json else monitors_table(answer))
 
 
 @app.command()

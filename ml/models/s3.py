@@ -107,11 +107,11 @@ def load_s3(data: bytes, expected_hash: str | None = None) -> ModelArtifact:
 def load_any(data: bytes, expected_hash: str | None = None) -> ModelArtifact:
     """Return the model in *data*, of whatever stage; raises as `ml.models.artifact.load` does."""
     try:
-        return load(data, expected_hash)
+        artifact = load(data, expected_hash)
     except SchemaMismatch:
         artifact = load_s3(data, expected_hash)
-    if artifact.stage is not Stage.S3:
-        raise SchemaMismatch(f"a model of stage {artifact.stage.value} does not read what came later")
+    if (artifact.stage is Stage.S3) is not (artifact.schema_id == LATER_SCHEMA_ID):
+        raise SchemaMismatch(f"a model of stage {artifact.stage.value} does not read {artifact.schema_id}")
     return artifact
 
 

@@ -6,17 +6,22 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from domain.placement_events import Stage
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
-from ml.datasets.split import Places, split
+from ml.datasets.split import Places, Split, split
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
+from ml.labels.pu import matured_count
 from ml.models import kernel
 from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
+from ml.models.scorer import Scorer
+from ml.monitors.reference import dump as dump_reference
+from ml.monitors.trained import Labelling, reference_of_training
 from ml.training import calibration
 from ml.training.bands import Sample, band_of, cheapest, expected_cost, open_share
 from ml.training.corroboration import corroborated
@@ -87,6 +92,8 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
         schema_id=SCHEMA_ID if stage is Stage.S2 else LATER_SCHEMA_ID,
         card=_card(table, snapshot, params, figures[FULL], seed),
     )
+    if stage is Stage.S2:
+        artifact = replace(artifact, reference=_reference(artifact, table, snapshot, parts, known))
     data = dump(artifact)
     return Trained(
         model=model_id(data, stage),
@@ -97,6 +104,17 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
         invalid_share=float(known.chance.mean()),
         labelled_share=float((table.invalid > 0).mean()),
     )
+
+
+def _reference(artifact: ModelArtifact, table: Table, snapshot: Snapshot, parts: Split, known: Targets) -> bytes:
+    """Return what monitors compare the model's decisions with: those of the time that trees did not see."""
+    unseen = np.concatenate([parts.calibrate, parts.test])
+    since = int(table.decided_at[unseen].min()) if len(unseen) else 0
+    told, labelled = table.told, {}
+    for source in set(told.source[told.is_invalid].tolist()):
+        ages, curve = table.age_ms[told.row[told.is_invalid & (told.source == source)]], known.curves[source]
+        labelled[source] = Labelling(matured_count(ages, curve) / len(table.age_ms), curve)
+    return dump_reference(reference_of_training(snapshot, Scorer(artifact), since, labelled))
 
 
 class _Fitted(NamedTuple):

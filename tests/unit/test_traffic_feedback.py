@@ -3,8 +3,10 @@
 from collections import Counter, defaultdict
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from domain.feedback import SOURCES, Feedback
 from domain.render import Kind
 from domain.token import TokenKey
 from domain.vocabulary import Label, LabelSource
@@ -90,6 +92,13 @@ def test_only_reviews_and_human_signals_speak_for_people(truths):
         LabelSource.VIEW
     }
     assert LabelSource.VIEW not in {source for source, _ in said}
+
+
+def test_each_label_is_one_that_its_source_may_say_and_can_be_posted(truths):
+    posted = [label.posted() for label in of(truths)]
+    assert {one.type for one in posted} == SOURCES.keys()
+    read = msgspec.json.decode(msgspec.json.encode(posted), type=list[Feedback])
+    assert [one.impression_id for one in read] == [one.impression_id for one in posted]
 
 
 @pytest.fixture(scope="module")
