@@ -116,10 +116,12 @@ class Ingest:
         ladder: Ladder | None = None,
         countdown: Countdown | None = None,
         new_id: Callable[[], UUID] = uuid4,
+        witness: Callable[[Sequence[ImpressionEvent]], None] | None = None,
     ) -> None:
         self._store = store
         self._ladder = ladder
         self._countdown = countdown
+        self._witness = witness
         self._spooling = spooling
         self._pack = pack
         self._activity = activity
@@ -327,6 +329,8 @@ class Ingest:
                 rendered += group.rendered
                 self._remember(group)
                 self._count_rungs(group.events)
+                if self._witness is not None:
+                    self._witness(group.events)
                 self._close(batch, group)
             else:
                 group.must_read = True

@@ -37,6 +37,7 @@ from ml.traffic.events import Sending, Truth
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
 BATCH_MAX = 256
@@ -86,7 +87,8 @@ def scored(pack: Pack, models: ModelHolder, seed: int) -> ScoringActivity:
     ladder = Ladder(lambda: 0.0)  # time stands still: nothing is ever slow
     counted = CountedActivity(pack.rates, 0, more=read_by_models(1))
     sample = Sample(_secret(seed, b"sample"))
-    return ScoringActivity(counted, GateScoring(counted.take_features, models, sample, ladder), ladder)
+    scoring = GateScoring(counted.take_features, models, sample, ladder, Contest("offline", {}, lambda: 0))
+    return ScoringActivity(counted, scoring, ladder)
 
 
 class OfflineGate:

@@ -93,6 +93,14 @@ class TooManyEnvelopes(RequestError):
     pass
 
 
+class ModelConflict(RequestError):
+    pass
+
+
+class UnusableModel(RequestError):
+    pass
+
+
 class TooMuchFeedback(RequestError):
     pass
 
@@ -120,6 +128,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     CampaignVersionMissing: Problem(428, "The change does not say which version it is for"),
     CampaignVersionChanged: Problem(412, "The campaign has changed since"),
     UnusableCampaign: Problem(422, "The campaign cannot be as it is asked for"),
+    ModelConflict: Problem(409, "Models are in force otherwise, or the request's id is taken"),
+    UnusableModel: Problem(422, "The model cannot be used or placed so"),
     Overloaded: Problem(503, "Too busy; send the same events again"),
     NoSuchLetter: Problem(404, "There is no such dead letter"),
     NotInQuarantine: Problem(404, "There is no such entry in quarantine"),

@@ -1,13 +1,12 @@
 """The gate's models: which are in force, and what they think of the renders that counters have just looked at."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from commands.items import Ready
@@ -23,6 +22,7 @@ from ml.features.matrix import NO_HISTORY, History, Vectors, vectors
 from ml.features.schema import SCHEMA_ID, SHARED_TABLES, Group
 from ml.models.masks import MASK_NAMES, MASKS
 from ml.models.scorer import Scorer, Scores
+from service.contest import Asked, Contest
 
 SAMPLED = 0.003
 """Share of all renders that are of the random sample, dropped ones too."""
@@ -107,14 +107,19 @@ class GateScoring(Collector):
     """
 
     def __init__(
-        self, counted: Callable[[], Features | None], models: ModelHolder, sample: Sample, ladder: Ladder
+        self,
+        counted: Callable[[], Features | None],
+        models: ModelHolder,
+        sample: Sample,
+        ladder: Ladder,
+        contest: Contest,
     ) -> None:
         self._counted = counted
         self._models = models
         self._sample = sample
         self._ladder = ladder
+        self._contest = contest
         self.history: History = NO_HISTORY
-        self._shadow: Counter[tuple[Banding, Banding]] = Counter()
 
     def think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         """See `Scoring.think`."""
@@ -178,29 +183,14 @@ class GateScoring(Collector):
         ]
 
     def _score(self, batch: _Batch, scorer: Scorer, line: Line | None, renders: Sequence[Ready]) -> Scores:
-        """Have *batch* scored by *scorer*, by *line*'s canary where that decides, and beside them by the challenger."""
-        scores = scorer.score(batch.vectors, batch.without)
-        batch.scorers = [scorer] * len(renders)
-        if line is not None and line.canary is not None:
-            canary, share = line.canary
-            theirs = [at for at, item in enumerate(renders) if is_canaried(item.impression.int, share)]
-            if theirs:
-                some = canary.score(batch.vectors.take(theirs), batch.without)
-                scores.risk[theirs], scores.band[theirs], scores.mask[theirs] = some
-                for at in theirs:
-                    batch.scorers[at] = canary
-        if line is not None and line.challenger is not None:
-            self._compare(scores, line.challenger.score(batch.vectors, batch.without))
+        """Have *batch* scored by *scorer*, by the canary where *line* has one for it; the challenger does it later."""
+        asked = Asked(renders, batch.vectors, batch.without)
+        rivals = (None, None) if line is None else (line.canary, line.challenger)
+        scores, batch.scorers = self._contest.score(asked, scorer, *rivals)
         return scores
 
-    def _compare(self, scores: Scores, shadow: Scores) -> None:
-        pairs = np.bincount(scores.band * len(_BANDS) + shadow.band, minlength=len(_BANDS) ** 2)
-        for pair in np.flatnonzero(pairs).tolist():
-            ours, theirs = divmod(pair, len(_BANDS))
-            self._shadow[_BANDS[ours], _BANDS[theirs]] += int(pairs[pair])
-
     def collect(self) -> Iterator[Metric]:
-        """Yield which models are in force and what the challenger would have said, for Prometheus."""
+        """Yield which models are in force, for Prometheus."""
         line = self._models.line
         force = GaugeMetricFamily("impledger_model", "1 for each model in force", labels=["role", "model"])
         canary = None if line.canary is None else line.canary[0]
@@ -213,12 +203,6 @@ class GateScoring(Collector):
             if scorer is not None:
                 force.add_metric([role, scorer.id], 1.0)
         yield force
-        shadow = CounterMetricFamily(
-            "impledger_shadow", "Renders by the band in force and the challenger's", labels=["band", "challenger"]
-        )
-        for (ours, theirs), count in self._shadow.items():
-            shadow.add_metric([ours.value, theirs.value], count)
-        yield shadow
 
 
 def read_by_models(workers: int) -> frozenset[str]:
@@ -234,12 +218,3 @@ _NOTHING_SHARED: frozenset[str] = frozenset()
 _NOTHING: frozenset[Group] = frozenset()
 _GEOMETRY = MASKS["partial_client"]
 _UNSCORED = (Rung.MODEL_FALLBACK,)
-
-
-def is_canaried(impression: int, share: float) -> bool:
-    """Tell whether a canary that decides for *share* of all impressions decides for this one; always the same."""
-    return ((impression & _WORD) * _MIX & _WORD) < share * (_WORD + 1)
-
-
-_MIX = 0xD1B5_4A32_D192_ED03
-"""Another one than the ladder's, so that a canary is no share of what is shed."""

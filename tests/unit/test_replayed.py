@@ -25,7 +25,9 @@ from ml.features.matrix import COLD, TIMEOUT
 from ml.features.replayed import Replay, logged
 from ml.features.schema import PLACE, SHARED_TABLES
 from ml.models.scorer import Scorer
+from ml.registry.guards import LIMITS
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.scoring import GateScoring, Line, ModelHolder, Sample
 
 SMALL = Capacities(*[2_048] * 8)
@@ -179,7 +181,8 @@ def test_what_is_shed_has_a_vector_all_the_same():
 def scoring(counters, line=None):
     """What scores in a gate without a load to shed, by *counters*."""
     ladder = Ladder(Clock())
-    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 0.0), ladder)
+    contest = Contest("eu-kit", LIMITS, lambda: NOW)
+    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 0.0), ladder, contest)
     return ScoringActivity(GuardedActivity(counters, ladder), models, ladder)
 
 
