@@ -38,7 +38,7 @@ from service.scoring import Line
 from service.wiring import ScreenLists
 
 WORLDS = 4
-RUNG_SHARE = 0.08
+RUNG_SHARE = 0.05
 """Impressions of the run on each rung, as a share of all."""
 
 Tell = Callable[[str], None]

@@ -33,7 +33,7 @@ from service.scoring import Line
 
 HOUR_MS = 3_600_000
 DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
-ATTACK_ROUNDS, ATTACK_RUNS = 8, 3
+ATTACK_ROUNDS, ATTACK_RUNS = 6, 2
 ATTACKED_S = 86_400.0
 _RUNG_WORLD, _ATTACK_WORLD = 1_000, 2_000
 """Numbers of worlds, apart from those of the tables."""
