@@ -264,7 +264,7 @@ async def check(world):
                 if event.verdict is Verdict.UNCERTAIN:
                     wanted.add(commit.stream)
     found = world.stores["found"].rows
-    may = {one for one, person in people.items() if person in {people[one] for one in touched}}
+    may = {one for one, person in people.items() if person in {person for one in touched}}
     assert wanted | labelled | touched <= found.keys() <= wanted | labelled | may
     for impression, row in found.items():
         assert (row.from_verdict, row.from_reason) == (standings[impression].verdict, standings[impression].reason)
