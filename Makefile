@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n 2
 
 .PHONY: install demo test check bench soak clean lock
 
@@ -16,14 +17,14 @@ demo: install
 	$(BIN)/impledger demo
 
 test: install
-	$(BIN)/pytest -m "not soak"
+	$(PYTEST) -m "not soak"
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak"
 
 bench: install
 	$(BIN)/impledger bench

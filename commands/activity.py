@@ -6,6 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from commands.items import Ready
+from commands.thoughts import Thought
 from domain.events import ImpressionEvent, ImpressionRendered
 from domain.ids import ImpressionId
 from domain.signals import Signal
@@ -16,12 +17,14 @@ class Conduct(Struct, frozen=True):
     """
     What stands out about one render: whether its rate is beyond anything human, and signals.
 
-    `rungs` are those that looking at it was on: what does not stand out may not have been seen.
+    `rungs` are those that looking at it was on: what does not stand out may not have been seen. `thought` is what a
+    model makes of it, if any was asked.
     """
 
     abusive: bool = False
     signals: tuple[Signal, ...] = ()
     rungs: tuple[Rung, ...] = ()
+    thought: Thought | None = None
 
 
 class Activity(Protocol):

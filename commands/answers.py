@@ -11,15 +11,18 @@ from domain.render import Kind
 from domain.vocabulary import Rung
 
 
-def decided(item: Ready, verdict: Verdict | None, reason: Reason | None, rung: Rung | None = None) -> Answer:
+def decided(
+    item: Ready, verdict: Verdict | None, reason: Reason | None, rung: Rung | None = None, *, is_stored: bool = False
+) -> Answer:
+    """Answer *item*; where its decision *is_stored*, it is provisional only as far as it is uncertain."""
     return Answer(
         event_id=item.claim.cause,
         impression_id=item.impression,
         status=Status.DECIDED if item.kind is Kind.RENDER else Status.RECORDED,
         verdict=verdict,
         reason=reason,
-        provisional=verdict is Verdict.UNCERTAIN or rung is Rung.SPOOLED,
-        rung=rung or item.rung,
+        provisional=verdict is Verdict.UNCERTAIN or (rung is Rung.SPOOLED and not is_stored),
+        rung=item.rung if rung is None else rung,
     )
 
 

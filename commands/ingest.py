@@ -8,7 +8,7 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Struct
@@ -21,7 +21,7 @@ from commands.floods import Floods, Lot
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status
 from commands.judge import funded_by, render_of, view_of
-from commands.ladder import ALWAYS, Ladder
+from commands.ladder import Ladder
 from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
 from commands.stranded import Spooling, Stranded
@@ -36,9 +36,9 @@ from domain.events import (
 )
 from domain.funding import committed_micros
 from domain.ids import ImpressionId
-from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
+from domain.impression import Decided, Impression, Unseen, adds_to, conflicts, counts_again, fold, lacks_proof
 from domain.pack import Pack
-from domain.reasons import Reason, Verdict
+from domain.reasons import PRECEDENCE, Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet, Rung
@@ -87,7 +87,8 @@ class _Batch(Struct):
     quarantine: list[Malformed] = []
     early: list[tuple[int, Ready]] = []
     conduct: dict[int, Conduct] = {}
-    rungs: tuple[Rung, ...] = ALWAYS
+    rungs: tuple[Rung, ...] = ()
+    is_begun: bool = False
 
     @property
     def uncounted(self) -> bool:
@@ -95,7 +96,10 @@ class _Batch(Struct):
 
 
 class Ingest:
-    """Decides batches. Belongs to one task; `clock` gives epoch ms, `name` tells this process's streams apart."""
+    """
+    Decides batches. Belongs to one task; `clock` gives epoch ms, `name` tells this process's streams apart, `new_id`
+    names what no client's event causes.
+    """
 
     def __init__(  # noqa: PLR0913 (its collaborators)
         self,
@@ -111,10 +115,13 @@ class Ingest:
         spooling: Spooling | None = None,
         ladder: Ladder | None = None,
         countdown: Countdown | None = None,
+        new_id: Callable[[], UUID] = uuid4,
+        witness: Callable[[Sequence[ImpressionEvent]], None] | None = None,
     ) -> None:
         self._store = store
         self._ladder = ladder
         self._countdown = countdown
+        self._witness = witness
         self._spooling = spooling
         self._pack = pack
         self._activity = activity
@@ -124,7 +131,8 @@ class Ingest:
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
-        self._floods = Floods(pack.repeats_idle_ms)
+        self._new_id = new_id
+        self._floods = Floods(pack.repeats_idle_ms, new_id)
         self._turn = asyncio.Lock()
         self._clock = clock
 
@@ -283,28 +291,29 @@ class Ingest:
     async def _round(self, batch: _Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([group for group in batch.open.values() if group.must_read])
-        await self._observe(batch)
+        turn = self._in_turn(batch)
+        await self._observe(batch, turn)
         groups: list[_Group] = []
-        appends: list[Append] = []
         fresh: dict[Slot, list[Shown]] = {}
-        for group in list(batch.open.values()):
+        for group in turn:
             if fresh and self._waits(group, fresh):
                 continue
             self._decide(group, batch)
             if not group.events:
                 self._close(batch, group)
                 continue
-            for item in group.shown:
-                for slot in item.slots:
-                    fresh.setdefault(slot, []).append(shown(item))
+            if batch.is_begun:
+                _show(group.shown, fresh)
             groups.append(group)
-            appends.append(_append(group.impression, group.version, group.events))
+        groups.sort(key=_number)
+        appends = [_append(group.impression, group.version, group.events) for group in groups]
         counted = self._counts(batch)
         if counted is not None:
             appends.append(counted)
         batch.sent = appends
         outcomes = await self._store.append(appends, batch.now) if appends else []
         batch.sent = ()
+        batch.is_begun = True
         self._absorb(batch, groups, outcomes)
         if counted is not None:
             self._counted(batch, counted, outcomes[-1])
@@ -320,6 +329,8 @@ class Ingest:
                 rendered += group.rendered
                 self._remember(group)
                 self._count_rungs(group.events)
+                if self._witness is not None:
+                    self._witness(group.events)
                 self._close(batch, group)
             else:
                 group.must_read = True
@@ -331,11 +342,30 @@ class Ingest:
                 if type(event) is ImpressionScored:
                     self._ladder.decided(event.rung, event.rungs)
 
-    async def _observe(self, batch: _Batch) -> None:
-        """Ask what stands out about the renders that are still open, and see to it that there is money for them."""
-        renders = [
-            (at, item) for group in batch.open.values() for at, item in group.members if item.kind is Kind.RENDER
-        ]
+    def _in_turn(self, batch: _Batch) -> list[_Group]:
+        """
+        Return the groups to decide in this round.
+
+        In the first one, what may be a double fire of another group waits for it: so what is looked at together is
+        appended together.
+        """
+        if batch.is_begun or len(batch.open) == 1:
+            return list(batch.open.values())
+        turn: list[_Group] = []
+        near: dict[Slot, list[Shown]] = {}
+        for group in batch.open.values():
+            if not near or not self._waits(group, near):
+                turn.append(group)
+                _show([item for _, item in group.members], near)
+        return turn
+
+    async def _observe(self, batch: _Batch, turn: Sequence[_Group]) -> None:
+        """
+        Ask what stands out about the renders in *turn* that may be news, each counted after those before it in the
+        ledger, and see to it that there is money for them.
+        """
+        in_ledger = sorted(turn, key=_number)
+        renders = [(at, item) for group in in_ledger for at, item in self._news(group)]
         found = self._activity.look([item for _, item in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
@@ -343,6 +373,26 @@ class Ingest:
                 [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)],
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
+
+    def _news(self, group: _Group) -> list[tuple[int, Ready]]:
+        """Return the renders of *group* that may add one to its stream; a repeat does not, and is nobody's activity."""
+        state, members = group.state, group.members
+        is_first = isinstance(state, Unseen)
+        if len(members) == 1 and is_first:
+            return members if members[0][1].kind is Kind.RENDER else []
+        is_open = isinstance(state, Decided) and (counts_again(state) or lacks_proof(state))
+        standing = state.first.reason if isinstance(state, Decided) and is_open else None
+        found: list[tuple[int, Ready]] = []
+        for at, item in members:
+            if item.kind is Kind.RENDER and (is_first or adds_to(standing, item.claim, item.reasons)):
+                found.append((at, item))
+                is_first, standing = False, self._leading(item)
+        return found
+
+    def _leading(self, item: Ready) -> Reason | None:
+        """Return the first reason against *item* that is known before it is looked at."""
+        reasons = item.reasons if self._slots.original_of(item) is None else (*item.reasons, Reason.DOUBLE_FIRE)
+        return min(reasons, key=PRECEDENCE.__getitem__, default=None)
 
     async def _read(self, groups: Sequence[_Group]) -> None:
         if not groups:
@@ -432,7 +482,7 @@ class Ingest:
             group.unmoved += first is None
             return decided(item, None, None)
         if first is not None:
-            return decided(item, first.verdict, first.reason)
+            return decided(item, first.verdict, first.reason, first.rung, is_stored=True)
         differs = conflicts(state.cut, item.claim)
         reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
         group.repeats.append((reason, state.repeats))
@@ -443,7 +493,7 @@ class Ingest:
         if not batch.uncounted:
             return None
         event = AnswersCounted(
-            cause=uuid4(),
+            cause=self._new_id(),
             digest="",
             refused=batch.refused,
             unmoved=batch.unmoved,
@@ -508,6 +558,17 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
     return (event for commit in commits for event in decode_impression(commit.data))
+
+
+def _number(group: _Group) -> int:
+    """In this order the ledger has what is appended in one call: docs/decisions/0036."""
+    return group.impression.int
+
+
+def _show(items: Iterable[Ready], slots: dict[Slot, list[Shown]]) -> None:
+    for item in items:
+        for slot in item.slots:
+            slots.setdefault(slot, []).append(shown(item))
 
 
 def _is_paid(item: Ready) -> bool:

@@ -101,7 +101,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             for day in days:
                 on = day_of(day * DAY_MS)
                 await self.store.prepare_days(on, on, DataSet.REPLAY)
-        rung = Rung.STALE_LISTS if self.lists.stale(now) else Rung.MODEL_FALLBACK
+        rung = Rung.STALE_LISTS if self.lists.stale(now) else Rung.FULL
         return [self._screen(one, caller, rung) if isinstance(one, _Parsed) else one for one in parsed]
 
     def _deferring(self, parsed: Sequence["_Parsed | Item"]) -> "list[_Parsed | Item]":

@@ -123,7 +123,7 @@ class Ready(Struct, frozen=True, kw_only=True, gc=False):
     reasons: tuple[Reason, ...]
     slots: tuple[Slot, ...]
     versions: Versions
-    rung: Rung = Rung.MODEL_FALLBACK
+    rung: Rung = Rung.FULL
     data_set: DataSet = DataSet.LIVE
     raw: bytes | Raw
 

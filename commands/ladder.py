@@ -1,9 +1,9 @@
 """
 Which rungs of the degradation ladder are in force in this gate, and the switches by which each can be tried.
 
-What can be asked beforehand is a condition here: counters and load, which the decision path tells about, and whatever
-is watched. What only shows with one render (measures that are missing, a lease that is not there) is named by those who
-decide it. A drill makes the gate behave as if something were missing, for a while.
+What can be asked beforehand is a condition here: counters, load and scoring, which the decision path tells about, and
+whatever is watched. What only shows with one render (measures that are missing, a lease that is not there) is named by
+those who decide it. A drill makes the gate behave as if something were missing, for a while.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ SHED_WAIT_SHARE = 0.5
 PATIENCE: Mapping[Rung, Patience] = {
     Rung.PARTIAL_COUNTERS: Patience(failures=3, ill_s=0.0, proofs=10, well_s=5.0),
     Rung.SHED: Patience(failures=8, ill_s=0.25, proofs=8, well_s=2.0),
-    Rung.MODEL_FALLBACK: Patience(well_s=5.0),
+    Rung.MODEL_FALLBACK: Patience(failures=3, proofs=10, well_s=5.0),
     Rung.NO_ASYNC: Patience(well_s=5.0),
     Rung.STALE_LISTS: Patience(well_s=1.0),
     Rung.STALE_REGISTRY: Patience(well_s=2.0, proofs=4),
@@ -34,8 +34,6 @@ PATIENCE: Mapping[Rung, Patience] = {
     Rung.SPOOLED: Patience(well_s=1.0),
 }
 """`partial_client` shows render by render, and `sheltered` is said by an order: neither is a condition."""
-ALWAYS = (Rung.MODEL_FALLBACK, Rung.NO_ASYNC)
-"""In force until a model is trained (docs/decisions/0008)."""
 _SHED_STEPS = 1 << 16
 _SHED_BELOW = int(SHED_RATE * _SHED_STEPS)
 _MIX = 0x9E37_79B9_7F4A_7C15
@@ -69,6 +67,12 @@ class Ladder:
         self.clock = clock
         self.counters = Condition(PATIENCE[Rung.PARTIAL_COUNTERS], clock)
         self.load = Condition(PATIENCE[Rung.SHED], clock)
+        self.model = Condition(PATIENCE[Rung.MODEL_FALLBACK], clock)
+        self._told = {
+            Rung.PARTIAL_COUNTERS: self.counters,
+            Rung.SHED: self.load,
+            Rung.MODEL_FALLBACK: self.model,
+        }
         self._watched: dict[Rung, tuple[Callable[[], bool], Condition]] = {}
         self._unavailable: dict[Rung, str] = {
             Rung.FULL: "nothing is missing on it",
@@ -77,24 +81,23 @@ class Ladder:
         self._drills: dict[Rung, Drill] = {}
         self._ended: list[Drill] = []
         self._next_end = float("inf")
-        self._for_all: tuple[Rung, ...] = ALWAYS
+        self._for_all: tuple[Rung, ...] = ()
         self._decided: Counter[tuple[Rung, tuple[Rung, ...]]] = Counter()
 
     @property
     def in_force(self) -> tuple[Rung, ...]:
         """All rungs in force, the worst first."""
         self._end_drills()
-        found = {*ALWAYS, *self._drills}
+        found = set(self._drills)
         found |= {rung for rung, (_, condition) in self._watched.items() if condition.is_down}
-        found |= {Rung.PARTIAL_COUNTERS} if self.counters.is_down else set()
-        found |= {Rung.SHED} if self.load.is_down else set()
+        found |= {rung for rung, condition in self._told.items() if condition.is_down}
         return tuple(sorted(found, key=SEVERITY.__getitem__, reverse=True))
 
     @property
     def changes(self) -> dict[Rung, int]:
         """How often each condition has changed since the start."""
         found = {rung: condition.changes for rung, (_, condition) in self._watched.items()}
-        for rung, condition in ((Rung.PARTIAL_COUNTERS, self.counters), (Rung.SHED, self.load)):
+        for rung, condition in self._told.items():
             found[rung] = found.get(rung, 0) + condition.changes
         return found
 
@@ -206,7 +209,7 @@ class Ladder:
     def _renew(self) -> None:
         self._next_end = min((drill.ends_at for drill in self._drills.values()), default=float("inf"))
         named = [rung for rung in (Rung.STALE_LISTS, Rung.PARTIAL_CLIENT) if rung in self._drills]
-        self._for_all = (*ALWAYS, *named)
+        self._for_all = tuple(named)
 
 
 def is_shed(impression: ImpressionId) -> bool:

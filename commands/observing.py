@@ -1,15 +1,12 @@
-"""Counters on the ladder: decisions do without them where they fail or take too long, or there is no time for them."""
+"""Counters on the ladder: decisions do without them where they fail or take too long."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from commands.activity import Activity, Conduct
 from commands.items import Ready
-from commands.ladder import Ladder, is_shed
+from commands.ladder import Ladder
 from domain.events import ImpressionEvent, ImpressionRendered
 from domain.ids import ImpressionId
-from domain.pack import Pack
-from domain.signals import Signal
-from domain.suspicion import geometry
 from domain.vocabulary import Rung
 
 SLOW_S = 0.010
@@ -17,7 +14,6 @@ SLOW_S = 0.010
 PROBE_EVERY_S = 0.5
 """While they are not relied on, counters are asked this often, to see whether they can be again."""
 UNKNOWN = Conduct(rungs=(Rung.PARTIAL_COUNTERS,))
-SHED = Conduct(rungs=(Rung.SHED,))
 
 
 class GuardedActivity:
@@ -78,41 +74,6 @@ class GuardedActivity:
         self.failed += 1
         self.says = says
         self._ladder.counters.ill()
-
-
-class SheddingActivity:
-    """
-    An `Activity` that leaves out, under load, a share of the renders that nothing stands against.
-
-    What any rule of the screen or any measure speaks against is always looked at. All renders are counted.
-    """
-
-    def __init__(self, activity: Activity, ladder: Ladder, pack: Pack) -> None:
-        self._activity = activity
-        self._ladder = ladder
-        self._pack = pack
-        self.shed = 0
-        """How many renders were not looked at."""
-        self.count: Callable[[Sequence[ImpressionRendered]], None] = activity.count
-        self.recall: Callable[[ImpressionId, Sequence[ImpressionEvent]], None] = activity.recall
-
-    def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
-        """See `Activity.look`."""
-        if not self._ladder.is_shedding:
-            return self._activity.look(renders)
-        places = [place for place, item in enumerate(renders) if not self._is_shed(item)]
-        looked = self._activity.look([renders[place] for place in places])
-        found = dict.fromkeys(range(len(renders)), SHED)
-        for place in places:
-            del found[place]
-        self.shed += len(found)
-        return {**found, **{places[at]: conduct for at, conduct in looked.items()}}
-
-    def _is_shed(self, item: Ready) -> bool:
-        return not item.reasons and is_shed(item.impression) and not self._signals(item)
-
-    def _signals(self, item: Ready) -> tuple[Signal, ...]:
-        return geometry(item.claim, self._pack)
 
 
 def _unknown(renders: int) -> dict[int, Conduct]:

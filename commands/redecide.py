@@ -7,7 +7,7 @@ whatever result it is tried, it stands in the stream once.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import uuid5
 
 from msgspec import Struct
@@ -26,6 +26,7 @@ from domain.events import (
     ImpressionReconciled,
     ImpressionRendered,
     ImpressionScored,
+    Versions,
 )
 from domain.ids import CauseId, ImpressionId
 from domain.impression import Decided, Impression, fold
@@ -74,6 +75,14 @@ class _Pending(Struct):
     rendered: ImpressionRendered
     scored: ImpressionScored
     item: Ready
+
+
+class _Judged(NamedTuple):
+    """What holds against a render now, which impression it shows again, and what that was decided by."""
+
+    reasons: tuple[Reason, ...]
+    original: ImpressionId | None
+    versions: Versions
 
 
 class Redecider:
@@ -182,11 +191,12 @@ class Redecider:
             if shown.original_of(one.item) is not None:
                 again.append(one.impression)  # whether it is a double fire shows when the other one stands
                 continue
-            reasons, original = self._judge(one, conducts.get(place, Conduct()), originals, now)
+            judged = self._judge(one, conducts.get(place, Conduct()), originals, now)
+            reasons = judged.reasons
             is_over = not reasons and over.get(one.rendered.campaign, 0) > 0
             if is_over:
                 over[one.rendered.campaign] -= one.rendered.price_micros
-            command = _command(one, _OVER_BUDGET if is_over else reasons, original, now)
+            command = _command(one, judged._replace(reasons=_OVER_BUDGET if is_over else reasons), now)
             events = None if command is None else _corrected(one.state, command)
             if not events or command is None:
                 done.undecided += 1
@@ -213,10 +223,7 @@ class Redecider:
         self._activity.count(counted)
         return again
 
-    def _judge(
-        self, one: _Pending, conduct: Conduct, originals: dict[ImpressionId, Impression], now: int
-    ) -> tuple[tuple[Reason, ...], ImpressionId | None]:
-        """Return what holds against the render now, and which impression it shows again."""
+    def _judge(self, one: _Pending, conduct: Conduct, originals: dict[ImpressionId, Impression], now: int) -> _Judged:
         standing = [other for other in self._slots.originals_of(one.item) if _is_original(originals.get(other))]
         seen = RecentSlots(_SLOTS_MAX, self._pack.double_fire_window_ms)
         for other in standing:
@@ -226,17 +233,17 @@ class Redecider:
         reasons = command.scored.reasons
         if self._funds is not None and one.item.data_set is DataSet.LIVE:
             reasons = self._funds.unleased(one.rendered, one.rendered.event_at, reasons, "").reasons
-        return reasons, command.duplicate_of
+        return _Judged(reasons, command.duplicate_of, command.scored.versions)
 
 
-def _command(one: _Pending, reasons: tuple[Reason, ...], original: ImpressionId | None, now: int) -> Reconcile | None:
+def _command(one: _Pending, judged: _Judged, now: int) -> Reconcile | None:
     """Return the correction, None where the render stays uncertain for a reason that does not pass by itself."""
-    reason = reasons[0] if reasons else None
+    reason = judged.reasons[0] if judged.reasons else None
     if reason is not None and CLASS_OF[reason] is ReasonClass.UNDECIDED:
         return None
     evidence = "decided again after an outage"
     if reason is Reason.DOUBLE_FIRE:
-        evidence = f"{evidence}: double fire of {original}"
+        evidence = f"{evidence}: double fire of {judged.original}"
     return Reconcile(
         correction=correction_of(one.rendered.cause),
         digest=DIGEST,
@@ -245,7 +252,7 @@ def _command(one: _Pending, reasons: tuple[Reason, ...], original: ImpressionId 
         asked=reason,
         evidence=evidence,
         observed_at=one.rendered.received_at,
-        versions=one.item.versions,
+        versions=judged.versions,
         decided_at=now,
     )
 

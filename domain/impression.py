@@ -1,7 +1,7 @@
 """The state of one impression, folded from its stream: `evolve` accepts exactly what `decide` emits."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import TypeAlias, assert_never
 
@@ -27,6 +27,7 @@ from domain.ids import CauseId
 from domain.pack import merge_views
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
 from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, standing_for
+from domain.vocabulary import Rung
 
 
 class ImpossibleTransition(Exception):
@@ -37,11 +38,12 @@ class ImpossibleTransition(Exception):
 
 
 class Answer(Struct, frozen=True):
-    """What was answered to one cause; a retry of it gets the same."""
+    """What was answered to one cause, and on which rung a render was decided; a retry gets the same."""
 
     digest: str
     verdict: Verdict
     reason: Reason | None
+    rung: Rung | None = None
 
 
 class Unseen(Struct, frozen=True):
@@ -160,12 +162,23 @@ def lacks_proof(state: Decided) -> bool:
 
 def begins(rendered: ImpressionRendered, scored: ImpressionScored) -> bool:
     """Tell whether the render proves that rendering began, whatever else speaks against it."""
-    return rendered.begun and not any(CLASS_OF[reason] is ReasonClass.NOT_COUNTED for reason in scored.reasons)
+    return _begins(rendered, scored.reasons)
+
+
+def adds_to(standing: Reason | None, rendered: ImpressionRendered, reasons: Sequence[Reason]) -> bool:
+    """Tell whether a render with *reasons* against it adds to an impression that renders alone left for *standing*."""
+    if standing is None or not _begins(rendered, reasons):
+        return False
+    return CLASS_OF[standing] is ReasonClass.NOT_COUNTED or (standing in UNPROVEN and UNPROVEN.isdisjoint(reasons))
 
 
 def completes(rendered: ImpressionRendered, scored: ImpressionScored) -> bool:
     """Tell whether the render lacks no proof of anything."""
     return begins(rendered, scored) and UNPROVEN.isdisjoint(scored.reasons)
+
+
+def _begins(rendered: ImpressionRendered, reasons: Sequence[Reason]) -> bool:
+    return rendered.begun and not any(CLASS_OF[reason] is ReasonClass.NOT_COUNTED for reason in reasons)
 
 
 def terms_of(rendered: ImpressionRendered) -> Terms:
@@ -260,7 +273,7 @@ def _first_decision(
         standing=after,
         price_in_force=None if known is None else known.price_in_force,
         repeats=0 if known is None else known.repeats,
-        absorbed=_absorb({} if known is None else known.absorbed, event, after),
+        absorbed=_absorb({} if known is None else known.absorbed, event, after, state.scored.rung),
     )
     if after != settle(moved):
         raise ImpossibleTransition(state, event, f"{after} does not follow from its reason")
@@ -342,5 +355,7 @@ def _is_news(state: Decided, event: CausedEvent) -> None:
         raise ImpossibleTransition(state, event, f"its cause {event.cause} is absorbed already")
 
 
-def _absorb(absorbed: dict[CauseId, Answer], event: CausedEvent, standing: Standing) -> dict[CauseId, Answer]:
-    return {**absorbed, event.cause: Answer(event.digest, standing.verdict, standing.reason)}
+def _absorb(
+    absorbed: dict[CauseId, Answer], event: CausedEvent, standing: Standing, rung: Rung | None = None
+) -> dict[CauseId, Answer]:
+    return {**absorbed, event.cause: Answer(event.digest, standing.verdict, standing.reason, rung)}

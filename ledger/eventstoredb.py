@@ -7,7 +7,7 @@ there, and is read: by its cause and the cause's digest it is then known what it
 not confirm is asked about, until it is seen or the server admits that its index cannot tell (P3).
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from datetime import date
 
 import msgspec
@@ -50,6 +50,7 @@ _READS_AT_ONCE = 64
 _DAY_MS = 86_400_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _PROBE_S = 2.0
+_ENDED_BY_AN_APPEND = {Failure.HANDLER, Failure.CUT}
 
 
 class EventStoreDbStore:
@@ -156,25 +157,36 @@ class EventStoreDbStore:
 
     async def _send(self, jobs: Sequence[Job]) -> None:
         """
-        Send *jobs*, suspects one by one.
+        Send *jobs*; those that a call ended under go in smaller and smaller calls, until the one that is why is alone.
 
         Raises:
             CallFailed: some have no answer.
         """
-        together = [job for job in jobs if not job.suspect]
         failure: CallFailed | None = None
-        if together:
-            answers, failure = await self._appender.send([job.request(self._names) for job in together])
-            for job, answer in zip(together, answers, strict=True):
-                failure = self._note(job, answer) or failure
-                job.suspect = answer is None and failure is not None and failure.failure is Failure.HANDLER
-        for job in jobs:
-            if job.suspect and job.outcome is None and job not in together:
-                answer, ended = await self._appender.send_alone(job.request(self._names))
-                failure = self._note(job, answer) or ended or failure
-                job.doubt = job.refused = job.doubt or (ended is not None and ended.failure is Failure.HANDLER)
+        apart = [job for job in jobs if job.company is not None]
+        if together := [job for job in jobs if job.company is None]:
+            answers, ended = await self._appender.send([job.request(self._names) for job in together])
+            failure = self._take(together, answers, ended)
+        for group in _groups(apart):
+            answers, ended = await self._appender.send_apart([job.request(self._names) for job in group])
+            failure = self._take(group, answers, ended) or failure
         if failure is not None:
             raise failure
+
+    def _take(
+        self, jobs: Sequence[Job], answers: Sequence[Answer | None], ended: CallFailed | None
+    ) -> CallFailed | None:
+        """Take in what came of *jobs*; return why they must wait, None where they may go on in smaller company."""
+        failure = ended
+        if ended is not None and ended.failure in _ENDED_BY_AN_APPEND:
+            lost = [job for job, answer in zip(jobs, answers, strict=True) if answer is None]
+            failure = None if len(jobs) > 1 else ended
+            for job in lost:
+                job.doubt = job.refused = job.company == 1
+                job.company = max(1, len(lost) // 2)
+        for job, answer in zip(jobs, answers, strict=True):
+            failure = self._note(job, answer) or failure
+        return failure
 
     def _note(self, job: Job, answer: Answer | None) -> CallFailed | None:
         """Take in *answer*; return why it is none."""
@@ -233,7 +245,7 @@ class EventStoreDbStore:
         if segment > SEGMENTS_MAX:
             raise LedgerError(f"{job.append.stream} cannot be appended to under any name")
         await self._looker.displace(job.append.stream, segment)
-        job.refused = job.suspect = False
+        job.refused, job.company = False, None
 
     async def _check_days(self, appends: Sequence[Append]) -> None:
         days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
@@ -258,3 +270,11 @@ class EventStoreDbStore:
         for value in await self._prepared.news():
             day = date.fromisoformat(msgspec.json.decode(value)["day"])
             self._days.add(day.toordinal() - _EPOCH)
+
+
+def _groups(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Yield *jobs* in groups as small as the first of each asks for."""
+    while jobs:
+        size = jobs[0].company
+        yield jobs[:size]
+        jobs = jobs[size:]

@@ -179,16 +179,16 @@ class Appender:
             self._old.add(flight)
             flight.retire()
 
-    async def send_alone(self, request: Any) -> tuple[Answer | None, CallFailed | None]:
-        """Return what came of *request* on a call of its own: nothing else can have ended it."""
-        flight, round_ = Flight(self._connection, 1), Round([request], self._deadline_s)
+    async def send_apart(self, requests: Sequence[Any]) -> tuple[list[Answer | None], CallFailed | None]:
+        """As `send`, on a call of their own: nothing but *requests* can have ended it."""
+        flight, round_ = Flight(self._connection, self._window), Round(requests, self._deadline_s)
         try:
             await flight.send(round_)
         except CallFailed as error:
-            return round_.answers[0], error
+            return round_.answers, error
         finally:
             await flight.close()
-        return round_.answers[0], None
+        return round_.answers, None
 
     async def close(self) -> None:
         for flight in [*self._old, *([] if self._flight is None else [self._flight])]:

@@ -40,6 +40,7 @@ class Failure(Enum):
     AWAY = "did not answer"
     NOT_LEADER = "is not the leader"
     HANDLER = "failed within"
+    CUT = "ended the call while it was written to"
     BAD_POSITION = "has no such position"
     DELETED = "has a tombstone there"
     REFUSED = "refused"
@@ -276,6 +277,7 @@ def failed(error: Exception) -> CallFailed:
         return CallFailed(Failure.NOT_LEADER, detail, f"{host}:{port}" if host and port else None)
     failure = {
         grpc.StatusCode.UNKNOWN: Failure.HANDLER,
+        grpc.StatusCode.INTERNAL: Failure.CUT,  # a write that fails takes the place of what the server said
         grpc.StatusCode.INVALID_ARGUMENT: Failure.BAD_POSITION,
         grpc.StatusCode.UNAUTHENTICATED: Failure.REFUSED,
         grpc.StatusCode.PERMISSION_DENIED: Failure.REFUSED,

@@ -16,10 +16,10 @@ class Job:
     An append until it has its `outcome`.
 
     `doubt`: its stream must be read before it is sent. `refused`: the server said that the stream stands otherwise.
-    `suspect`: it was under way when the server failed within, and may be why.
+    `company`: a call ended under it, and it may be why: at most so many go in a call of their own; None: it may not.
     """
 
-    __slots__ = ("append", "doubt", "drafts", "nonce", "outcome", "place", "refused", "suspect")
+    __slots__ = ("append", "company", "doubt", "drafts", "nonce", "outcome", "place", "refused")
 
     def __init__(self, append: Append, recorded_at: int) -> None:
         self.append = append
@@ -29,7 +29,7 @@ class Job:
         self.outcome: Outcome | None = None
         self.doubt = append.expected != 0
         self.refused = False
-        self.suspect = False
+        self.company: int | None = None
 
     def result(self) -> Outcome:
         assert self.outcome is not None, "every append ends with an outcome or an error"

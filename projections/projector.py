@@ -19,7 +19,7 @@ from projections.checkpoints import Checkpoints, Lease, Progress, Range
 from projections.errors import LeaseLost, ProjectionError
 from projections.tables import Sink
 
-BLOCK_MAX = 5_000
+BLOCK_MAX = 10_000
 """Most commits in one block; more of them make it cheaper per commit and later."""
 
 _log = structlog.get_logger(__name__)
@@ -30,7 +30,7 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     block_max: int = BLOCK_MAX
     poll_s: float = 0.1
-    spacing_s: float = 0.4
+    spacing_s: float = 0.5
     touch_ms: int = 500
     lease_ttl_ms: int = 15_000
     retry_first_s: float = 0.1

@@ -1,6 +1,6 @@
 """The gate's `Activity` port on the counters of `ml/`: rates and rhythm of persons, judged by a rule pack."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,6 +12,7 @@ from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionReconcil
 from domain.ids import ImpressionId
 from domain.rates import RateRules, is_abusive, signals
 from ml.counters.counters import BATCH_MAX, Counters
+from ml.counters.features import Features
 from ml.counters.observer import NO_OTHER_DAY, Observer, OtherDay
 from ml.counters.tables import HOUR_MS, Capacities
 
@@ -21,25 +22,39 @@ CLOCKS_APART_MAX_MS = 60_000
 
 class CountedActivity(Collector):
     """
-    Judges each render by what counters know of its person; they count what *rules* read. Belongs to one task.
+    Judges each render by what counters know of its person. They count what *rules* read, and the tables *more*, which
+    models read. Belongs to one task.
 
     After a restart commits are recalled first, in the ledger's order; what the counters say is then right for windows
     that begin after the first of them, and marked as cold for others.
     """
 
-    def __init__(self, rules: RateRules, watched_since: int, capacities: Capacities | None = None) -> None:
-        self._tables = _tables(rules)
+    def __init__(
+        self,
+        rules: RateRules,
+        watched_since: int,
+        capacities: Capacities | None = None,
+        more: Collection[str] = (),
+    ) -> None:
+        self._tables = _tables(rules).union(more)
         self._counters = Counters(capacities or Capacities(), watched_since, kept=self._tables)
         self._observer = Observer(self._counters)
         self._rules = rules
         self._recalled: list[ImpressionRendered] = []
         self._is_watching = False
+        self._features: Features | None = None
+
+    def take_features(self) -> Features | None:
+        """Return, once, what counters said at the last look, by place; None if they did not."""
+        found, self._features = self._features, None
+        return found
 
     def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
         """Return what stands out, by place in *renders*, and where not enough was watched to know."""
         self._flush()
         others = [_day_before(item) for item in renders] if any(len(item.slots) > 1 for item in renders) else ()
         looked = self._observer.look([item.claim for item in renders], others)
+        self._features = looked.features
         found: dict[int, Conduct] = dict.fromkeys(looked.cold(), UNKNOWN)
         for place in looked.outstanding(self._rules):
             activity = looked.activity(place)

@@ -71,7 +71,7 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
     database = PostgresConnection(database_url(settings), deadline_s=10.0)
     try:
         async with Desk(settings) as desk:
-            client = await asyncio.to_thread(desk.tables)
+            client = await desk.tables_when_up()
             verification, rows = await _compare(desk, store, client, data_set)
         now = now_ms()
         held = await PostgresHolding(database).count(now)

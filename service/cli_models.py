@@ -19,6 +19,9 @@ from service.settings import Settings
 app = typer.Typer(help="Models: which there are, which decide, and how they compare.", no_args_is_help=True)
 out = Console(highlight=False, soft_wrap=True, markup=False)
 
+wide = Console(highlight=False, markup=False, width=240)
+"""Ids are not cut: they are what the next command takes."""
+
 Id = Annotated[str, typer.Argument(metavar="MODEL", help="Id of the model, as `impledger models list` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
 RequestId = Annotated[str, typer.Option("--request-id", help="UUID; the same one again does the same thing once.")]
@@ -182,7 +185,7 @@ def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
         table.add_column(name.replace("_", " "))
     for row in rows:
         table.add_row(*[_cell(row[name]) for name in columns])
-    out.print(table)
+    wide.print(table)
 
 
 def _cell(value: object) -> str:

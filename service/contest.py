@@ -27,6 +27,8 @@ from ml.features.schema import Group
 from ml.models.scorer import Scorer, Scores
 from ml.registry.arms import in_share
 from ml.registry.guards import Guard, Guardrails, Share, Tripped
+from ml.registry.memory import added
+from ml.registry.registry import Compared
 from ml.registry.side_by_side import Pair, Rows, SideBySide, is_models_word
 
 PENDING_MAX = 64
@@ -94,7 +96,7 @@ class Contest(Collector):
         self._told: set[str] = set()
         self.skipped = 0
         self.failed = 0
-        self._shadow: Counter[str] = Counter()
+        self._totals: dict[tuple[Role, str], Compared] = {}
         self._ended: Counter[Guard] = Counter()
 
     def score(self, asked: Asked, champion: Scorer, canary: Trying | None, challenger: Scorer | None) -> Chosen:
@@ -122,8 +124,13 @@ class Contest(Collector):
                 self._became[scored.versions.model, decision.verdict] += 1
 
     @property
+    def watched(self) -> str:
+        """The canary that the guards watch, empty while there is none."""
+        return "" if self._arms is None else self._arms.canary.id
+
+    @property
     def tripped(self) -> Tripped | None:
-        """The guard that the canary in force has gone over, None while there is none."""
+        """The guard that the canary which is watched has gone over, None while there is none."""
         return None if self._arms is None else self._arms.rails.tripped
 
     def ended(self, tripped: Tripped) -> None:
@@ -178,10 +185,9 @@ class Contest(Collector):
             np.array([claim.price_micros for claim in claims], np.int64),
             np.array([is_models_word(item.reasons) for item in asked.renders], np.bool_),
         )
-        self.beside.note(pending.at, pending.pair, (pending.champion, other), rows)
-        self._shadow["agreed"] += int((other.band == pending.champion.band).sum())
-        self._shadow["stricter"] += int((other.band > pending.champion.band).sum())
-        self._shadow["milder"] += int((other.band < pending.champion.band).sum())
+        for seen in self.beside.note(pending.at, pending.pair, (pending.champion, other), rows):
+            whole = (seen.key.role, seen.key.currency)
+            self._totals[whole] = added(self._totals.get(whole, Compared(key=seen.key)), seen)
         return len(claims)
 
     def _fail(self, scorer: object, error: Exception, rows: int) -> None:
@@ -225,11 +231,22 @@ class Contest(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield how rivals compare and what guards have seen, for Prometheus."""
         beside = CounterMetricFamily(
-            "impledger_beside", "Renders that a rival scored beside the champion, by its band", labels=["band"]
+            "impledger_beside", "Renders that a rival scored beside the champion, by its band", labels=["role", "band"]
         )
-        for band in ("agreed", "stricter", "milder"):
-            beside.add_metric([band], self._shadow[band])
-        yield beside
+        differences = CounterMetricFamily(
+            "impledger_beside_difference", "Sum of absolute differences of the probability", labels=["role"]
+        )
+        money = GaugeMetricFamily(
+            "impledger_beside_money_micros", "What a rival would have billed more", labels=["role", "currency"]
+        )
+        for role in (Role.CHALLENGER, Role.CANARY):
+            rows = [row for (of, _), row in self._totals.items() if of is role]
+            for band in ("agreed", "stricter", "milder"):
+                beside.add_metric([role.value, band], sum(getattr(row, band) for row in rows))
+            differences.add_metric([role.value], sum(row.difference_abs_sum for row in rows))
+        for (role, currency), row in self._totals.items():
+            money.add_metric([role.value, currency], row.money_micros)
+        yield from (beside, differences, money)
         yield CounterMetricFamily(
             "impledger_beside_skipped", "Renders that a rival had no time for", value=self.skipped
         )

@@ -51,5 +51,5 @@ async def served_of(settings: Settings) -> Served:
         **{name: row[name] for name in names},
         reports=completeness["reports"],
         reports_missing=completeness["reports_missing"],
-        alarms=[f"{alarm['check']} {alarm['surface']} {alarm['sdk']}" for alarm in monitors["alarms"]],
+        alarms=[f"{alarm['check']} {alarm['surface']} {alarm['subject']}" for alarm in monitors["alarms"]],
     )

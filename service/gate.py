@@ -44,6 +44,7 @@ from service.drills_http import DrillsHttp
 from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
+from service.gate_models import GateModels
 from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
@@ -51,6 +52,7 @@ from service.looks_report import LooksReport
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
+from service.scoring import read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -125,10 +127,12 @@ class Gate:
             ladder=ladder,
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
-        self._activity = CountedActivity(pack.rates, now_ms())
+        self._activity = CountedActivity(pack.rates, now_ms(), more=read_by_models(settings.workers))
+        self._models = GateModels(settings, store, database_url, name, ladder)
+        scoring = self._models.scoring(self._activity.take_features, keys.root)
         ladder.watch(Rung.PARTIAL_COUNTERS, lambda: self._activity.is_cold(now_ms()))
         ladder.watch(Rung.STALE_LISTS, lambda: lists.stale(now_ms()))
-        activity, unhurried = self._ladder.over(self._activity, pack)
+        activity, unhurried = self._ladder.over(self._activity, scoring, pack)
         self._ingest = Ingest(
             store=spool.store,
             pack=pack,
@@ -141,6 +145,7 @@ class Gate:
             spooling=spool,
             ladder=ladder,
             countdown=self._ladder.countdown,
+            witness=self._models.decided,
         )
         spool.decide_with(
             self._ingest,
@@ -160,10 +165,12 @@ class Gate:
         self._looks = LooksReport(database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
+        self._models.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
         self._metrics.registry.register(self._activity)
+        self._metrics.registry.register(scoring)
         self._metrics.registry.register(self._cell_map)
         self._metrics.registry.register(spool)
         self._metrics.registry.register(self._ladder)
@@ -191,11 +198,13 @@ class Gate:
             shelter=None if self._sheltering is None else self._sheltering.shelter,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
+        workers = (self._campaigning, self._models, self._spool, self._ladder, self._feedback, self._looks)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._spool.close)
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._probed_database.close)
             stack.push_async_callback(self._campaigning.close)
+            stack.push_async_callback(self._models.close)
             stack.push_async_callback(self._operators_database.close)
             stack.push_async_callback(self._feedback.close)
             stack.push_async_callback(self._looks.close)
@@ -207,11 +216,7 @@ class Gate:
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
                 asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._feedback.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._looks.works()),
+                *(asyncio.create_task(_every(*work)) for worker in workers for work in worker.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
@@ -248,7 +253,7 @@ class Gate:
             return PlainTextResponse("ok\n")
 
         async def readyz(_: Request) -> Response:
-            ready = self._ready and self._recalled and self._campaigning.is_ready
+            ready = self._ready and self._recalled and self._campaigning.is_ready and self._models.is_ready
             if ready and self._spool.is_ready:
                 return PlainTextResponse("ready\n" if self._spool.is_asking else "ready, spooling\n")
             try:
@@ -275,6 +280,7 @@ class Gate:
             Route("/v1/serves", serves),
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
+            *self._models.routes(self._access),
             *self._feedback.routes(self._access),
             *self._looks.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),

@@ -10,7 +10,8 @@ from prometheus_client.registry import Collector
 from commands.activity import Activity
 from commands.countdown import Countdown
 from commands.ladder import SHED_RATE, TICK_S, Ladder
-from commands.observing import GuardedActivity, SheddingActivity
+from commands.observing import GuardedActivity
+from commands.scoring import Scoring, ScoringActivity, Shedding
 from domain.pack import Pack
 from domain.vocabulary import Rung
 from service.campaigning import Work
@@ -25,16 +26,21 @@ class GateLadder(Collector):
         self.ladder = Ladder(time.monotonic)
         self.countdown = Countdown(time.monotonic)
         self._guarded: GuardedActivity | None = None
-        self._shedding: SheddingActivity | None = None
+        self._shedding: Shedding | None = None
+        self._scored: ScoringActivity | None = None
         self._oldest_s: Callable[[], float] = lambda: 0.0
         self._wait_max_s = float("inf")
         self._told: tuple[Rung, ...] = ()
 
-    def over(self, activity: Activity, pack: Pack) -> tuple[SheddingActivity, GuardedActivity]:
-        """Return *activity* for what is decided now, and for what is decided again, which nothing hurries."""
+    def over(self, activity: Activity, scoring: Scoring, pack: Pack) -> tuple[ScoringActivity, ScoringActivity]:
+        """
+        Return *activity*, whose renders are scored by *scoring*, for what is decided now, and for what is decided
+        again, which nothing hurries.
+        """
         self._guarded = GuardedActivity(activity, self.ladder)
-        self._shedding = SheddingActivity(self._guarded, self.ladder, pack)
-        return self._shedding, self._guarded
+        self._shedding = Shedding(self.ladder, pack)
+        self._scored = ScoringActivity(self._guarded, scoring, self.ladder, self._shedding)
+        return self._scored, ScoringActivity(self._guarded, scoring, self.ladder)
 
     def waited(self, seconds: float) -> None:
         """Say how long the oldest render of a batch waited."""
@@ -86,8 +92,11 @@ class GateLadder(Collector):
             "Share of renders without a reason against them whose scoring is skipped now",
             value=SHED_RATE if ladder.is_shedding else 0.0,
         )
-        if self._guarded is not None and self._shedding is not None:
+        if self._guarded is not None and self._shedding is not None and self._scored is not None:
             yield CounterMetricFamily("impledger_shed", "Renders whose scoring was skipped", value=self._shedding.shed)
             yield CounterMetricFamily(
                 "impledger_counter_failures", "Times counters failed or took too long", value=self._guarded.failed
+            )
+            yield CounterMetricFamily(
+                "impledger_scoring_failures", "Batches that could not be scored", value=self._scored.failed
             )

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from service.cell_maps import homes_of
 from service.children import Child
@@ -29,10 +30,15 @@ def children(settings: Settings) -> list[Child]:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
         TrustFileError: the keys trusted for sheltering cannot.
+        LauncherError: what it takes to speak to the broker is not installed.
     """
     load_pack(settings.rule_pack)
     homes_of(settings)
     trust_of(settings)
+    if settings.broker_url.startswith("amqp"):
+        from service.broker import open_broker  # noqa: PLC0415 (whoever supervises needs no broker)
+
+        open_broker(settings.broker_url)
     engines: list[Child] = []
     if embeds_postgres(settings):
         engines.append(PostgresServer(settings.data_dir).child())
@@ -47,6 +53,11 @@ def children(settings: Settings) -> list[Child]:
         _own("work", settings, settings.work_port, needs, _ALIVE),
         _own("scheduler", settings, settings.scheduler_port, needs, _ALIVE),
     ]
+
+
+def starter(settings: Settings) -> Child:
+    """Return the process that puts a starter model in force where there is none, and ends."""
+    return replace(_own("starter", settings, 0, ("gate",)), ready=lambda: True, before=lambda: None, once=True)
 
 
 def ports(settings: Settings) -> Mapping[str, int]:

@@ -1,6 +1,6 @@
 """Models as one gate handles them: the registry, what is in force, rivals and their guards."""
 
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -11,12 +11,10 @@ from domain.ids import digest_of
 from domain.placement_events import Role, Stage
 from domain.placements import Placements
 from domain.placing import PlacementCommand, RetireModel
-from ledger.postgres_connection import PostgresConnection
-from ledger.store import EventStore
-from ml.registry.guards import Guard, Tripped
+from ledger.store import EventStore, LedgerUnavailable
+from ml.registry.guards import Tripped
 from ml.registry.placing import ModelPlacements, PlacementList, Recorded
-from ml.registry.postgres import PostgresComparisonTable, PostgresModels, PostgresPlacementTable
-from ml.registry.registry import Compared, ModelEntry, PlacementRow, add_model
+from ml.registry.registry import Compared, ModelEntry, PlacementRow, Tables, add_model
 from service.campaigning import Work
 from service.clock import now_ms
 from service.contest import Contest
@@ -29,7 +27,6 @@ FORGET_EVERY_S = 3_600.0
 COMPARISONS_KEPT_MS = 35 * 86_400_000
 GUARD = "guard"
 """Who asked, in the event by which a canary is ended by itself."""
-_DEADLINE_S = 5.0
 
 log = structlog.get_logger()
 
@@ -37,25 +34,13 @@ log = structlog.get_logger()
 class Modelling:
     """Everything about models in one gate. Belongs to one event loop."""
 
-    def __init__(  # noqa: PLR0913 (what it is built of)
-        self,
-        ledger: EventStore,
-        *,
-        database_url: str,
-        holder: ModelHolder,
-        gate: str,
-        limits: Mapping[Guard, float],
-        is_busy: Callable[[], bool],
-    ) -> None:
-        self._connection = PostgresConnection(database_url, _DEADLINE_S)
-        self._models = PostgresModels(self._connection)
-        self._table = PostgresPlacementTable(self._connection)
-        self._comparisons = PostgresComparisonTable(self._connection)
+    def __init__(self, ledger: EventStore, tables: Tables, holder: ModelHolder, contest: Contest) -> None:
+        self._models, self._table, self._comparisons = tables
         self._list = PlacementList(ledger, self._table)
         self._placing = ModelPlacements(ledger, self._models, now_ms)
         self._holder = holder
         self._watch = ModelsWatch(ledger, self._models, holder)
-        self.contest = Contest(gate, limits, now_ms, is_busy)
+        self.contest = contest
         self._listed = -1
         self._tripped: tuple[str, Tripped] | None = None
 
@@ -131,7 +116,7 @@ class Modelling:
         """Have rivals score what waits for them, and end a canary that has gone over a guard."""
         await self.contest.compare()
         tripped, canary = self.contest.tripped, self._holder.line.canary
-        if tripped is not None and canary is not None:
+        if tripped is not None and canary is not None and canary[0].id == self.contest.watched:
             self._watch.end_canary()
             self.contest.ended(tripped)
             self._tripped = canary[0].id, tripped
@@ -151,17 +136,15 @@ class Modelling:
             self.contest.beside.give_back(rows)
             raise
 
+    async def close(self) -> None:
+        """Keep what was compared, as far as the store answers."""
+        with suppress(LedgerUnavailable):
+            await self.write_comparisons()
+
     def measure(self, metrics: CollectorRegistry) -> None:
         """Show in *metrics* what is in force, refused, compared and guarded."""
         metrics.register(self._watch)
         metrics.register(self.contest)
-
-    async def close(self) -> None:
-        """Keep what was compared, as far as the store answers, and let go of what is open."""
-        try:
-            await self.write_comparisons()
-        finally:
-            await self._connection.close()
 
     async def _record_end(self, model: str, tripped: Tripped) -> None:
         """Of several gates whose guards find the same, one is recorded: the others find the canary gone."""

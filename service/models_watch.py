@@ -51,8 +51,9 @@ class ModelsWatch(Collector):
         self._ended: Canary | None = None
         self._turn = asyncio.Lock()
         self.swaps = 0
+        self._is_behind = True
         self.is_followed = False
-        """Whether what is in force is loaded, as far as it can be."""
+        """Whether what is in force was loaded once, as far as it can be."""
 
     @property
     def placements(self) -> Placements:
@@ -71,15 +72,14 @@ class ModelsWatch(Collector):
             LedgerUnavailable: ledger or registry did not answer; what is in force stays.
         """
         async with self._turn:
-            news = await self._tail.follow()
-            if news or not self.is_followed or (self._refused and self._clock() >= self._look_again_at):
+            self._is_behind |= bool(await self._tail.follow())
+            if self._is_behind or (self._refused and self._clock() >= self._look_again_at):
                 await self._renew()
 
     async def _renew(self) -> None:
-        self.is_followed = False
         self._look_again_at = self._clock() + RETRY_S
         self._swap(await self._line(self._tail.placements.of(Stage.S2)))
-        self.is_followed = True
+        self._is_behind, self.is_followed = False, True
 
     def end_canary(self) -> None:
         """Do without the canary from the next batch on, before the ledger says so."""

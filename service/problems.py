@@ -93,15 +93,15 @@ class TooManyEnvelopes(RequestError):
     pass
 
 
-class TooMuchFeedback(RequestError):
-    pass
-
-
 class ModelConflict(RequestError):
     pass
 
 
 class UnusableModel(RequestError):
+    pass
+
+
+class TooMuchFeedback(RequestError):
     pass
 
 

@@ -8,14 +8,18 @@ from typing import Any
 
 from service.settings import Settings
 
+GIVES_WAY = {"desk": 5, "work": 10, "scheduler": 10}
+"""By how much a process is nicer than the gate (nice(2)): an answer comes first, then what is shown, then the rest."""
+
 
 def begin(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its memory, logs and caches."""
+    """Read the settings of a long-lived process and set up its priority, memory, logs and caches."""
     from service.allocator import keep_memory  # noqa: PLC0415 (each command loads what it needs)
     from service.compiled import keep_compiled  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
     keep_memory()
+    os.nice(GIVES_WAY.get(name, 0))
     settings = Settings.from_env(os.environ)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     keep_compiled(settings.data_dir)

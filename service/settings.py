@@ -98,6 +98,17 @@ class Settings:
             "`drop_share=0.03 uncertain_share=0.05`."
         },
     )
+    starter: str = field(
+        default="yes",
+        metadata={"doc": "Where no model is in force `up` trains one on generated traffic: `yes` or `no`."},
+    )
+    workers: int = field(
+        default=1,
+        metadata={
+            "doc": "Gates that share this cell's renders, each with its share of people; over 1, models do without "
+            "counts of devices and networks."
+        },
+    )
     batch_max: int = field(default=512, metadata={"doc": "Most renders decided in one ledger append (1 to 512)."})
     body_max_bytes: int = field(default=4_194_304, metadata={"doc": "Largest request body; larger ones get 413."})
     renders_max: int = field(default=1_000, metadata={"doc": "Most renders in one request; more get 413."})
@@ -141,6 +152,12 @@ class Settings:
     )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
+    monitor_sample: int = field(
+        default=5_000, metadata={"doc": "Most commits of the ledger that one look at decisions reads."}
+    )
+    monitor_slow_every_s: int = field(
+        default=600, metadata={"doc": "Seconds between two looks at labels, and between two replays of decisions."}
+    )
     quarantine_ttl_h: int = field(
         default=168, metadata={"doc": "Hours after which a quarantined body is deleted; 8 days at most."}
     )
@@ -182,6 +199,7 @@ class Settings:
         """Return one sentence per value that cannot be used."""
         checks = [
             ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),
+            ("workers", 1 <= self.workers <= 64, "must be 1 to 64"),
             ("renders_max", self.renders_max >= 1, "must be at least 1"),
             ("body_max_bytes", self.body_max_bytes >= 1, "must be at least 1"),
             ("admission_max_ms", self.admission_max_ms >= 1, "must be at least 1"),
@@ -190,6 +208,7 @@ class Settings:
             ("ledger_deadline_ms", 1 <= self.ledger_deadline_ms <= 5_000, "must be 1 to 5000"),
             ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("starter", self.starter in {"yes", "no"}, "must be yes or no"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("canary_limits", _is_limits(self.canary_limits), "must be guard=limit, limits over 0 and at most 1"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
@@ -202,6 +221,8 @@ class Settings:
             ("reevaluate_sample_s", 0 <= self.reevaluate_sample_s <= 2_592_000, "must be 0 to 2592000"),
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
+            ("monitor_sample", 100 <= self.monitor_sample <= 100_000, "must be 100 to 100000"),
+            ("monitor_slow_every_s", 1 <= self.monitor_slow_every_s <= 86_400, "must be 1 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("cell", bool(self.cell_map) or not self.cell, f"needs {PREFIX}CELL_MAP, the map that it is in"),
             ("shelter_trust", bool(self.cell_map) or not self.shelter_trust, f"needs {PREFIX}CELL_MAP: whose they are"),

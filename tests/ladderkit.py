@@ -4,7 +4,11 @@ from gatekit import NOW, PACK, KitGate
 
 from commands.activity import Conduct, NoActivity
 from commands.ladder import Ladder
-from commands.observing import GuardedActivity, SheddingActivity
+from commands.observing import GuardedActivity
+from commands.scoring import ScoringActivity, Shedding
+from ml.registry.guards import LIMITS
+from service.contest import Contest
+from service.scoring import GateScoring, ModelHolder, Sample
 
 
 class Clock:
@@ -50,13 +54,18 @@ class Counted(NoActivity):
 class LadderGate(KitGate):
     """A gate on its ladder; `clock` moves the ladder's time."""
 
-    def __init__(self, *stores, counters=None, **kept):
+    def __init__(self, *stores, counters=None, line=None, propensity=0.0, **kept):
         self.clock = Clock()
         ladder = Ladder(self.clock)
         self.counters = counters or Counted(self.clock)
         self.guarded = GuardedActivity(self.counters, ladder)
-        self.shedding = SheddingActivity(self.guarded, ladder, PACK)
-        super().__init__(*stores, activity=self.shedding, ladder=ladder, **kept)
+        self.shedding = Shedding(ladder, PACK)
+        self.models = ModelHolder(line)
+        take = getattr(self.counters, "take_features", lambda: None)
+        self.contest = Contest("eu-kit", LIMITS, lambda: NOW)
+        self.scoring = GateScoring(take, self.models, Sample(b"k" * 32, propensity), ladder, self.contest)
+        activity = ScoringActivity(self.guarded, self.scoring, ladder, self.shedding)
+        super().__init__(*stores, activity=activity, ladder=ladder, **kept)
 
     def pass_by(self, seconds, step=0.25):
         """Let time go by, with a tick every *step* seconds."""

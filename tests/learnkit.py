@@ -1,4 +1,4 @@
-"""A ledger to learn from: renders with vectors that tell who is invalid, and labels that arrive as labels do."""
+"""A ledger to learn from: renders whose claims tell who is invalid, and labels that arrive as labels do."""
 
 from collections.abc import AsyncIterator
 from typing import NamedTuple
@@ -8,15 +8,12 @@ import numpy as np
 from builders import DAY, HOUR, MINTED, SECOND, admit, decide
 from msgspec.structs import replace
 
-from domain.events import ImpressionDeduped, ImpressionLabelled, ImpressionRendered, ImpressionScored
+from domain.events import ImpressionLabelled
 from domain.ids import mint
 from domain.impression import Unseen
 from domain.vocabulary import Label, LabelSource
 from ledger.codec import encode
 from ledger.store import Commit
-from ml.features.logged import pack
-from ml.features.matrix import FRESH, Vectors
-from ml.features.schema import PLACE, SCHEMA, SCHEMA_ID
 
 DAYS = 20
 SOURCES = {
@@ -42,35 +39,18 @@ def a_world(n=4_000, seed=1, *, share=0.08, days=DAYS, change=lambda events: eve
     dice = np.random.default_rng(seed)
     at = np.sort(dice.integers(0, days * DAY, n)) + MINTED
     invalid = dice.random(n) < share
-    logged = pack(Vectors(_vectors(dice, invalid), np.full((n, len(SCHEMA)), FRESH, np.uint8)))
-    rendered, scored, deduped = decide(Unseen(), admit())
+    told = {name: column.tolist() for name, column in _claimed(dice, invalid).items()}
+    plain = decide(Unseen(), admit())
     found: list[tuple[int, UUID, tuple]] = []
     truth = {}
     for row in range(n):
         time = int(at[row])
         impression = mint(time, row % 4_096, int(dice.integers(1 << 60)))
         truth[str(impression)] = bool(invalid[row])
-        person = f"{int(dice.integers(n // 3)):024x}"
-        claim = replace(
-            rendered,
-            cause=UUID(int=int(dice.integers(1 << 60))),
-            publisher=f"publisher-{int(dice.integers(25))}",
-            user=person,
-            device=person,
-            served_at=time - 5 * SECOND,
-            event_at=time,
-            received_at=time + SECOND,
-        )
-        cut = replace(deduped.cut, event_at=time, publisher=claim.publisher)
-        said = replace(
-            scored,
-            versions=replace(scored.versions, features=SCHEMA_ID),
-            features=logged[row][0],
-            feature_status=logged[row][1],
-            propensity=0.003 if row % 300 == 0 else None,
-        )
-        answer = replace(deduped, cause=claim.cause, cut=cut, decided_at=time + SECOND)
-        found.append((time + SECOND, impression, change((claim, said, answer))))
+        claims = {name: column[row] for name, column in told.items()}
+        propensity = 0.003 if row % 300 == 0 else None
+        events = _decided(plain, time, UUID(int=int(dice.integers(1 << 60))), claims, propensity)
+        found.append((time + SECOND, impression, change(events)))
         found += [(label.received_at, impression, (label,)) for label in _labels(dice, time, bool(invalid[row]))]
     found.sort(key=lambda one: (one[0], one[1]))
     until_ms = MINTED + days * DAY
@@ -110,18 +90,31 @@ async def read(commits) -> AsyncIterator[Commit]:
         yield commit
 
 
-Events = tuple[ImpressionRendered, ImpressionScored, ImpressionDeduped]
-
-
-def _vectors(dice, invalid):
-    """Rate and fingerprint tell, each in its way and neither of all; everything else is noise."""
+def _claimed(dice, invalid):
+    """Agent and fingerprint tell, each in its way and neither of all; measures are noise."""
     n = len(invalid)
-    values = dice.normal(size=(n, len(SCHEMA)))
-    of_rate, of_fingerprint = invalid & (dice.random(n) < 0.8), invalid & (dice.random(n) < 0.7)
-    values[:, PLACE["person_min"]] = dice.poisson(3 + 9 * of_rate)
-    values[:, PLACE["fingerprint_inconsistencies"]] = dice.poisson(0.2 + 2.5 * of_fingerprint)
-    values[:, PLACE["network_hour"]] = dice.poisson(20 + 15 * invalid)
-    return values.astype(np.float32).astype(np.float64)
+    of_agent, of_fingerprint = invalid & (dice.random(n) < 0.8), invalid & (dice.random(n) < 0.7)
+    people = dice.integers(1, max(n // 3, 2), n)
+    return {
+        "agent_age_days": dice.poisson(60 + 240 * of_agent),
+        "fingerprint_inconsistencies": dice.poisson(0.2 + 2.5 * of_fingerprint),
+        "sdk_age_days": dice.poisson(90 + 20 * invalid),
+        "visible_ratio": np.round(dice.random(n), 3),
+        "visible_ms": dice.integers(0, 4_000, n),
+        "publisher": np.array([f"publisher-{one}" for one in dice.integers(0, 25, n)], object),
+        "user": np.array([f"{one:024x}" for one in people], object),
+        "device": np.array([f"{one:024x}" for one in people + (1 << 40)], object),
+    }
+
+
+def _decided(plain, time, cause, claims, propensity):
+    rendered, scored, deduped = plain
+    claim = replace(
+        rendered, cause=cause, served_at=time - 5 * SECOND, event_at=time, received_at=time + SECOND, **claims
+    )
+    cut = replace(deduped.cut, event_at=time, publisher=claim.publisher)
+    answer = replace(deduped, cause=cause, cut=cut, decided_at=time + SECOND)
+    return claim, replace(scored, propensity=propensity), answer
 
 
 def _labels(dice, time, is_invalid):

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from domain.placement_events import Stage
 from ml.features.matrix import FRESH, Vectors
 from ml.features.schema import PLACE, SCHEMA
-from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees
 from ml.models.masks import MASKS
+from ml.models.scorer import Scorer
 
 FACTS = ModelFacts(seed=1, snapshot="none", ledger_range=(0, 0), trained_until=0, rows=0, positives=0)
 PLATT = Calibration("platt", np.array([1.0, 0.0]), np.array([]))
@@ -38,6 +40,21 @@ def an_artifact(grown=None, *, masks=tuple(MASKS), calibrations=None, bands=None
         "card": FACTS,
     }
     return ModelArtifact(**{**fields, **changes})
+
+
+def a_mixed_model(name="s2-mixed"):
+    """Finds some of a history risky, some grey, some clear; by what every group knows."""
+    stumps = [
+        ("person_min", 4.0, True, -0.8, 1.2),
+        ("person_hour", 9.0, True, -0.8, 1.2),
+        ("stack_depth", 5.0, True, -0.4, 0.9),
+        ("serve_to_render_ms", 699.0, True, 0.0, 0.3),
+        ("visible_ms", 4_000.0, True, -0.3, 0.8),
+        ("network_hour", 40.0, True, -0.2, 0.4),
+        ("device_users_hour", 1.0, True, -0.2, 0.6),
+        ("agent_class", 0.5, True, -0.3, 1.5),
+    ]
+    return Scorer(an_artifact(trees(*stumps)), name)
 
 
 def rows(n=1, status=FRESH, **values):

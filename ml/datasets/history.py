@@ -158,5 +158,5 @@ def _said(sums: _Sums, rates: Mapping[Surface, float]) -> PublisherHistory:
     return PublisherHistory(
         duplicate_rate=sums.repeats / (renders + sums.repeats),
         invisible_share=sums.invisible / sums.measured if sums.measured >= RENDERS_MIN else np.nan,
-        click_z=apart / spread if spread else np.nan,
+        click_z=apart / spread if spread else 0.0,
     )

@@ -7,11 +7,11 @@ Nothing that was recorded, or that arrived, later than a row's `known_at` is in 
 import numpy as np
 import polars as pl
 
+from domain.placement_events import Stage
 from domain.vocabulary import Label
 from ml.datasets.snapshot import Snapshot
 from ml.features.later import HOUR_S, LATER_NAMES
 from ml.labels.beliefs import taught
-from ml.models.artifact import Stage
 
 _HOUR_MS = HOUR_S * 1_000
 

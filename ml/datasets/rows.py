@@ -5,14 +5,24 @@ No pseudonym gets into a data set (semantics 12 of the design): persons, devices
 key that stands nowhere, so that rows of one can be kept together and nobody can be looked up.
 """
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from domain.events import ImpressionLabelled, ImpressionScored, ImpressionViewed
+from domain.events import (
+    ImpressionDeduped,
+    ImpressionEvent,
+    ImpressionLabelled,
+    ImpressionReconciled,
+    ImpressionRendered,
+    ImpressionScored,
+    ImpressionViewed,
+)
 from domain.ids import ImpressionId
-from ml.features.decided import DecidedRender
+from ml.features.decided import decided_renders
+from ml.features.replayed import Row
 from ml.features.schema import SCHEMA
 from ml.labels.beliefs import LABEL_COLUMNS
 
@@ -87,7 +97,9 @@ class Decision(NamedTuple):
     impression: ImpressionId
     position: int
     recorded_at: int
-    render: DecidedRender
+    rendered: ImpressionRendered
+    scored: ImpressionScored
+    outcome: ImpressionDeduped | ImpressionReconciled
 
 
 class Groups:
@@ -103,9 +115,23 @@ class Groups:
         return int.from_bytes(blake2b(pseudonym.encode(), digest_size=GROUP_BYTES, key=self._key).digest(), "big")
 
 
+def decisions_of(
+    impression: ImpressionId, events: Iterable[ImpressionEvent], position: int, recorded_at: int
+) -> Iterator[Decision]:
+    """Yield the renders that *events*, one commit at *position*, decide."""
+    for render in decided_renders(events):
+        yield Decision(impression, position, recorded_at, *render)
+
+
+def decision_of(row: Row, recorded_at: int) -> Decision:
+    """Return the decision that *row*, recorded at *recorded_at* (epoch ms), replays."""
+    assert row.decision is not None
+    return Decision(row.impression, row.position, recorded_at, row.rendered, row.scored, row.decision)
+
+
 def facts_of(decision: Decision, groups: Groups) -> tuple[Any, ...]:
     """Return the FACTS of *decision*, in order."""
-    rendered, scored, outcome = decision.render
+    rendered, scored, outcome = decision.rendered, decision.scored, decision.outcome
     return (
         str(decision.impression),
         decision.position,

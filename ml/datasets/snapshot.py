@@ -21,13 +21,14 @@ class NoSnapshot(ValueError):
 
 class Recipe(Struct, frozen=True, kw_only=True):
     """
-    What a data set is made by, beside the ledger: nothing later than *cutoff* (epoch ms) is in it.
+    What a data set is made by, beside the ledger: nothing later than *cutoff* (epoch ms) is in it. Without one, that is
+    when the last of it was recorded.
 
     *seed* keys the numbers of groups. *history*: publishers' history is filled in as it was known, also where the gate
     had none.
     """
 
-    cutoff: int
+    cutoff: int | None = None
     seed: int = 0
     history: bool = True
 
@@ -41,6 +42,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
     id: str
     recipe: Recipe
+    cutoff: int
     schema_id: str
     ledger_range: tuple[int, int]
     parts: dict[str, int]

@@ -1,4 +1,4 @@
-"""The vectors of decided renders, and publishers' history where the gate had none."""
+"""The vectors of replayed decisions: what only a log knows, and publishers' history where the gate had none."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -6,10 +6,9 @@ from itertools import groupby
 import numpy as np
 
 from domain.events import ImpressionRendered
-from ml.datasets.rows import Decision
-from ml.features.logged import unpack
 from ml.features.matrix import MISSING, History, Vectors, vectors
-from ml.features.schema import SCHEMA_ID, Group, columns_of
+from ml.features.replayed import Row, logged
+from ml.features.schema import Group, columns_of
 
 _ASYNC = np.array(columns_of(Group.ASYNC))
 
@@ -33,12 +32,11 @@ def with_history(known: Vectors, claims: Sequence[ImpressionRendered], histories
     return Vectors(values, status)
 
 
-def logged(decided: Sequence[Decision]) -> Vectors:
-    """Return the vectors that *decided* were scored with."""
-    found = vectors([decision.render.rendered for decision in decided], None)
-    scored = [decision.render.scored for decision in decided]
-    told = [at for at, one in enumerate(scored) if one.versions.features == SCHEMA_ID and one.features]
-    if told:
-        served = unpack([(scored[at].features, scored[at].feature_status) for at in told])
-        found.values[told], found.status[told] = served.values, served.status
-    return found
+def as_served(replayed: Vectors, rows: Sequence[Row]) -> Vectors:
+    """Return *replayed*, the vectors of *rows*; where a replay cannot know all, what was logged, if it was."""
+    values, status = replayed.values.copy(), replayed.status.copy()
+    for at, row in enumerate(rows):
+        served = None if row.is_exact else logged(row.scored)
+        if served is not None:
+            values[at], status[at] = served.values[0], served.status[0]
+    return Vectors(values, status)

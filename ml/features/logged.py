@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml.features.matrix import STATUS_LETTERS, Vectors
 from ml.features.schema import SCHEMA
@@ -37,7 +38,17 @@ def unpack(rows: Sequence[tuple[bytes, str]]) -> Vectors:
         if len(packed) != width * _FLOAT.itemsize or len(letters) != width or not letters.isascii():
             raise UnreadableVector(f"a vector has {width} features, not {len(packed) / _FLOAT.itemsize:g}")
     values = np.frombuffer(b"".join([one for one, _ in rows]), _FLOAT).astype(np.float64).reshape(n, width)
-    status = _STATUS[np.frombuffer("".join([one for _, one in rows]).encode(), np.uint8)].reshape(n, width)
+    return Vectors(values, status_of([one for _, one in rows]))
+
+
+def status_of(letters: Sequence[str]) -> NDArray[np.uint8]:
+    """
+    Return the status, (rows, features), that stands as *letters*, of which each has one for every feature.
+
+    Raises:
+        UnreadableVector: there is no such status.
+    """
+    status = _STATUS[np.frombuffer("".join(letters).encode(), np.uint8)].reshape(len(letters), len(SCHEMA))
     if (status == len(STATUS_LETTERS)).any():
         raise UnreadableVector(f"a status is one of {STATUS_LETTERS}")
-    return Vectors(values, status)
+    return status

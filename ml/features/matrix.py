@@ -56,6 +56,9 @@ class Vectors(NamedTuple):
     values: Matrix
     status: NDArray[np.uint8]
 
+    def take(self, rows: Sequence[int]) -> "Vectors":
+        return Vectors(self.values[rows], self.status[rows])
+
 
 def vectors(
     claims: Sequence[ImpressionRendered],

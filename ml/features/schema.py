@@ -134,6 +134,9 @@ SCHEMA: tuple[Feature, ...] = (
 )
 """In order of columns."""
 
+SHARED_TABLES = frozenset({"devices", "networks", "device_creatives", "device_users", "device_ads", "network_devices"})
+"""Tables of counters that the features of `Group.SHARED` need beside that of people."""
+
 PLACE: dict[str, int] = {feature.name: column for column, feature in enumerate(SCHEMA)}
 
 

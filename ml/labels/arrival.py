@@ -24,6 +24,7 @@ DELAYS_MAX = 5_000
 _SCALE_SPREAD = 1.0
 _SHAPE_SPREAD = 0.5
 _SOONEST_MS = 1.0
+_EXPONENT_MAX = 700.0
 
 
 class ArrivalCurve(Struct, frozen=True):
@@ -35,8 +36,8 @@ class ArrivalCurve(Struct, frozen=True):
 
     def arrived_by(self, age_ms: Floats) -> Floats:
         """Return the chance that a label that will come has come by each age."""
-        ages = np.maximum(age_ms, 0.0)
-        return -np.expm1(-((ages / self.scale_ms) ** self.shape))
+        ages = np.maximum(age_ms, _SOONEST_MS)
+        return -np.expm1(-np.exp(np.minimum(self.shape * np.log(ages / self.scale_ms), _EXPONENT_MAX)))
 
 
 def expected_curve(source: LabelSource) -> ArrivalCurve:
@@ -74,8 +75,8 @@ def _unlikelihood(guess: Floats, log_delay: Floats, log_limit: Floats, prior: Fl
     """Negative log posterior of (log scale, log shape)."""
     shape = np.exp(guess[1])
     z = shape * (log_delay - guess[0])
-    log_density = guess[1] - guess[0] + z - (log_delay - guess[0]) - np.exp(np.minimum(z, 700.0))
-    seen = -np.expm1(-np.exp(np.minimum(shape * (log_limit - guess[0]), 700.0)))
+    log_density = guess[1] - guess[0] + z - (log_delay - guess[0]) - np.exp(np.minimum(z, _EXPONENT_MAX))
+    seen = -np.expm1(-np.exp(np.minimum(shape * (log_limit - guess[0]), _EXPONENT_MAX)))
     away = (guess - prior) / (_SCALE_SPREAD, _SHAPE_SPREAD)
     return float(-np.sum(log_density - np.log(np.maximum(seen, 1e-300))) + 0.5 * np.sum(away**2))
 

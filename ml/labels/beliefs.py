@@ -10,9 +10,9 @@ Source: Shafer, A Mathematical Theory of Evidence, 1976, for two hypotheses and 
 import polars as pl
 
 from domain.feedback import SOURCES
+from domain.placement_events import Stage
 from domain.vocabulary import Label
 from ml.labels.sources import LESSONS
-from ml.models.artifact import Stage
 
 LABEL_COLUMNS: dict[str, type[pl.DataType]] = {
     "impression": pl.String,

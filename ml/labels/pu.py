@@ -3,12 +3,14 @@ What no label says: the chance that an impression without one is invalid all the
 
 Assumed, and to be doubted wherever it is used:
 
-- SCAR per source: a source labels invalid traffic without regard to its features (selected completely at random), so
-  that labelled invalid traffic looks like all of it. Sources that see only one kind of fraud break this; what no
-  source ever labels stays unknown.
+- SCAR per sight: sources that look at the same thing (single impressions, accounts, publishers) label invalid traffic
+  of theirs without regard to its features (selected completely at random), so that what they label looks like all that
+  they could have. A publisher's ban labels one kind of fraud whole and others not at all, so kinds of sight are
+  estimated apart and put together as if what they see were independent. What no source ever labels stays unknown.
 - Sources label independently of each other.
 - Where labels come from, invalid traffic can be told apart (Elkan and Noto's separability): the mean score of held-out
-  labelled impressions is then the share of invalid traffic that gets a label.
+  labelled impressions is then the share of invalid traffic that gets a label. Where it cannot, too little is thought
+  to be invalid.
 
 Source: Elkan and Noto, Learning classifiers from only positive and unlabeled data, KDD 2008. Delays: arrival.py.
 """
@@ -26,6 +28,9 @@ Floats = NDArray[np.float64]
 
 ARRIVED_MIN = 0.02
 """A label that came although so few should have by then stands for at most 50 of its kind."""
+LABELLED_MIN = 0.01
+"""No class of traffic is ever thought to be labelled more rarely than this."""
+PRIOR_MAX = 0.999
 CHANCE_MAX = 0.98
 """No class of traffic is ever thought to be labelled more completely than this."""
 
@@ -53,23 +58,23 @@ def coverage(matured: Mapping[LabelSource, float], members: float) -> Coverage:
     return Coverage({source: min(count / max(members, 1.0), CHANCE_MAX) for source, count in sorted(matured.items())})
 
 
-def members_of(score: Floats, told: Floats, belief: Floats) -> float:
+def prior_of(score: Floats, labelled: Floats, belief: Floats, own: Floats) -> Floats:
     """
-    Return how many invalid impressions there are behind those that are labelled.
+    Return the chance of being invalid of impressions with the chance *score* of ever being labelled so.
 
-    *score* is the out-of-sample chance of being labelled of each labelled impression, *belief* in [0, 1] how far its
-    labels are to be trusted. *told*: the share of labels that will ever come that has come by its age, so that young
-    impressions with low scores do not pass for rarely labelled ones.
+    *labelled* says how many each training row with a label stands for (0: it has none), *belief* in [0, 1] how far its
+    labels are trusted, and *own* is its score by a model that has not seen it. A label that is not right says nothing,
+    so it falls on all alike: as many are taken off everywhere.
     """
-    total = float(np.sum(belief))
+    total = float(labelled @ belief)
     if total == 0.0:
-        return 0.0
-    labelled_share = float(np.sum(belief * score / np.maximum(told, ARRIVED_MIN))) / total
-    return total / min(max(labelled_share, 1e-3), 1.0)
+        return np.zeros_like(score)
+    wrong = float(labelled @ (1.0 - belief)) / len(labelled)
+    share = float((labelled * belief) @ np.maximum(own - wrong, 0.0)) / total
+    return np.clip((score - wrong) / max(share, LABELLED_MIN), 0.0, PRIOR_MAX)
 
 
-def posterior(prior: Floats, told_if_invalid: Floats, told_if_human: Floats) -> Floats:
+def posterior(prior: Floats, told_if_invalid: Floats) -> Floats:
     """Return the chance of being invalid of impressions without a label, given that before anything was told."""
-    invalid = prior * (1.0 - told_if_invalid)
-    human = (1.0 - prior) * (1.0 - told_if_human)
-    return invalid / np.maximum(invalid + human, 1e-12)
+    silent = prior * (1.0 - told_if_invalid)
+    return silent / np.maximum(silent + 1.0 - prior, 1e-12)

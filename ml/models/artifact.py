@@ -98,7 +98,11 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 
 class ModelArtifact(Struct, frozen=True, kw_only=True):
-    """Everything that scoring needs, and where it came from. The mask `full` always has calibration and band."""
+    """
+    Everything that scoring needs, and where it came from. The mask `full` always has calibration and band.
+
+    `reference` is what monitors compare decisions with (`ml.monitors.reference`), as it is stored; scoring ignores it.
+    """
 
     stage: Stage
     trees: Trees
@@ -107,6 +111,7 @@ class ModelArtifact(Struct, frozen=True, kw_only=True):
     card: ModelFacts
     schema_id: str = SCHEMA_ID
     format: int = FORMAT
+    reference: bytes = b""
 
 
 def dump(artifact: ModelArtifact) -> bytes:

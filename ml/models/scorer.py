@@ -57,17 +57,19 @@ class Scorer:
         """Return what the model says of each row of *vectors*, without what its mask and *masked* leave out."""
         masks = masks_of(vectors.status)
         if masked:
-            masks = np.array([_wider(mask, frozenset(masked)) for mask in range(len(MASK_NAMES))])[masks]
+            masks = _widened(frozenset(masked))[masks]
         return self._scores(np.where(_LEFT_OUT[masks], np.nan, vectors.values), masks)
 
-    def masked_risk(self, vectors: Vectors, place: int, family: Family) -> tuple[float, Banding]:
+    def masked_risk(
+        self, vectors: Vectors, place: int, family: Family, masked: Collection[Group] = ()
+    ) -> tuple[float, Banding]:
         """
-        Return risk and band of the row at *place* without the features of *family*.
+        Return risk and band of the row at *place* without the features of *family* and those that are *masked*.
 
         Where it is risky still, the model corroborates the family by what it knows from elsewhere.
         """
         row = slice(place, place + 1)
-        mask = _wider(int(masks_of(vectors.status[row])[0]), _groups_of(family))
+        mask = _wider(int(masks_of(vectors.status[row])[0]), _groups_of(family).union(masked))
         values = np.where(_LEFT_OUT[mask], np.nan, vectors.values[row])
         values[:, columns_of_family(family)] = np.nan
         scores = self._scores(values, np.array([mask]))
@@ -103,6 +105,12 @@ def _wider(mask: int, groups: frozenset[Group]) -> int:
     """Return the mask that leaves out *groups* too, as far as there is one."""
     known = {group for group in groups if any(group in masked for masked in MASKS.values())}
     return MASK_NAMES.index(mask_of(MASKS[MASK_NAMES[mask]] | known))
+
+
+@lru_cache(maxsize=64)
+def _widened(groups: frozenset[Group]) -> NDArray[np.intp]:
+    """Return, for each mask, the one that leaves out *groups* too."""
+    return np.array([_wider(mask, groups) for mask in range(len(MASK_NAMES))])
 
 
 @lru_cache(maxsize=len(Family))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from domain.placement_events import Stage
-from ml.registry.registry import Compared, ComparedKey, ModelEntry, NoSuchModel, PlacementRow, check_page
+from ml.registry.registry import Compared, ComparedKey, ModelEntry, NoSuchModel, PlacementRow, Tables, check_page
 
 
 class MemoryModels:
@@ -84,6 +84,11 @@ class MemoryComparisonTable:
         for key in gone:
             del self._rows[key]
         return len(gone)
+
+
+def memory_tables() -> Tables:
+    """Return empty tables."""
+    return Tables(MemoryModels(), MemoryPlacementTable(), MemoryComparisonTable())
 
 
 def added(one: Compared, other: Compared) -> Compared:

@@ -7,7 +7,7 @@ import msgspec
 
 from domain.placement_events import ModelPlaced, Role, Stage
 from ledger.postgres_connection import PostgresConnection, Row
-from ml.registry.registry import Compared, ComparedKey, ModelEntry, NoSuchModel, PlacementRow, check_page
+from ml.registry.registry import Compared, ComparedKey, ModelEntry, NoSuchModel, PlacementRow, Tables, check_page
 
 _ENTRY = "model, stage, sha256, features, size, added_by, added_at, card"
 _ADD = f"""
@@ -123,6 +123,11 @@ class PostgresComparisonTable:
     async def drop_before(self, hour: int) -> int:
         gone = await self._connection.fetch("delete from model_comparisons where hour < %s returning hour", [hour])
         return len(gone)
+
+
+def postgres_tables(connection: PostgresConnection) -> Tables:
+    """Return the tables of the database that *connection* is to."""
+    return Tables(PostgresModels(connection), PostgresPlacementTable(connection), PostgresComparisonTable(connection))
 
 
 _PLACED = msgspec.json.Decoder(ModelPlaced).decode

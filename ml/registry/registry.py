@@ -7,15 +7,15 @@ be rebuilt from it alone. Comparisons are what gates saw of two models side by s
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from domain.placement_events import ModelPlaced, ModelRef, Role, Stage
 from domain.placing import KnownModel
-from ml.features.later import LATER_SCHEMA_ID, WIDTH
-from ml.models.artifact import CorruptArtifact, ModelArtifact, SchemaMismatch, load, model_id
+from ml.models.artifact import CorruptArtifact, model_id
+from ml.models.s3 import load_any
 
 MODEL_BYTES_MAX = 16 << 20
 PAGE_MAX = 1_000
@@ -133,6 +133,14 @@ class ComparisonTable(Protocol):
         """Forget the hours before *hour*, and return how many rows those were."""
 
 
+class Tables(NamedTuple):
+    """All that the registry keeps, beside the ledger."""
+
+    models: ModelStore
+    placements: PlacementTable
+    comparisons: ComparisonTable
+
+
 def check_page(limit: int) -> None:
     """Raise `ValueError` unless *limit* is in 1 to `PAGE_MAX`."""
     if not 1 <= limit <= PAGE_MAX:
@@ -149,7 +157,7 @@ def entry_of(data: bytes, *, by: str, at: int) -> ModelEntry:
     """
     if len(data) > MODEL_BYTES_MAX:
         raise CorruptArtifact(f"a model has at most {MODEL_BYTES_MAX} bytes")
-    artifact = _loaded(data)
+    artifact = load_any(data)
     return ModelEntry(
         model=model_id(data, artifact.stage),
         stage=artifact.stage,
@@ -177,17 +185,3 @@ async def add_model(store: ModelStore, data: bytes, *, by: str, at: int) -> tupl
     if kept is None or kept.sha256 != entry.sha256:
         raise CorruptArtifact(f"another model has the id {entry.model}")
     return kept, False
-
-
-def _loaded(data: bytes) -> ModelArtifact:
-    """Return the model in *data*, whichever stage it is of; raises as `load` does."""
-    try:
-        artifact = load(data)
-    except SchemaMismatch as error:
-        try:
-            artifact = load(data, schema_id=LATER_SCHEMA_ID, width=WIDTH)
-        except SchemaMismatch:
-            raise error from None
-    if (artifact.stage is Stage.S3) is not (artifact.schema_id == LATER_SCHEMA_ID):
-        raise SchemaMismatch(f"a model of stage {artifact.stage.value} does not read {artifact.schema_id}")
-    return artifact

@@ -48,9 +48,9 @@ class SideBySide:
         self._changed: set[ComparedKey] = set()
         self._currencies: set[str] = set()
 
-    def note(self, at: int, pair: Pair, scores: tuple[Scores, Scores], rows: Rows) -> None:
-        """Count what the champion and the other, in this order, said at *at* (epoch ms) of *rows*."""
-        hour = at - at % HOUR_MS
+    def note(self, at: int, pair: Pair, scores: tuple[Scores, Scores], rows: Rows) -> list[Compared]:
+        """Count what the champion and the other, in this order, said at *at* (epoch ms) of *rows*, and return it."""
+        hour, found = at - at % HOUR_MS, []
         named = [self._name_of(currency) for currency in rows.currency]
         for currency in set(named):
             mine = np.array([one == currency for one in named])
@@ -65,6 +65,8 @@ class SideBySide:
             seen = _compare(key, scores, rows, mine)
             self._kept[key] = added(self._kept.get(key, Compared(key=key)), seen)
             self._changed.add(key)
+            found.append(seen)
+        return found
 
     def take(self, now: int) -> list[Compared]:
         """Return the rows that have changed since this was asked; what is over for an hour is forgotten afterwards."""

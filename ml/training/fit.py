@@ -6,17 +6,25 @@ from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.reasons import Reason
 from ml.datasets.snapshot import Snapshot
-from ml.datasets.split import Places, split
+from ml.datasets.split import Places, Split, split
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
+from ml.labels.pu import matured_count
 from ml.models import kernel
-from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees, dump, model_id
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees, dump, model_id
 from ml.models.masks import FULL, MASKS
-from ml.training import bands, calibration
+from ml.models.scorer import Scorer
+from ml.monitors.reference import dump as dump_reference
+from ml.monitors.trained import Labelling, reference_of_training
+from ml.training import calibration
+from ml.training.bands import Sample, band_of, cheapest, expected_cost, open_share
+from ml.training.corroboration import corroborated
 from ml.training.dropout import with_holes, without
 from ml.training.params import Params
 from ml.training.table import Table
@@ -55,11 +63,12 @@ class Trained(Struct, frozen=True, kw_only=True):
 
 
 class _Held(NamedTuple):
-    """Rows that fit or test calibrations: features, chance of being invalid, and whether the verdict is settled."""
+    """Rows that fit or test calibrations: features, chance of being invalid, and what rules say of them."""
 
     rows: Floats
     chance: Floats
-    settled: NDArray[np.bool_]
+    is_settled: NDArray[np.bool_]
+    families: NDArray[np.object_]
 
 
 def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: int) -> Trained:
@@ -69,30 +78,22 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
     Raises:
         OneClass: labels say too little to learn from.
     """
+    table = table.without(params.unread)
     parts = split(table.decided_at, table.entities, params.split, seed)
     known = targets(table, parts.train, seed)
     trees = _grown(table, known, parts.train, params, seed)
-    forest = kernel.forest(trees)
-    calibrate, test = (_held(table, known, places) for places in (parts.calibrate, parts.test))
-    calibrations: dict[str, Calibration] = {}
-    of_mask: dict[str, Band] = {}
-    figures: dict[str, MaskFigures] = {}
-    for mask in MASKS:
-        margins = kernel.margins(forest, without(calibrate.rows, mask))
-        calibrations[mask] = calibration.calibrate(calibration.Sample(margins, calibrate.chance, _even(margins)))
-        share_max = params.open_max if mask in _NOMINAL else params.open_degraded_max
-        sample = bands.Sample(calibrations[mask](margins), _even(margins), calibrate.settled)
-        of_mask[mask] = bands.band_of(params.costs, sample, share_max)
-        risk = calibrations[mask](kernel.margins(forest, without(test.rows, mask)))
-        figures[mask] = _figures(risk, test, of_mask[mask], calibrations[mask], params)
+    fitted = _fitted(kernel.forest(trees), _held(table, known, parts.calibrate), params)
+    figures = _figures(fitted, _held(table, known, parts.test), params)
     artifact = ModelArtifact(
         stage=stage,
         trees=trees,
-        calibrations=calibrations,
-        bands=of_mask,
+        calibrations=fitted.calibrations,
+        bands=fitted.bands,
         schema_id=SCHEMA_ID if stage is Stage.S2 else LATER_SCHEMA_ID,
         card=_card(table, snapshot, params, figures[FULL], seed),
     )
+    if stage is Stage.S2:
+        artifact = replace(artifact, reference=_reference(artifact, table, snapshot, parts, known))
     data = dump(artifact)
     return Trained(
         model=model_id(data, stage),
@@ -105,6 +106,58 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
     )
 
 
+def _reference(artifact: ModelArtifact, table: Table, snapshot: Snapshot, parts: Split, known: Targets) -> bytes:
+    """Return what monitors compare the model's decisions with: those of the time that trees did not see."""
+    unseen = np.concatenate([parts.calibrate, parts.test])
+    since = int(table.decided_at[unseen].min()) if len(unseen) else 0
+    told, labelled = table.told, {}
+    for source in set(told.source[told.is_invalid].tolist()):
+        ages, curve = table.age_ms[told.row[told.is_invalid & (told.source == source)]], known.curves[source]
+        labelled[source] = Labelling(matured_count(ages, curve) / len(table.age_ms), curve)
+    return dump_reference(reference_of_training(snapshot, Scorer(artifact), since, labelled))
+
+
+class _Fitted(NamedTuple):
+    forest: kernel.Forest
+    calibrations: dict[str, Calibration]
+    bands: dict[str, Band]
+
+    def risk(self, rows: Floats, mask: str) -> Floats:
+        return self.calibrations[mask](kernel.margins(self.forest, without(rows, mask)))
+
+    def sample(self, held: _Held, mask: str, risky_from: float) -> Sample:
+        risk = self.risk(held.rows, mask)
+        drops = corroborated(self.forest, self.calibrations, (held.rows, held.families), mask, risky_from)
+        return Sample(risk, _even(risk), held.is_settled | (drops & (risk >= risky_from)))
+
+
+def _fitted(forest: kernel.Forest, held: _Held, params: Params) -> _Fitted:
+    fitted = _Fitted(forest, {}, {})
+    for mask in MASKS:
+        margins = kernel.margins(forest, without(held.rows, mask))
+        fitted.calibrations[mask] = calibration.calibrate(calibration.Sample(margins, held.chance, _even(margins)))
+    for mask in MASKS:
+        share_max = params.open_max if mask in _NOMINAL else params.open_degraded_max
+        sample = fitted.sample(held, mask, cheapest(params.costs).risky_from)
+        fitted.bands[mask] = band_of(params.costs, sample, share_max)
+    return fitted
+
+
+def _figures(fitted: _Fitted, test: _Held, params: Params) -> dict[str, MaskFigures]:
+    figures = {}
+    for mask, band in fitted.bands.items():
+        sample = fitted.sample(test, mask, band.risky_from)
+        figures[mask] = MaskFigures(
+            ece=calibration.expected_error(sample.risk, test.chance, sample.weight),
+            open_share=open_share(band, sample),
+            cost=expected_cost(band, params.costs, sample, test.chance),
+            grey_from=band.grey_from,
+            risky_from=band.risky_from,
+            calibration=fitted.calibrations[mask].kind,
+        )
+    return figures
+
+
 def _grown(table: Table, known: Targets, train: Places, params: Params, seed: int) -> Trees:
     rng = np.random.default_rng(seed)
     rows, chance = table.features[train], known.chance[train]
@@ -114,20 +167,8 @@ def _grown(table: Table, known: Targets, train: Places, params: Params, seed: in
 
 
 def _held(table: Table, known: Targets, places: Places) -> _Held:
-    reasons = table.facts["reason"].to_numpy()[places]
-    return _Held(table.features[places], known.chance[places], ~np.isin(reasons, _OF_THE_MODEL))
-
-
-def _figures(risk: Floats, test: _Held, band: Band, calibrated: Calibration, params: Params) -> MaskFigures:
-    sample = bands.Sample(risk, _even(risk), test.settled)
-    return MaskFigures(
-        ece=calibration.expected_error(risk, test.chance, _even(risk)),
-        open_share=bands.open_share(band, sample),
-        cost=bands.expected_cost(band, params.costs, sample, test.chance),
-        grey_from=band.grey_from,
-        risky_from=band.risky_from,
-        calibration=calibrated.kind,
-    )
+    reasons, families = (table.facts[name].to_numpy().astype(object)[places] for name in ("reason", "families"))
+    return _Held(table.features[places], known.chance[places], ~np.isin(reasons, _OF_THE_MODEL), families)
 
 
 def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, seed: int) -> ModelFacts:
@@ -135,7 +176,7 @@ def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, s
         seed=seed,
         snapshot=snapshot.id,
         ledger_range=snapshot.ledger_range,
-        trained_until=snapshot.recipe.cutoff,
+        trained_until=snapshot.cutoff,
         rows=len(table.age_ms),
         positives=int((table.invalid > 0).sum()),
         libraries={name: version(name) for name in _LIBRARIES},

@@ -1,7 +1,7 @@
 """The two models that are trained: the one that takes part in decisions, and the one that looks again later."""
 
+from domain.placement_events import Stage
 from ml.datasets.snapshot import Snapshot
-from ml.models.artifact import Stage
 from ml.training.fit import Trained, fit
 from ml.training.params import Params
 from ml.training.table import read_later_table, read_table

@@ -1,19 +1,22 @@
 """A data set in memory, as training reads it: the renders that a stage learns from, and what labels say of them."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource
 from ml.datasets.later import later_columns
 from ml.datasets.rows import FEATURES
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Entities
 from ml.features.later import LATER_NAMES, widened
+from ml.features.schema import PLACE
 from ml.labels.beliefs import arrived, beliefs
-from ml.models.artifact import Stage
+from ml.labels.sources import LESSONS, Sight
 
 Floats = NDArray[np.float64]
 
@@ -24,7 +27,7 @@ AGES_MS = (3_600_000, 6 * 3_600_000, 24 * 3_600_000)
 _DECLARED = (AgentClass.DECLARED_BOT.value, AgentClass.NOT_A_BROWSER.value)
 _READ = (
     *("impression", "position", "event_at", "decided_at", "recorded_at"),
-    *("publisher", "person", "device", "reason", "propensity"),
+    *("publisher", "person", "device", "reason", "families", "propensity"),
 )
 
 
@@ -36,6 +39,12 @@ class Told(NamedTuple):
     is_invalid: NDArray[np.bool_]
     delay_ms: Floats
     trust: Floats
+
+    def of(self, sight: Sight) -> "Told":
+        """Return those that say invalid, of sources of *sight*."""
+        sources = [source for source, lesson in LESSONS.items() if lesson.sight is sight]
+        kept = self.is_invalid & np.isin(self.source, sources)
+        return Told(self.row[kept], self.source[kept], self.is_invalid[kept], self.delay_ms[kept], self.trust[kept])
 
 
 class Table(NamedTuple):
@@ -51,6 +60,12 @@ class Table(NamedTuple):
     invalid: Floats
     human: Floats
     told: Told
+
+    def without(self, unread: Collection[str]) -> "Table":
+        """Return the table as if nobody knew the features *unread*."""
+        features = self.features.copy()
+        features[:, [PLACE[name] for name in unread]] = np.nan
+        return self._replace(features=features)
 
     @property
     def decided_at(self) -> NDArray[np.int64]:
@@ -82,7 +97,7 @@ def read_later_table(snapshot: Snapshot, seed: int) -> Table:
     rows = _rows(snapshot)
     ages = np.random.default_rng(seed).choice(AGES_MS, len(rows))
     rows = rows.with_columns(scored_at=pl.col("decided_at") + pl.Series(ages))
-    rows = rows.filter(pl.col("scored_at") < snapshot.recipe.cutoff)
+    rows = rows.filter(pl.col("scored_at") < snapshot.cutoff)
     told = arrived(snapshot.scan("labels"), rows.select("impression", known_at="scored_at"), Stage.S3)
     rows = rows.join(told, on="impression", how="anti", maintain_order="left")
     later = later_columns(snapshot, rows.with_columns(known_at="scored_at"))
@@ -107,13 +122,13 @@ def _features(rows: pl.DataFrame) -> Floats:
 
 def _table(snapshot: Snapshot, rows: pl.DataFrame, features: Floats, stage: Stage) -> Table:
     rows = rows.with_row_index("row")
-    known_at = pl.lit(snapshot.recipe.cutoff).alias("known_at")
+    known_at = pl.lit(snapshot.cutoff).alias("known_at")
     known = arrived(snapshot.scan("labels"), rows.select("impression", "row", "scored_at", known_at), stage)
     said = rows.select("impression").join(beliefs(known), on="impression", how="left", maintain_order="left")
     return Table(
         facts=rows.select("row", *_READ),
         features=features,
-        age_ms=(snapshot.recipe.cutoff - rows["scored_at"].to_numpy()).astype(np.float64),
+        age_ms=(snapshot.cutoff - rows["scored_at"].to_numpy()).astype(np.float64),
         invalid=said["invalid"].fill_null(0.0).to_numpy(),
         human=said["human"].fill_null(0.0).to_numpy(),
         told=_told(known),

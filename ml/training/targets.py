@@ -2,7 +2,7 @@
 The chance of being invalid of every row, labelled or not: what trees and calibrations are fitted to.
 
 A row's labels say so much, by how far they are trusted; the rest of it is as likely invalid as rows like it without
-labels of its age are (`ml/labels/pu.py`). So an immature row is no firm negative: it counts as one only as far as
+labels, of its age, are (`ml/labels/pu.py`). So an immature row is no firm negative: it counts as one only as far as
 labels would have come by now. Source of the weights: Elkan and Noto 2008, section 3, with the chance of a label by age.
 """
 
@@ -15,25 +15,29 @@ from numpy.typing import NDArray
 from domain.vocabulary import LabelSource
 from ml.datasets.split import Places
 from ml.labels.arrival import ArrivalCurve, fit_curves
-from ml.labels.pu import ARRIVED_MIN, Coverage, coverage, matured_count, posterior
+from ml.labels.pu import ARRIVED_MIN, coverage, matured_count, posterior, prior_of
+from ml.labels.sources import Sight
 from ml.models import kernel
-from ml.training.table import Table
-from ml.training.trees import TreeRules, grow
+from ml.training.table import Table, Told
+from ml.training.trees import OneClass, TreeRules, grow
 
 Floats = NDArray[np.float64]
 
 FOLDS = 2
-PRIOR_MAX = 0.999
+LABELS_MIN = 20
+"""Fewer labels of one sight say nothing about what has none."""
 _FIRST_LOOK = TreeRules(trees=60, leaves_max=15, depth_max=5, learning_rate=0.12, rows_per_leaf_min=60)
+
+Curves = Mapping[LabelSource, ArrivalCurve]
 
 
 class Targets(NamedTuple):
     """By row: the chance of being invalid; and what it rests on."""
 
     chance: Floats
-    curves: Mapping[LabelSource, ArrivalCurve]
-    of_invalid: Coverage
-    of_human: Coverage
+    curves: Curves
+    shares: dict[LabelSource, float]
+    """Of what each source can see, what it will have labelled in the end."""
 
 
 def targets(table: Table, train: Places, seed: int) -> Targets:
@@ -44,18 +48,38 @@ def targets(table: Table, train: Places, seed: int) -> Targets:
         OneClass: labels say only one thing, or nothing.
     """
     curves = fit_curves(_delays(table))
-    matured = {kind: _matured(table, curves, is_invalid=kind) for kind in (True, False)}
-    told_share = _told_share(table.age_ms, matured[True], curves)
-    labelled = table.invalid / np.maximum(told_share, ARRIVED_MIN)
-    score = _chance_of_label(table, train, labelled, seed)
-    seen = float((labelled[train] * score[train]).sum() / labelled[train].sum())
-    prior = np.minimum(score / seen, PRIOR_MAX)
-    members = float(prior.sum())
-    of_invalid = coverage(matured[True], members)
-    of_human = coverage(matured[False], len(prior) - members)
-    silent = posterior(prior, of_invalid.told_by(table.age_ms, curves), of_human.told_by(table.age_ms, curves))
-    chance = table.invalid + (1.0 - table.invalid - table.human) * silent
-    return Targets(chance, curves, of_invalid, of_human)
+    silent, shares = np.ones(len(table.age_ms)), dict[LabelSource, float]()
+    for sight in Sight:
+        labels = table.told.of(sight)
+        if len(labels.row) >= LABELS_MIN:
+            seen = _seen(table, labels, curves, train, seed)
+            silent *= 1.0 - seen.chance
+            shares |= seen.shares
+    if not shares:
+        raise OneClass(f"fewer than {LABELS_MIN} labels of any kind say invalid")
+    chance = table.invalid + (1.0 - table.invalid - table.human) * (1.0 - silent)
+    return Targets(chance, curves, shares)
+
+
+class _Seen(NamedTuple):
+    chance: Floats
+    shares: dict[LabelSource, float]
+
+
+def _seen(table: Table, labels: Told, curves: Curves, train: Places, seed: int) -> _Seen:
+    """Return what sources of one sight, whose *labels* say invalid, make likely, but for what the labels say."""
+    matured = {
+        source: matured_count(table.age_ms[labels.row[of]], curves[source]) for source, of in _by_source(labels.source)
+    }
+    silent = np.ones(len(table.age_ms))
+    np.multiply.at(silent, labels.row, 1.0 - labels.trust)
+    has_label = np.bincount(labels.row, minlength=len(silent)) > 0
+    stands_for = has_label / np.maximum(_told_share(table.age_ms, matured, curves), ARRIVED_MIN)
+    score = _chance_of_label(table.features, train, stands_for, seed)
+    prior = prior_of(score, stands_for[train], 1.0 - silent[train], score[train])
+    covered = coverage(matured, float(prior.sum()))
+    unlabelled = posterior(prior, covered.told_by(table.age_ms, curves))
+    return _Seen(np.where(has_label, prior, unlabelled), covered.shares)
 
 
 def _delays(table: Table) -> dict[LabelSource, tuple[Floats, Floats]]:
@@ -64,20 +88,7 @@ def _delays(table: Table) -> dict[LabelSource, tuple[Floats, Floats]]:
     return {source: (told.delay_ms[of], limits[of]) for source, of in _by_source(told.source)}
 
 
-def _matured(table: Table, curves: Mapping[LabelSource, ArrivalCurve], *, is_invalid: bool) -> dict[LabelSource, float]:
-    """Return how many labels of one kind each source will have given in the end."""
-    told = table.told
-    of_kind = told.is_invalid == is_invalid
-    return {
-        source: matured_count(table.age_ms[told.row[of & of_kind]], curves[source])
-        for source, of in _by_source(told.source)
-        if (of & of_kind).any()
-    }
-
-
-def _told_share(
-    age_ms: Floats, matured: Mapping[LabelSource, float], curves: Mapping[LabelSource, ArrivalCurve]
-) -> Floats:
+def _told_share(age_ms: Floats, matured: Mapping[LabelSource, float], curves: Curves) -> Floats:
     """Return the share of all labels that will ever come that has come by each age."""
     total = sum(matured.values())
     come = np.zeros_like(age_ms)
@@ -86,15 +97,14 @@ def _told_share(
     return come
 
 
-def _chance_of_label(table: Table, train: Places, labelled: Floats, seed: int) -> Floats:
+def _chance_of_label(rows: Floats, train: Places, stands_for: Floats, seed: int) -> Floats:
     """
-    Return the chance of ever being labelled invalid. *labelled* is how many rows each labelled one stands for.
+    Return the chance of ever being labelled invalid; each labelled row *stands_for* so many.
 
     Each row of *train* is scored by the model of the other fold, all others by the mean of both.
     """
     folds = np.random.default_rng(seed).integers(0, FOLDS, len(train))
-    rows = table.features
-    target, weight = np.minimum(labelled, 1.0), np.maximum(labelled, 1.0)
+    target, weight = np.minimum(stands_for, 1.0), np.maximum(stands_for, 1.0)
     scores = np.zeros((FOLDS, len(rows)))
     for fold in range(FOLDS):
         own = train[folds != fold]

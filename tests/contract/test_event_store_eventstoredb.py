@@ -138,7 +138,7 @@ def test_p3_a_conflict_with_what_a_leader_change_undid_is_asked_about_and_sends_
     on_a_node(test)
 
 
-@pytest.mark.parametrize("breaks_calls", [True, False])
+@pytest.mark.parametrize("breaks_calls", [None, Fault.DENIED, Fault.CUT])
 def test_p3_a_stream_whose_name_collides_in_the_index_is_appended_to_all_the_same_and_stays_one_stream(breaks_calls):
     async def test(tried):
         tried.node.collision_breaks_calls = breaks_calls
@@ -160,6 +160,22 @@ def test_p3_a_stream_whose_name_collides_in_the_index_is_appended_to_all_the_sam
             (3, 3),
         ]
         assert sum(commit.stream == append.stream for commit in await everything(other)) == 2
+
+    on_a_node(test)
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.CUT])
+def test_p3_a_collision_that_ends_a_call_costs_its_neighbours_a_few_calls_and_nothing_else(fault):
+    async def test(tried):
+        tried.node.collision_breaks_calls = fault
+        store = await tried.store()
+        appends = [an_append() for _ in range(200)]
+        await _collide(tried.node, store, appends[0].stream)
+        before = tried.node.calls
+        assert await store.append(appends, NOON) == [Appended()] * 200
+        assert tried.node.calls - before < 30
+        found = await everything(store)
+        assert all(sum(commit.cause == append.cause for commit in found) == 1 for append in appends)
 
     on_a_node(test)
 

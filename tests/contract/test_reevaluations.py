@@ -1,4 +1,4 @@
-"""What is to be looked at again, what was found and what is known of persons: one contract over memory and PostgreSQL."""
+"""What is to be looked at again, what was found, what is known of persons: one contract on memory and PostgreSQL."""
 
 import asyncio
 import random

@@ -12,7 +12,7 @@ from service import packs
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "standards.md").read_text()
 NOT_YET = {
-    *("CAMPAIGN_UNKNOWN", "RISK_HIGH", "DEGRADED"),
+    *("CAMPAIGN_UNKNOWN", "DEGRADED"),
     *("Correction window", "Tolerance of discrepancies"),
 }
 """Rules that are not built yet; with the last of them this set goes."""

@@ -27,6 +27,8 @@ class Fault(StrEnum):
     NO_LEADER = "no_leader"
     """There is none at the moment."""
     DENIED = "denied"
+    CUT = "cut"
+    """The call breaks, and the client library says so of its failed write instead of saying why."""
     WRONG_VERSION = "wrong_version"
     """The stream stood otherwise, by a write that a change of leaders has undone since."""
 

@@ -36,8 +36,8 @@ class Node:
     A server on a socket of its own. `append_faults` and `read_faults` may be replaced at any time.
 
     `tail_checkpoint` sends a checkpoint at the tail with the next record's position, as servers up to 22.10 do.
-    `collision_breaks_calls` makes an index collision end the call, as the published source does: the version that it
-    would have to report does not fit its message. A `silent` node takes every call and answers none.
+    `collision_breaks_calls` with a fault makes an index collision end the call, as the published source does: the
+    version that it would have to report does not fit its message. A `silent` node takes every call and answers none.
     """
 
     def __init__(self, log: Log | None = None, *, port: int = 0, trust: Trust | None = None) -> None:
@@ -46,7 +46,7 @@ class Node:
         self.append_faults: faults.Faults = faults.none
         self.read_faults: faults.Faults = faults.none
         self.tail_checkpoint = True
-        self.collision_breaks_calls = True
+        self.collision_breaks_calls: faults.Fault | None = faults.Fault.DENIED
         self.leads = True
         self.silent = False
         self.alive = False

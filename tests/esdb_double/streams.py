@@ -187,8 +187,8 @@ class Streams(streams_pb2_grpc.StreamsServicer):
                 response.success.position.prepare_position = position
                 return response
             case WrongVersion(current):
-                if current == INVALID and self._node.collision_breaks_calls:
-                    raise Broken(Fault.DENIED)
+                if current == INVALID and (fault := self._node.collision_breaks_calls) is not None:
+                    raise Broken(fault)
                 wrong = shared_pb2.WrongExpectedVersion()
                 if current < 0:
                     wrong.current_no_stream.SetInParent()
@@ -228,6 +228,8 @@ class Streams(streams_pb2_grpc.StreamsServicer):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
             case Fault.DENIED:
                 context.abort(grpc.StatusCode.UNKNOWN, _HANDLER)
+            case Fault.CUT:
+                context.abort(grpc.StatusCode.INTERNAL, "Internal error from Core")
             case Fault.TIMEOUT_BEFORE | Fault.TIMEOUT_AFTER:
                 context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "timed out")
             case _:

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.stage import on_free_ports, stage, watch_over
 from service.wiring import database_url
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 BURIED_WITHIN_S = 40
 

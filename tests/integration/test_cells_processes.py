@@ -40,7 +40,7 @@ from service.router_wires import HttpxWire, LoadWire
 from service.settings import Settings
 from service.stage import on_free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 LINE = '9.9.9.{} - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 9 "http://x.example/p" "Mozilla/5.0"\n'
 START_S = 60

@@ -73,6 +73,7 @@ def _ready(host, port):
         return False
 
 
+@pytest.mark.machine
 def test_the_demo_checks_its_books_and_prints_one_object(settings):
     done = impledger(settings, "demo", "--seconds", "6", "--rate", "400", "--json")
     assert done.returncode == 0, done.stderr
@@ -121,7 +122,7 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert "no alarm" in watched[1].stdout
     assert again.returncode == 1
     assert "is in use by process" in again.stderr
-    assert json.loads(moved.stdout) == {"postgres": "0008", "clickhouse": None}
+    assert json.loads(moved.stdout) == {"postgres": "0009", "clickhouse": None}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -151,7 +152,8 @@ def test_what_is_in_the_way_is_told_in_a_sentence(settings):
 def test_the_gate_loads_nothing_that_only_others_need():
     code = (
         "import sys, service.gate, service.wiring; "
-        "others = ('sklearn', 'scipy.sparse', 'scipy.stats', 'chdb', 'polars', 'pandas', 'clickhouse_connect'); "
+        "others = ('sklearn', 'scipy.sparse', 'scipy.stats', 'chdb', 'polars', 'pandas', 'clickhouse_connect', "
+        "'dramatiq', 'redis'); "
         "print([name for name in others if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -107,7 +107,7 @@ def test_every_problem_has_a_title_and_a_status_of_an_error():
         ("auditor", "/v1/reports", 403),
         ("", "/v1/reports", 403),
         ("gate", "/v1/campaigns/c/pacing", 403),
-        ("reporter", f"/v1/impressions/{uuid4()}", 403),
+        ("reporter", "/v1/impressions/0198c0de-0000-7000-8000-00000000beef", 403),
     ],
 )
 def test_a_caller_without_the_scope_is_refused(token, path, status):

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.spooling import spool_dir
 from service.stage import on_free_ports, stage, watch_over
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PLAN = Plan(seed=29, rate=150, seconds=28)
 SENT_BEFORE = 300

@@ -15,7 +15,7 @@ from service.reader import Desk
 from service.settings import Settings
 from service.stage import on_free_ports, stage, watch_over
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PLAN = Plan(seed=11, rate=700, seconds=9)
 KILL_AFTER_S = (3.0, 5.5)

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.spooling import spool_dir
 from service.stage import on_free_ports, stage, watch_over
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PLAN = Plan(seed=23, rate=500, seconds=12)
 SENT_BEFORE, AWAY_S = 1_000, 4.0

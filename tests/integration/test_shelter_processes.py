@@ -31,7 +31,7 @@ from service.machine import answers
 from service.settings import Settings
 from service.stage import on_free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 FORWARDED_WITHIN_S = 30
 DOWN_WITHIN_S = 75

@@ -132,7 +132,7 @@ def _judge(commits, told):
 
 def _run(seed):
     with Node() as node:
-        node.collision_breaks_calls = seed % 2 == 0
+        node.collision_breaks_calls = (None, Fault.DENIED, Fault.CUT)[seed % 3]
         asyncio.run(_simulate(node, seed))
 
 

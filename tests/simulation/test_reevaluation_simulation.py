@@ -1,8 +1,8 @@
 """
 Renders, labels, schedulers, workers, a model that comes and goes, and faults before and after each write, from a seed.
 
-Whatever is lost, repeated, done twice or killed half-way: everything that is to be looked at again is, ends with exactly
-one row that knows the last label, and the ledger has nothing that was not put there by gates and labels.
+Whatever is lost, repeated, done twice or killed half-way: everything that is to be looked at again is, ends with
+exactly one row that knows the last label, and the ledger has nothing that was not put there by gates and labels.
 """
 
 import asyncio

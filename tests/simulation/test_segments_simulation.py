@@ -68,7 +68,7 @@ async def _simulate(node, url, seed):
 
 def _run(url, seed):
     with Node() as node:
-        node.collision_breaks_calls = seed % 2 == 0
+        node.collision_breaks_calls = (None, Fault.DENIED, Fault.CUT)[seed % 3]
         asyncio.run(_simulate(node, url, seed))
 
 

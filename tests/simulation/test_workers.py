@@ -5,13 +5,16 @@ import random
 from datetime import date
 
 import pytest
-from gatekit import NOW, PACK, KitGate, Minter
+from gatekit import NOW, PACK, Minter
+from ladderkit import LadderGate
+from modelkit import a_mixed_model
 
 from domain.ids import mint, shard, shard_of_person
 from domain.reasons import Reason, Verdict
 from ledger.memory import MemoryStore
 from ml.counters.tables import Capacities
 from service.activity import CountedActivity
+from service.scoring import Line, read_by_models
 
 SHARD_KEY = b"shard" * 6
 DAY_MS = 86_400_000
@@ -60,12 +63,14 @@ def machine(dice, clients):
     return events
 
 
-async def verdicts(batches, workers):
+async def verdicts(batches, workers, line=None):
+    """Return how each event was answered by one of so many *workers* of a cell that is set up for several."""
     store, kit = MemoryStore(), None
     gates = []
     for number in range(workers):
         holding, keys = (None, None) if kit is None else (kit.holding_store, kit.day_keys)
-        kit = KitGate(store, holding, keys, activity=CountedActivity(PACK.rates, NOW - DAY_MS, SMALL))
+        counters = CountedActivity(PACK.rates, NOW - DAY_MS, SMALL, read_by_models(workers=4))
+        kit = LadderGate(store, holding, keys, counters=counters, line=line)
         kit.restart(name=f"eu-{number}")
         gates.append(kit)
     await gates[0].open(date(2026, 9, 10), date(2026, 9, 23))
@@ -89,3 +94,12 @@ def test_one_worker_and_four_decide_alike(seed):
     assert asyncio.run(verdicts(batches, 4)) == alone
     assert len({verdict for verdict, _ in alone.values()}) >= 3, "the history exercises nothing"
     assert (Verdict.DROPPED, Reason.RATE_ABUSIVE) in alone.values()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_worker_and_four_decide_alike_by_a_model(seed):
+    batches, line = history(seed), Line(a_mixed_model())
+    alone = asyncio.run(verdicts(batches, 1, line))
+    assert asyncio.run(verdicts(batches, 4, line)) == alone
+    assert (Verdict.UNCERTAIN, Reason.RISK_GREY) in alone.values()
+    assert alone != asyncio.run(verdicts(batches, 1)), "the model decides nothing"

@@ -19,7 +19,9 @@ from ledger.store import LedgerUnavailable
 from service import actors
 from service.actors import WorkMetrics, declare
 from service.broker import DramatiqMessages, Undertaker, open_broker, speaks_amqp
+from service.machine import children
 from service.processes import LauncherError
+from service.settings import Settings
 from service.work import _runner
 
 ID = UUID(int=7)
@@ -161,4 +163,6 @@ def test_rabbitmq_needs_its_extra_and_says_so(monkeypatch):
         assert speaks_amqp(url)
         with pytest.raises(LauncherError, match="Install the extra `amqp`"):
             open_broker(url)
+        with pytest.raises(LauncherError, match="Install the extra `amqp`"):
+            children(Settings(broker_url=url))
     assert not speaks_amqp("redis://127.0.0.1:1")

@@ -217,4 +217,5 @@ def test_an_ended_canary_is_told_of_in_the_metrics():
     told = generate_latest(registry).decode()
     assert 'impledger_canaries_ended_total{guard="uncertain_share"} 1.0' in told
     assert "impledger_canary_over{" not in told
-    assert 'impledger_beside_total{band="stricter"}' in told
+    assert 'impledger_beside_total{band="stricter",role="canary"} ' in told
+    assert 'impledger_beside_money_micros{currency="EUR",role="canary"} -' in told

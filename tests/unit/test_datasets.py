@@ -21,8 +21,12 @@ from ml.datasets.later import later_columns
 from ml.datasets.rows import PARTS, ROWS
 from ml.datasets.snapshot import NoSnapshot, RangeDigest, Recipe, open_snapshot
 from ml.datasets.split import Entities, SplitRules, split
-from ml.features.matrix import NO_HISTORY
-from ml.features.schema import Group, columns_of
+from ml.datasets.vectors import as_served
+from ml.features.logged import pack
+from ml.features.matrix import NO_HISTORY, History, PublisherHistory, vectors
+from ml.features.replayed import Row
+from ml.features.schema import SCHEMA, SCHEMA_ID
+from ml.models.masks import MASKS
 
 WORLD = a_world(600, days=4)
 
@@ -42,7 +46,9 @@ def test_every_decided_render_is_a_row_with_the_vector_that_it_was_scored_with(s
     assert rows.schema == ROWS
     assert rows.height == 600 == snapshot.parts["rows"]
     assert rows["position"].is_sorted()
-    assert rows["mask"].unique().to_list() == ["full"]
+    assert rows["status"].str.len_chars().unique().to_list() == [len(SCHEMA)]
+    assert set(rows["mask"]) <= set(MASKS)
+    assert rows["f_person_hour"].min() == 1
 
 
 def test_a_label_stands_with_when_it_had_arrived(snapshot):
@@ -185,26 +191,48 @@ def test_history_forgets_what_is_older_than_a_day():
 
 
 def test_history_is_filled_in_where_the_gate_had_none(tmp_path):
-    lacking = [_without_history(commit) for commit in WORLD.commits]
-    rows = built(tmp_path, lacking).scan("rows").collect()
+    commits = a_world(3_000, days=1).commits
+    rows = built(tmp_path, commits).scan("rows").collect()
     assert rows["mask"][0] == "no_async"
-    later = rows.filter(pl.col("decided_at") > MINTED + 2 * DAY)
-    assert later["f_publisher_duplicate_rate"].is_nan().mean() < 0.9
-    assert built(tmp_path, lacking, history=False).scan("rows").collect()["mask"].unique().to_list() == ["no_async"]
+    assert rows["mask"][-1] == "full"
+    assert not rows["f_publisher_duplicate_rate"][-100:].is_nan().any()
+    assert built(tmp_path, commits, history=False).scan("rows").collect()["mask"].unique().to_list() == ["no_async"]
 
 
-def _without_history(commit):
+def test_a_gates_own_history_is_kept(tmp_path):
+    commits = [_with_history(commit, 0.25) for commit in a_world(3_000, days=1).commits]
+    rows = built(tmp_path, commits).scan("rows").collect()
+    assert rows["f_publisher_duplicate_rate"].unique().to_list() == [0.25]
+
+
+def _with_history(commit, value):
     events = decode(commit.data)
     if len(events) < 3:
         return commit
-    rendered, scored, deduped = events
-    values = np.frombuffer(scored.features, "<f4").copy()
-    letters = list(scored.feature_status)
-    for column in columns_of(Group.ASYNC):
-        values[column], letters[column] = np.nan, "-"
-    publisher = f"publisher-{int(rendered.publisher.rpartition('-')[2]) % 2}"
-    bare = replace(scored, features=values.tobytes(), feature_status="".join(letters))
-    return replace(commit, data=encode((replace(rendered, publisher=publisher), bare, deduped)))
+    known = vectors([events[0]], None, History(1, {events[0].publisher: PublisherHistory(value, value, value)}))
+    ((values, letters),) = pack(known)
+    versions = replace(events[1].versions, features=SCHEMA_ID)
+    scored = replace(events[1], features=values, feature_status=letters, versions=versions)
+    return replace(commit, data=encode((events[0], scored, events[2])))
+
+
+# What a replay cannot know
+
+
+def test_in_the_first_hour_of_a_day_the_logged_vector_stands():
+    first = WORLD.commits[0]
+    rendered, scored, deduped = decode(first.data)
+    served = vectors([replace(rendered, sdk_age_days=77)], None)
+    ((values, letters),) = pack(served)
+    logged = replace(
+        scored, features=values, feature_status=letters, versions=replace(scored.versions, features=SCHEMA_ID)
+    )
+    replayed = vectors([rendered], None)
+    for is_exact, expected in ((True, replayed), (False, served)):
+        row = Row(first.position, first.stream, rendered, logged, deduped, is_exact)
+        found = as_served(replayed, [row])
+        assert np.array_equal(found.values, expected.values, equal_nan=True)
+        assert np.array_equal(found.status, expected.status)
 
 
 # What was known later

@@ -53,7 +53,7 @@ def test_a_drill_is_begun_shown_and_ended():
     assert begun.status_code == shown.status_code == ended.status_code == 200
     assert begun.json() == {"rung": "shed", "seconds_left": 20.0, "ends_at": "2026-09-21T14:13:40.000Z"}
     assert shown.json()["drills"] == [begun.json()]
-    assert shown.json()["in_force"] == ["shed", "model_fallback", "no_async"]
+    assert shown.json()["in_force"] == ["shed"]
     assert shown.json()["decisions"] == dict.fromkeys(Rung, 0)
     assert ended.json()["drills"] == []
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from learnkit import a_label
 
 from domain.feedback import SOURCES
+from domain.placement_events import Stage
 from domain.vocabulary import Label, LabelSource
 from ml.labels.arrival import ArrivalCurve, expected_curve, fit_curve
 from ml.labels.beliefs import LABEL_COLUMNS, arrived, beliefs
-from ml.labels.pu import Coverage, coverage, matured_count, posterior
+from ml.labels.pu import Coverage, coverage, matured_count, posterior, prior_of
 from ml.labels.sources import LESSONS
-from ml.models.artifact import Stage
 from ml.models.s3 import belief_of
 
 NOW = MINTED + 10 * DAY
@@ -165,7 +165,13 @@ def test_without_labels_the_list_speaks(source):
 
 
 def test_nothing_has_arrived_before_there_was_anything():
-    assert ArrivalCurve(DAY, 0.7).arrived_by(np.array([-5.0, 0.0])).tolist() == [0.0, 0.0]
+    assert ArrivalCurve(DAY, 0.7).arrived_by(np.array([-5.0, 0.0])) == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
+def test_labels_that_all_came_at_once_have_a_curve():
+    delay = np.full(300, float(DAY))
+    curve = fit_curve(LabelSource.ACCOUNT_ACTION, delay, np.full(300, 40.0 * DAY))
+    assert curve.arrived_by(np.array([0.8, 1.2, 40.0]) * DAY) == pytest.approx([0.0, 1.0, 1.0], abs=0.05)
 
 
 # What silence means
@@ -177,15 +183,24 @@ CURVES = {source: ArrivalCurve(DAY, 1.0) for source in LabelSource}
 def test_the_longer_nothing_is_said_the_less_likely_it_is_invalid(prior):
     ages = np.array([0.0, HOUR, DAY, 30 * DAY])
     told = Coverage({LabelSource.THIRD_PARTY: 0.6}).told_by(ages, CURVES)
-    chance = posterior(np.full(4, prior), told, np.zeros(4))
+    chance = posterior(np.full(4, prior), told)
     assert chance[0] == pytest.approx(prior)
     assert (np.diff(chance) < 0).all()
     assert chance[-1] == pytest.approx(prior * 0.4 / (prior * 0.4 + 1 - prior), rel=1e-6)
 
 
-def test_where_humans_are_told_of_too_silence_says_less():
-    prior, told = np.array([0.3]), np.array([0.5])
-    assert posterior(prior, told, told) == pytest.approx(prior)
+def test_the_share_that_is_labelled_is_read_off_those_that_are():
+    score, labelled = np.array([0.3, 0.3, 0.3, 0.0]), np.array([1.0, 0.0, 0.0, 0.0])
+    assert prior_of(score, labelled, np.ones(4), score) == pytest.approx([0.999, 0.999, 0.999, 0.0])
+    assert prior_of(score, 0 * labelled, np.ones(4), score).tolist() == [0.0] * 4
+
+
+def test_labels_that_may_be_wrong_fall_on_all_alike():
+    score = np.array([0.45] * 100 + [0.05] * 900)
+    labelled = np.array([1.0] * 45 + [0.0] * 55 + [1.0] * 45 + [0.0] * 855)
+    prior = prior_of(score, labelled, np.full(1_000, 0.5), score)
+    assert prior[-1] == pytest.approx(0.01, abs=0.02)
+    assert prior[0] > 0.9
 
 
 def test_sources_that_label_the_same_share_twice_label_more_than_one():

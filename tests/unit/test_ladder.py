@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ladderkit import Clock
 
-from commands.ladder import ALWAYS, DRILL_MAX_S, PATIENCE, SHED_RATE, DrillRefused, Ladder, UnknownRung, is_shed
+from commands.ladder import DRILL_MAX_S, PATIENCE, SHED_RATE, DrillRefused, Ladder, UnknownRung, is_shed
 from domain.ids import mint
 from domain.ladder import LADDER, SEVERITY, name_rungs, worst
 from domain.vocabulary import Rung
@@ -22,11 +22,11 @@ def test_a_rung_covers_milder_ones_only():
 
 
 def test_without_a_model_its_signals_are_not_missed_apart():
-    assert name_rungs(*ALWAYS) == (Rung.MODEL_FALLBACK, ())
+    assert name_rungs(Rung.NO_ASYNC, Rung.MODEL_FALLBACK) == (Rung.MODEL_FALLBACK, ())
 
 
 def test_the_worst_is_named_first_and_the_others_beside_it():
-    named = name_rungs(Rung.PARTIAL_CLIENT, Rung.STALE_BUDGET, *ALWAYS)
+    named = name_rungs(Rung.PARTIAL_CLIENT, Rung.STALE_BUDGET, Rung.NO_ASYNC, Rung.MODEL_FALLBACK)
     assert named == (Rung.STALE_BUDGET, (Rung.MODEL_FALLBACK, Rung.PARTIAL_CLIENT))
 
 
@@ -51,10 +51,15 @@ def a_ladder():
     return Ladder(clock), clock
 
 
-def test_until_there_is_a_model_its_absence_is_in_force():
-    ladder, _ = a_ladder()
-    assert ladder.in_force == (Rung.MODEL_FALLBACK, Rung.NO_ASYNC)
-    assert name_rungs(*ladder.for_batch()).rung is Rung.MODEL_FALLBACK
+def test_scoring_that_fails_again_and_again_is_model_fallback_until_it_works_again():
+    ladder, clock = a_ladder()
+    for _ in range(PATIENCE[Rung.MODEL_FALLBACK].failures):
+        ladder.model.ill()
+    assert ladder.in_force == (Rung.MODEL_FALLBACK,)
+    for _ in range(PATIENCE[Rung.MODEL_FALLBACK].proofs + 1):
+        ladder.model.well()
+        clock.pass_by(1)
+    assert ladder.in_force == ()
 
 
 @pytest.mark.parametrize("rung", list(PATIENCE))
@@ -72,7 +77,7 @@ def test_what_is_watched_comes_into_force_and_goes_after_a_stretch_of_health(run
     for _ in range(int(PATIENCE[rung].well_s / 0.25) + PATIENCE[rung].proofs):
         clock.pass_by(0.25)
         ladder.tick()
-    assert rung not in set(ladder.in_force) - set(ALWAYS)
+    assert rung not in ladder.in_force
 
 
 def test_several_drills_at_once_end_by_themselves_each_at_its_time():
@@ -85,7 +90,7 @@ def test_several_drills_at_once_end_by_themselves_each_at_its_time():
     assert not ladder.is_without(Rung.SHED)
     assert ladder.is_without(Rung.SPOOLED)
     clock.pass_by(10)
-    assert ladder.for_batch() == ALWAYS
+    assert ladder.for_batch() == ()
     assert ladder.drills == ()
     assert [drill.rung for drill in ladder.take_ended()] == [Rung.SHED, Rung.SPOOLED]
     assert ladder.take_ended() == []

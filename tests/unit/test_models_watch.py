@@ -205,6 +205,7 @@ def test_while_the_registry_is_away_what_is_in_force_stays_and_is_followed_after
         assert kit.line[0] == first
         with pytest.raises(LedgerUnavailable):
             await kit.watch.poll()
+        assert kit.watch.is_followed
         kit.models.is_away = False
         await kit.watch.poll()
         assert kit.line == (second, first, None, None)

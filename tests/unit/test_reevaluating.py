@@ -237,7 +237,7 @@ def test_a_torn_stream_fails_alone_and_is_looked_at_once_it_is_mended():
     async def test():
         kit = Kit()
         await kit.open(a_first(1, also=[Reason.RISK_GREY]), a_first(2, also=[Reason.RISK_GREY]))
-        [torn, good] = [commit for commit in kit.ledger._log]
+        [torn, good] = kit.ledger._log
         kit.ledger._log[0] = broken = type(torn)(
             **{n: getattr(torn, n) for n in torn.__struct_fields__} | {"data": b"["}
         )
@@ -277,9 +277,7 @@ def test_the_same_message_twice_at_once_or_later_leaves_one_row(again):
         looked = await asyncio.gather(*(kit.look(*range(1, 9)) for _ in range(3)))
         assert len(kit.found.rows) == 8
         assert first is None or [one.done for one in looked] == [0, 0, 0]
-        assert {why for _, why in kit.noted.rows} == (
-            {Why.DEADLINE} if not again else {Why.DEADLINE}
-        ) or not kit.noted.rows
+        assert {why for _, why in kit.noted.rows} <= {Why.DEADLINE}
 
     run(test)
 

@@ -8,11 +8,22 @@ from builders import DAY, MINTED, PACK, SECOND, a_claim, a_render, a_token, unhu
 from gatekit import NOW, KitGate, Minter
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from commands.activity import Conduct, NoActivity
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
 from domain.signals import Family, Signal
-from domain.suspicion import STACKED, VIDEO_TOO_LONG, VISIBLE_TOO_LONG, geometry, suspect
+from domain.suspicion import (
+    INCONSISTENT,
+    STACKED,
+    VIDEO_TOO_LONG,
+    VISIBLE_TOO_LONG,
+    Banding,
+    Masked,
+    fingerprint,
+    geometry,
+    suspect,
+)
 from domain.vocabulary import Format
 
 OPEN_MS = 30 * SECOND
@@ -42,6 +53,19 @@ def test_one_ad_stands_in_one_place(more, found):
     assert names(a_render(stack_depth=PACK.signals.stack_depth_max + more)) == found
 
 
+@pytest.mark.parametrize(("count", "found"), [(None, []), (1, []), (2, [(Family.FINGERPRINT, INCONSISTENT)])])
+def test_a_device_that_contradicts_itself_twice_stands_out(count, found):
+    claim = replace(a_claim(a_render()), fingerprint_inconsistencies=count)
+    assert [(signal.family, signal.name) for signal in fingerprint(claim, PACK)] == found
+
+
+def test_a_device_that_contradicts_itself_accuses_of_nothing_but_stands_beside_what_does():
+    [contradiction] = fingerprint(replace(a_claim(a_render()), fingerprint_inconsistencies=2), PACK)
+    assert suspect([contradiction], PACK) is None
+    suspicion = suspect([contradiction, accusing()], PACK)
+    assert (suspicion.reason, suspicion.pair) == (Reason.VIEW_FALSIFIED, (VISIBLE_TOO_LONG, INCONSISTENT))
+
+
 def accusing(name=VISIBLE_TOO_LONG):
     return Signal(Family.GEOMETRY, name, 9_000.0, 5_000.0)
 
@@ -65,6 +89,51 @@ def test_what_accuses_nobody_decides_nothing():
     assert suspect([], PACK) is None
 
 
+class Says:
+    """A model that finds the render *band*, and without the features of any family but *goes_by* no other."""
+
+    def __init__(self, band=Banding.RISKY, *, goes_by=(), may_drop=True):
+        self.band, self.may_drop, self._goes_by = band, may_drop, goes_by
+
+    def without(self, family):
+        return Masked(0.25, Banding.CLEAR) if family in self._goes_by else Masked(0.875, self.band)
+
+
+def test_a_risky_opinion_and_a_signal_that_it_corroborates_are_a_high_risk():
+    suspicion = suspect([RHYTHM], PACK, Says())
+    assert (suspicion.reason, suspicion.pair, suspicion.masked_risk) == (Reason.RISK_HIGH, ("model", "rhythm"), 0.875)
+
+
+def test_an_opinion_that_goes_by_that_family_corroborates_nothing():
+    suspicion = suspect([RHYTHM], PACK, Says(goes_by=[Family.SEQUENCE]))
+    assert (suspicion.reason, suspicion.pair, suspicion.masked_risk) == (Reason.RISK_GREY, ("model",), None)
+
+
+def test_of_several_signals_the_first_that_is_corroborated_makes_the_pair():
+    found = [RHYTHM, Signal(Family.RATE, "rate", 9, 5)]
+    assert suspect(found, PACK, Says(goes_by=[Family.SEQUENCE])).pair == ("model", "rate")
+
+
+def test_a_signal_that_accuses_is_kept_beside_a_high_risk_where_another_family_carries_it():
+    assert suspect([RHYTHM, accusing()], PACK, Says()).reasons == (Reason.RISK_HIGH, Reason.VIEW_FALSIFIED)
+    assert suspect([accusing()], PACK, Says()).reasons == (Reason.RISK_HIGH,)
+
+
+@pytest.mark.parametrize("band", [Banding.RISKY, Banding.GREY])
+def test_an_opinion_alone_makes_it_grey(band):
+    suspicion = suspect([], PACK, Says(band))
+    assert (suspicion.reasons, suspicion.pair) == ((Reason.RISK_GREY,), ("model",))
+
+
+def test_a_grey_opinion_corroborates_nothing_and_a_clear_one_says_nothing():
+    assert suspect([RHYTHM], PACK, Says(Banding.GREY)).reason is Reason.RISK_GREY
+    assert suspect([RHYTHM], PACK, Says(Banding.CLEAR)) is None
+
+
+def test_a_model_that_may_not_drop_makes_it_grey_at_most():
+    assert suspect([RHYTHM], PACK, Says(may_drop=False)).reason is Reason.RISK_GREY
+
+
 signals = st.builds(
     Signal,
     st.sampled_from(Family),
@@ -74,24 +143,35 @@ signals = st.builds(
 )
 
 
+opinions = st.none() | st.builds(
+    Says, st.sampled_from(Banding), goes_by=st.sets(st.sampled_from(Family)), may_drop=st.booleans()
+)
+
+
 @unhurried
-@given(found=st.lists(signals, max_size=6))
-def test_no_reason_of_class_sivt_without_two_families(found):
-    suspicion = suspect(found, PACK)
+@given(found=st.lists(signals, max_size=6), opinion=opinions)
+def test_no_reason_of_class_sivt_without_two_families(found, opinion):
+    suspicion = suspect(found, PACK, opinion)
     if suspicion is not None and CLASS_OF[suspicion.reason] is ReasonClass.SIVT:
-        families = [{signal.family for signal in found if signal.name == name} for name in suspicion.pair]
+        families = [
+            {Family.MODEL} if name == "model" else {signal.family for signal in found if signal.name == name}
+            for name in suspicion.pair
+        ]
         assert any(one is not other for one in families[0] for other in families[1])
+        if "model" in suspicion.pair:
+            assert opinion.may_drop
+            assert any(opinion.without(family).band is Banding.RISKY for family in families[1])
     if suspicion is not None and suspicion.reason is Reason.RISK_GREY:
         accusers = [signal for signal in found if signal.name in PACK.accuses]
         assert not any(signal.family is not accuser.family for accuser in accusers for signal in found)
 
 
 @unhurried
-@given(found=st.lists(signals, max_size=6), seed=st.randoms(use_true_random=False))
-def test_the_reason_does_not_depend_on_the_order_of_the_signals(found, seed):
+@given(found=st.lists(signals, max_size=6), opinion=opinions, seed=st.randoms(use_true_random=False))
+def test_the_reason_does_not_depend_on_the_order_of_the_signals(found, opinion, seed):
     shuffled = [*found]
     seed.shuffle(shuffled)
-    told = [None if (said := suspect(order, PACK)) is None else said.reason for order in (found, shuffled)]
+    told = [None if (said := suspect(order, PACK, opinion)) is None else said.reason for order in (found, shuffled)]
     assert told[0] is told[1]
 
 
