@@ -68,7 +68,8 @@ class LaterModels:
         except UnreadableCommit:
             log.exception("placements cannot be read")
         before, refused = self.model, self._refused
-        self._refused, self._scorer = {}, await self._first()
+        self._refused = {}
+        self._scorer = await self._first()
         if self.model != before:
             log.info("another model looks again", model=self.model, before=before)
         if self._refused and self._refused != refused:

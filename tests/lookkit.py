@@ -95,7 +95,7 @@ def a_late_view(at, **measures):
 def a_later_artifact(margin=None, column=NEXT_HOUR, **changes):
     """A model that finds invalid whoever had more than two renders in the hour after, or all by the same *margin*."""
     grown = trees((column, 2.5, True, -4.0, 4.0)) if margin is None else trees((0, 0.0, True, margin, margin))
-    return an_artifact(grown, stage=Stage.S3, schema_id=LATER_SCHEMA_ID, **changes)
+    return an_artifact(grown, **{"stage": Stage.S3, "schema_id": LATER_SCHEMA_ID, **changes})
 
 
 def a_later_model(margin=None, **changes):
