@@ -26,7 +26,7 @@ from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import SPAN_S, START_MS
+from service.generated import RATE_MAX, SPAN_MIN_S, START_MS
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
@@ -42,8 +42,8 @@ _KEY_BYTES = 16
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One run: so many *impressions*, and a few, of the traffic of *seed*, over up to `SPAN_S` seconds as when a model is
-    trained on generated traffic; decided by *line*, on *rung* as in a drill of it.
+    One run: so many *impressions*, and a few, of the traffic of *seed*, as dense as what models are trained on; decided
+    by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
@@ -54,6 +54,12 @@ class Run(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     history: bool = False
     families: tuple[str, ...] = ALL_FAMILIES
+
+    @property
+    def plan(self) -> Plan:
+        events = self.impressions * EVENTS_PER_IMPRESSION
+        seconds = max(SPAN_MIN_S, events / RATE_MAX)
+        return Plan(seed=self.seed, rate=events / seconds, seconds=seconds, families=self.families)
 
 
 class Scene(Struct, frozen=True):
@@ -80,10 +86,9 @@ def play_whole(run: Run, scene: Scene) -> Passed:
     truths: list[Truth] = []
     seen = 0
     scored = _Scored(run, scene)
-    rate = run.impressions * EVENTS_PER_IMPRESSION / SPAN_S
-    plan = Plan(seed=run.seed, rate=rate, seconds=SPAN_S, families=run.families)
+    plan = run.plan
     log = PublisherLog(HISTORY_EVERY_MS)
-    for passed in run_offline(plan, scored.world(SPAN_S)):
+    for passed in run_offline(plan, scored.world(plan.seconds)):
         commits += passed.commits
         truths += passed.truths
         if run.history:
