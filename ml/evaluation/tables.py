@@ -8,7 +8,6 @@ here made are three questions.
 from collections.abc import Mapping
 from typing import TypeVar
 
-import numpy as np
 import polars as pl
 from msgspec import Struct
 
