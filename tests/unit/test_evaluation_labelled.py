@@ -1,4 +1,4 @@
-"""On the ledger labels take the place of the truth for what training did not see; what came later counts by its time."""
+"""On the ledger labels stand for the truth, for what training did not see; what came later counts by its time."""
 
 import numpy as np
 import polars as pl
