@@ -33,7 +33,7 @@ from ml.training.stages import train_s2
 from ml.training.table import read_table
 from service import evaluating_studies as studies
 from service.evaluating_runs import Run, Scene, evaluation_seed, play
-from service.generated import SPAN_S, START_MS, Generated, generate
+from service.generated import START_MS, Generated, generate
 from service.scoring import Line
 from service.wiring import ScreenLists
 
@@ -169,7 +169,8 @@ class _Work:
         tell("without groups of features")
         ablations = studies.ablations(rows, self._taught, self._params, order.training_seed, asked)
         tell("labels that were waited for")
-        last_at = START_MS + int(SPAN_S * 1_000)
+        taught = Generated(impressions=order.training_impressions, seed=order.training_seed)
+        last_at = START_MS + int(taught.span_s * 1_000)
         delays = studies.delays(rows, self._snapshot, last_at, self._params, asked)
         tell("an adversary")
         attacks = studies.attacks(scorer, scene, asked)

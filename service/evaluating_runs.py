@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands.activity import Activity
 from commands.ladder import Ladder
@@ -23,17 +24,14 @@ from ml.evaluation.collect import collect
 from ml.evaluation.frames import World as Told
 from ml.traffic.events import Truth
 from ml.traffic.families import FAMILIES
-from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import SPAN_S, START_MS
+from service.generated import START_MS, Generated
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
 
 ALL_FAMILIES = tuple(family.name for family in FAMILIES)
-EVENTS_PER_IMPRESSION = 1.52
-"""Views, retries and repeats among them; measured."""
 DRILL_S = 1.0
 HISTORY_EVERY_MS = 60_000
 _CLOCK_S = 0.0
@@ -42,8 +40,7 @@ _KEY_BYTES = 16
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One run: so many *impressions*, and a few, of the traffic of *seed*, over up to `SPAN_S` seconds as when a model is
-    trained on generated traffic; decided by *line*, on *rung* as in a drill of it.
+    One run: so many *impressions*, and a few, of the traffic of *seed*, as when a model is trained on generated traffic; decided by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
@@ -80,10 +77,9 @@ def play_whole(run: Run, scene: Scene) -> Passed:
     truths: list[Truth] = []
     seen = 0
     scored = _Scored(run, scene)
-    rate = run.impressions * EVENTS_PER_IMPRESSION / SPAN_S
-    plan = Plan(seed=run.seed, rate=rate, seconds=SPAN_S, families=run.families)
+    plan = replace(Generated(impressions=run.impressions, seed=run.seed).plan, families=run.families)
     log = PublisherLog(HISTORY_EVERY_MS)
-    for passed in run_offline(plan, scored.world(SPAN_S)):
+    for passed in run_offline(plan, scored.world(plan.seconds)):
         commits += passed.commits
         truths += passed.truths
         if run.history:
