@@ -46,13 +46,14 @@ Tell = Callable[[str], None]
 
 class Order(Struct, frozen=True, kw_only=True):
     """
-    What to evaluate on: *impressions* in `WORLDS` runs of the generator, and *access_log* if there is one.
+    What to evaluate on: *impressions* in so many *worlds*, runs of the generator, and *access_log* if there is one.
 
     Baselines, and the model if none is given, are trained on *training_impressions* of *training_seed*. Without
     *studies* there are tables alone.
     """
 
     impressions: int = 200_000
+    worlds: int = WORLDS
     seed: int = 1
     rounds: int = 200
     training_impressions: int = 60_000
@@ -130,11 +131,11 @@ class _Work:
 
     def _played(self, tell: Tell) -> Worlds:
         order, worlds = self._order, []
-        for number in range(WORLDS):
-            tell(f"world {number + 1} of {WORLDS}")
+        for number in range(order.worlds):
+            tell(f"world {number + 1} of {order.worlds}")
             run = Run(
                 seed=evaluation_seed(order.seed, number),
-                impressions=order.impressions // WORLDS,
+                impressions=order.impressions // order.worlds,
                 line=Line(champion=self._subject.scorer),
             )
             worlds.append(play(run, self._scene, number + 1))
@@ -194,9 +195,9 @@ def _costs(artifact: ModelArtifact) -> Costs:
 
 
 def _data(frame: pl.DataFrame, rows: Worlds, order: Order) -> Data:
-    open_ = frame.filter(~pl.col("settled"))
+    open_, whole = frame.filter(~pl.col("settled")), len(frame) + rows.aside
     return Data(
-        origin=f"{len(frame) + rows.aside:,} generated impressions in {WORLDS} worlds, all families, seed {order.seed}",
+        origin=f"{whole:,} generated impressions in {order.worlds} worlds, all families; seed {order.seed}",
         baselines_from=f"{order.training_impressions:,} other generated impressions, none of held-out families, with "
         f"labels as they arrive; seed {order.training_seed}",
         gross=len(frame),
