@@ -40,7 +40,8 @@ _KEY_BYTES = 16
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One run: so many *impressions*, and a few, of the traffic of *seed*, as when a model is trained on generated traffic; decided by *line*, on *rung* as in a drill of it.
+    One run: so many *impressions*, and a few, of the traffic of *seed*, as when a model is trained on generated
+    traffic; decided by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
