@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands.activity import Activity
 from commands.ladder import Ladder
@@ -26,14 +27,12 @@ from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import RATE_MAX, SPAN_MIN_S, START_MS
+from service.generated import START_MS, Generated
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
 
 ALL_FAMILIES = tuple(family.name for family in FAMILIES)
-EVENTS_PER_IMPRESSION = 1.52
-"""Views, retries and repeats among them; measured."""
 DRILL_S = 1.0
 HISTORY_EVERY_MS = 60_000
 _CLOCK_S = 0.0
@@ -57,9 +56,9 @@ class Run(Struct, frozen=True, kw_only=True):
 
     @property
     def plan(self) -> Plan:
-        events = self.impressions * EVENTS_PER_IMPRESSION
-        seconds = max(SPAN_MIN_S, events / RATE_MAX)
-        return Plan(seed=self.seed, rate=events / seconds, seconds=seconds, families=self.families)
+        """Return its traffic, whose days and outages are within the run."""
+        given = Generated(impressions=self.impressions, seed=self.seed)
+        return replace(given.plan, seconds=given.span_s, families=self.families)
 
 
 class Scene(Struct, frozen=True):

@@ -37,10 +37,15 @@ class Generated(Struct, frozen=True, kw_only=True):
     seed: int
 
     @property
+    def span_s(self) -> float:
+        """Return over how many seconds they come."""
+        return max(SPAN_MIN_S, self.impressions * _EVENTS_PER_IMPRESSION / RATE_MAX)
+
+    @property
     def plan(self) -> Plan:
-        events = self.impressions * _EVENTS_PER_IMPRESSION
-        seconds = max(SPAN_MIN_S, events / RATE_MAX)
-        return Plan(seed=self.seed, rate=events / seconds, seconds=2 * seconds)
+        """Return the traffic that has them in its first half, surely."""
+        rate = self.impressions * _EVENTS_PER_IMPRESSION / self.span_s
+        return Plan(seed=self.seed, rate=rate, seconds=2 * self.span_s)
 
 
 def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
