@@ -86,21 +86,21 @@ def evaluate_generated(data: bytes | None, order: Order, pack: Pack, tell: Tell)
         OneClass: the training traffic is too little to learn from.
         OSError: the access log cannot be read.
     """
+    given = None if data is None else _subject(data)
     with tempfile.TemporaryDirectory(prefix="impledger-evaluate-") as folder:
         tell(f"generating {order.training_impressions:,} impressions to train on")
-        work = _Work(data, order, pack, Path(folder))
-        return work.evaluate(tell)
+        return _Work(given, order, pack, Path(folder)).evaluate(tell)
 
 
 class _Work:
     """One evaluation: the model, what baselines learn from, and how to measure."""
 
-    def __init__(self, data: bytes | None, order: Order, pack: Pack, folder: Path) -> None:
+    def __init__(self, given: _Subject | None, order: Order, pack: Pack, folder: Path) -> None:
         self._order, self._params = order, Params()
         self._scene = Scene(pack, ScreenLists())
         self._snapshot = _taught(order, pack, folder)
         self._taught = lesson(read_table(self._snapshot), self._params, order.training_seed)
-        self._subject = _subject(self._trained() if data is None else data)
+        self._subject = _subject(self._trained()) if given is None else given
         self._asked = Asked(costs=_costs(self._subject.artifact), seed=order.seed, rounds=order.rounds)
         weight = np.ones(len(self._taught.chance))
         self._logistic = baselines.logistic(self._taught.rows, self._taught.chance, weight)
