@@ -1,12 +1,11 @@
 """The gate's models: which are in force, and what they think of the renders that counters have just looked at."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,6 +13,7 @@ from commands.items import Ready
 from commands.ladder import Ladder
 from commands.thoughts import Thought
 from domain.events import ImpressionRendered
+from domain.reasons import CLASS_OF, ReasonClass
 from domain.signals import Family
 from domain.suspicion import Banding, Masked
 from domain.vocabulary import Rung
@@ -26,6 +26,8 @@ from ml.models.scorer import Scorer, Scores
 
 SAMPLED = 0.003
 """Share of all renders that are of the random sample, dropped ones too."""
+SETTLING = frozenset({ReasonClass.NOT_COUNTED, ReasonClass.POLICY, ReasonClass.GIVT})
+"""What the screen finds of these classes no model could come before: but for the sample nobody asks one."""
 _BANDS = tuple(Banding)
 _WORD = (1 << 64) - 1
 _RUNG_OF = {
@@ -70,20 +72,14 @@ class Sample:
     """The random sample: a share *propensity* of all renders, by a keyed hash of their event ids."""
 
     def __init__(self, root: bytes, propensity: float = SAMPLED) -> None:
-        key = blake2b(key=root, person=b"random sample", digest_size=16).digest()
         self.propensity = propensity
-        self._keys = np.frombuffer(key, np.uint64)
-        self._below = np.uint64(min(int(propensity * 2**64), _WORD))
-        self._is_all = propensity >= 1
+        self._factor = int.from_bytes(blake2b(key=root, person=b"random sample", digest_size=8).digest()) | 1
+        self._below = round(propensity * (_WORD + 1))
 
-    def drawn(self, claims: Sequence[ImpressionRendered]) -> NDArray[np.bool_]:
+    def drawn(self, claims: Iterable[ImpressionRendered]) -> list[bool]:
         """Tell of each of *claims* whether it is in the sample; always the same for one event id."""
-        ids = np.array([(claim.cause.int ^ claim.cause.int >> 64) & _WORD for claim in claims], np.uint64)
-        mixed = (ids ^ self._keys[0]) * np.uint64(0x9E37_79B9_7F4A_7C15)
-        mixed = ((mixed ^ mixed >> np.uint64(32)) + self._keys[1]) * np.uint64(0xBF58_476D_1CE4_E5B9)
-        mixed = (mixed ^ mixed >> np.uint64(29)) * np.uint64(0x94D0_49BB_1331_11EB)
-        found: NDArray[np.bool_] = ((mixed ^ mixed >> np.uint64(32)) < self._below) | self._is_all
-        return found
+        factor, below = self._factor, self._below
+        return [((claim.cause.int ^ claim.cause.int >> 64) * factor & _WORD) < below for claim in claims]
 
 
 class _Batch:
@@ -103,7 +99,8 @@ class GateScoring(Collector):
     """
     Has every render scored by the model that decides for its impression; a `Scoring`. Belongs to one task.
 
-    *counted* hands over what counters have just said of the same renders, None if they did not answer.
+    *counted* hands over what counters have just said of the same renders, None if they did not answer. What the screen
+    has settled and what is shed is scored if it is of the random sample, and decides nothing then.
     """
 
     def __init__(
@@ -118,46 +115,47 @@ class GateScoring(Collector):
 
     def think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         """See `Scoring.think`."""
-        counted, claims = self._counted(), [item.claim for item in renders]
-        drawn = self._sample.drawn(claims)
-        if not shed:
-            return self._thoughts(renders, claims, counted, drawn.tolist(), decides=True)
-        thoughts: list[Thought | None] = [None] * len(renders)
-        noted = [place for place in shed if drawn[place]]
-        for places, decides in ([place for place in range(len(renders)) if place not in shed], True), (noted, False):
-            rows = None if counted is None else Features(counted.values[places], counted.status[places])
-            chosen = [renders[place] for place in places]
-            some = self._thoughts(
-                chosen, [item.claim for item in chosen], rows, drawn[places].tolist(), decides=decides
-            )
-            for place, thought in zip(places, some, strict=True):
-                thoughts[place] = thought
+        counted, without = self._counted(), self._unscored(renders, shed)
+        drawn = self._sample.drawn(item.claim for item in renders)
+        if not without:
+            return self._thoughts(renders, counted, drawn, [True] * len(renders))
+        thoughts: list[Thought | None] = [without.get(place) for place in range(len(renders))]
+        places = [place for place, is_drawn in enumerate(drawn) if is_drawn or place not in without]
+        rows = None if counted is None else Features(counted.values[places], counted.status[places])
+        deciding = [place not in without for place in places]
+        some = self._thoughts([renders[at] for at in places], rows, [drawn[at] for at in places], deciding)
+        for place, thought in zip(places, some, strict=True):
+            thoughts[place] = thought
         return thoughts
 
+    def _unscored(self, renders: Sequence[Ready], shed: Collection[int]) -> dict[int, Thought | None]:
+        """Return, by place, what goes without a score: what is shed, and what the screen has settled."""
+        is_without = self._models.is_missing or self._ladder.is_without(Rung.MODEL_FALLBACK)
+        settled = _SETTLED_WITHOUT if is_without else _SETTLED
+        found: dict[int, Thought | None] = {
+            place: settled
+            for place, item in enumerate(renders)
+            if item.reasons and CLASS_OF[item.reasons[0]] in SETTLING
+        }
+        return found | dict.fromkeys(shed) if shed else found
+
     def _thoughts(
-        self,
-        renders: Sequence[Ready],
-        claims: Sequence[ImpressionRendered],
-        counted: Features | None,
-        drawn: Sequence[bool],
-        *,
-        decides: bool,
+        self, renders: Sequence[Ready], counted: Features | None, drawn: Sequence[bool], deciding: Sequence[bool]
     ) -> list[Thought]:
-        ladder, line = self._ladder, self._models.line
+        ladder, line, propensity = self._ladder, self._models.line, self._sample.propensity
         history = NO_HISTORY if ladder.is_without(Rung.NO_ASYNC) else self.history
         without = _GEOMETRY if ladder.is_without(Rung.PARTIAL_CLIENT) else _NOTHING
-        batch = _Batch(vectors(claims, counted, history), without)
+        batch = _Batch(vectors([item.claim for item in renders], counted, history), without)
         is_fallback = line.champion is None or ladder.is_without(Rung.MODEL_FALLBACK)
         scorer = line.previous if is_fallback else line.champion
-        propensity = self._sample.propensity
         rows = zip(pack(batch.vectors), drawn, strict=True)
         if scorer is None:
             return [
-                Thought(*logged, SCHEMA_ID, propensity=propensity if is_drawn else None, rungs=_UNSCORED)
+                Thought(*logged, SCHEMA_ID, propensity=propensity if is_drawn else None, rungs=_WITHOUT)
                 for logged, is_drawn in rows
             ]
         scores = self._score(batch, scorer, None if is_fallback else line, renders)
-        rungs = _FALLBACK_RUNGS if is_fallback else _RUNGS
+        rungs, at_rest = (_FALLBACK_RUNGS, _WITHOUT) if is_fallback else (_RUNGS, ())
         risks, bands, masks = (column.tolist() for column in scores)
         return [
             Thought(
@@ -168,9 +166,9 @@ class GateScoring(Collector):
                 risks[at],
                 _BANDS[bands[at]],
                 propensity if is_drawn else None,
-                decides,
+                deciding[at],
                 not is_fallback,
-                rungs[masks[at]],
+                rungs[masks[at]] if deciding[at] else at_rest,
                 batch,
                 at,
             )
@@ -233,7 +231,8 @@ def read_by_models(workers: int) -> frozenset[str]:
 _NOTHING_SHARED: frozenset[str] = frozenset()
 _NOTHING: frozenset[Group] = frozenset()
 _GEOMETRY = MASKS["partial_client"]
-_UNSCORED = (Rung.MODEL_FALLBACK,)
+_WITHOUT = (Rung.MODEL_FALLBACK,)
+_SETTLED, _SETTLED_WITHOUT = Thought(), Thought(rungs=_WITHOUT)
 
 
 def is_canaried(impression: int, share: float) -> bool:

@@ -152,7 +152,8 @@ def test_what_is_in_the_way_is_told_in_a_sentence(settings):
 def test_the_gate_loads_nothing_that_only_others_need():
     code = (
         "import sys, service.gate, service.wiring; "
-        "others = ('sklearn', 'scipy.sparse', 'scipy.stats', 'chdb', 'polars', 'pandas', 'clickhouse_connect'); "
+        "others = ('sklearn', 'scipy.sparse', 'scipy.stats', 'chdb', 'polars', 'pandas', 'clickhouse_connect', "
+        "'river', 'treelite', 'matplotlib', 'joblib'); "
         "print([name for name in others if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from modelkit import a_mixed_model
 
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored
 from domain.rates import Activity, is_abusive
-from domain.reasons import Reason
+from domain.reasons import CLASS_OF, Reason
 from domain.screen import in_order, screen
 from domain.suspicion import Banding, Masked, geometry, suspect
 from domain.vocabulary import Rung
@@ -24,7 +24,7 @@ from ml.features.logged import unpack
 from ml.features.schema import PLACE, SHARED_TABLES
 from ml.models.masks import MASKS
 from service.activity import CountedActivity
-from service.scoring import Line
+from service.scoring import SETTLING, Line
 
 SMALL = Capacities(*[2_048] * 8)
 MODELS = {name: a_mixed_model(name) for name in ("s2-mixed", "s2-before")}
@@ -106,20 +106,29 @@ class Remembered:
 def made_again(rendered, scored):
     """The reasons that hold against a stored render, under the versions that its decision names."""
     assert scored.versions.pack == PACK.id
-    against = set(screen(rendered, PACK)) | (CONTEXT & set(scored.reasons))
-    values = unpack([(scored.features, scored.feature_status)]).values[0]
-    counts = {name: values[PLACE[name]] for name in ("person_10s", "person_min", "person_hour")}
-    activity = Activity(**{name: int(count) for name, count in counts.items() if not isnan(count)})
-    if is_abusive(activity, PACK.rates):
-        against.add(Reason.RATE_ABUSIVE)
-    opinion = Remembered(scored) if scored.versions.model else None
+    screened = screen(rendered, PACK)
+    against, opinion = set(screened) | (CONTEXT & set(scored.reasons)), None
+    is_settled = bool(screened) and CLASS_OF[screened[0]] in SETTLING
+    if scored.features:
+        if is_too_fast(scored):
+            against.add(Reason.RATE_ABUSIVE)
+        opinion = Remembered(scored) if scored.versions.model else None
+    else:
+        assert is_settled
+        against |= {Reason.RATE_ABUSIVE} & set(scored.reasons)
     if opinion is not None:
         assert (opinion.risk, opinion.band) == (scored.risk, scored.band)
-    suspicion = suspect(scored.signals, PACK, opinion)
+    suspicion = suspect(scored.signals, PACK, None if is_settled else opinion)
     if suspicion is not None:
         against.update(suspicion.reasons)
         assert (suspicion.pair, suspicion.masked_risk) == (scored.pair, scored.masked_risk)
     return in_order(against)
+
+
+def is_too_fast(scored):
+    values = unpack([(scored.features, scored.feature_status)]).values[0]
+    counts = {name: values[PLACE[name]] for name in ("person_10s", "person_min", "person_hour")}
+    return is_abusive(Activity(**{name: int(count) for name, count in counts.items() if not isnan(count)}), PACK.rates)
 
 
 def test_every_stored_decision_is_made_again_by_the_versions_that_it_names():

@@ -292,6 +292,25 @@ def test_what_is_shed_is_not_scored_but_for_the_sample_whose_score_decides_nothi
     run(test)
 
 
+@pytest.mark.parametrize(
+    "settled", [{"agent": "a bot"}, {"prefetched": True, "on_screen_at": None}, {"width": 1, "height": 1}]
+)
+def test_what_the_screen_settles_is_not_scored_but_for_the_sample_and_stands_either_way(settled):
+    async def test(clients):
+        event = clients.render(**{**MEASURED, **settled})
+        found = []
+        for propensity in (0.0, 1.0):
+            gate = await a_gate(Line(by_agent()), propensity=propensity)
+            [answer] = await gate.send(event)
+            found.append((answer, await gate.scored(answer)))
+        (without, plain), (sampled, scored) = found
+        assert without == sampled
+        assert (plain.risk, plain.features, plain.reasons) == (None, b"", scored.reasons)
+        assert (scored.band, scored.propensity) == ("risky", 1.0)
+
+    run(test)
+
+
 # Canary and shadow
 
 
@@ -358,11 +377,11 @@ def test_the_sample_is_as_large_as_it_says_and_always_the_same():
     claims = [Claim() for _ in range(20_000)]
     sample, other = Sample(b"k" * 32, 0.01), Sample(b"other" * 7, 0.01)
     drawn = sample.drawn(claims)
-    assert 140 < drawn.sum() < 260
-    assert (drawn == sample.drawn(claims)).all()
-    assert (drawn != other.drawn(claims)).any()
-    assert not Sample(b"k" * 32, 0.0).drawn(claims).any()
-    assert Sample(b"k" * 32, 1.0).drawn(claims).all()
+    assert 140 < sum(drawn) < 260
+    assert drawn == sample.drawn(claims)
+    assert drawn != other.drawn(claims)
+    assert not any(Sample(b"k" * 32, 0.0).drawn(claims))
+    assert all(Sample(b"k" * 32, 1.0).drawn(claims))
 
 
 def test_a_scorer_is_ready_for_any_number_of_rows():
