@@ -48,9 +48,11 @@ from ml.lists.screen_lists import Lists
 from ml.models import kernel
 from ml.models.export import of_sklearn
 from ml.models.scorer import Scorer
+from ml.registry.guards import LIMITS
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.scoring import GateScoring, Line, ModelHolder, Sample
 from service.serving import calm_collector
 
@@ -166,7 +168,8 @@ class Gate:
         self.looks = guarded = GuardedActivity(self.counted, ladder)
         if scorer is not None:
             models = ModelHolder(Line(scorer))
-            scoring = GateScoring(self.counted.take_features, models, Sample(b"k" * 32), ladder)
+            contest = Contest("benchmark", LIMITS, lambda: START)
+            scoring = GateScoring(self.counted.take_features, models, Sample(b"k" * 32), ladder, contest)
             self.looks = ScoringActivity(guarded, scoring, ladder, Shedding(ladder, PACK))
         self._slots = RecentSlots(0, PACK.double_fire_window_ms)
 

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from hashlib import blake2b
 from typing import cast
 from zoneinfo import available_timezones
 
-import msgspec
 from msgspec import Struct
 
 from domain.campaign import (
@@ -29,7 +27,6 @@ STREAM_PREFIX = "campaign-"
 ROUNDS_MAX = 5
 """A campaign that others keep changing is decided again this often; then the caller is told to ask again."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,127}", re.ASCII)
-_DIGEST_BYTES = 12
 
 
 class Recorded(Struct, frozen=True):
@@ -112,11 +109,6 @@ def id_of(stream: object) -> str | None:
 def events_of(commits: Sequence[Commit]) -> tuple[CampaignEvent, ...]:
     """Return the events of a campaign's *commits*; raises `UnreadableCommit` on damaged ones."""
     return tuple([cast("CampaignEvent", event) for commit in commits for event in decode(commit.data)])
-
-
-def digest_of(*content: object) -> str:
-    """Return the digest by which a repeated command is recognised. Nothing in it is personal, so it has no key."""
-    return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _as_it_was(id_: str, events: Sequence[CampaignEvent], state: CampaignState, command: CampaignCommand) -> Campaign:

@@ -6,7 +6,7 @@ durable before the answer; here it is kept in mind how many, so that the stream 
 all its repeats reach 16, 32, 64 and so on, or none came for a while. What a crash forgets here still stands counted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
 from msgspec import Struct
@@ -31,10 +31,15 @@ class Lot(Struct):
 
 
 class Floods:
-    """Repeats that are counted and not written yet, of at most `FLOODS_MAX` impressions. Times are epoch ms."""
+    """
+    Repeats that are counted and not written yet, of at most `FLOODS_MAX` impressions. Times are epoch ms.
 
-    def __init__(self, idle_ms: int) -> None:
+    *new_id* names what is written.
+    """
+
+    def __init__(self, idle_ms: int, new_id: Callable[[], UUID] = uuid4) -> None:
         self._idle_ms = idle_ms
+        self._new_id = new_id
         self._lots: dict[tuple[int, Reason], Lot] = {}
         self._due: list[Lot] = []
 
@@ -45,13 +50,13 @@ class Floods:
         if lot is None:
             if len(self._lots) + len(self._due) >= FLOODS_MAX:
                 return
-            lot = self._lots[key] = Lot(impression, reason, uuid4(), 0, stored, now)
+            lot = self._lots[key] = Lot(impression, reason, self._new_id(), 0, stored, now)
         lot.renders += 1
         lot.total += 1
         lot.last_at = now
         if lot.total >= _FIRST_MARK and lot.total & (lot.total - 1) == 0:
             self._due.append(lot)
-            self._lots[key] = Lot(impression, reason, uuid4(), 0, lot.total, now)
+            self._lots[key] = Lot(impression, reason, self._new_id(), 0, lot.total, now)
 
     def due(self, now: int, limit: int) -> Iterator[Lot]:
         """

@@ -8,7 +8,7 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Struct
@@ -96,7 +96,10 @@ class _Batch(Struct):
 
 
 class Ingest:
-    """Decides batches. Belongs to one task; `clock` gives epoch ms, `name` tells this process's streams apart."""
+    """
+    Decides batches. Belongs to one task; `clock` gives epoch ms, `name` tells this process's streams apart, `new_id`
+    names what no client's event causes.
+    """
 
     def __init__(  # noqa: PLR0913 (its collaborators)
         self,
@@ -112,10 +115,13 @@ class Ingest:
         spooling: Spooling | None = None,
         ladder: Ladder | None = None,
         countdown: Countdown | None = None,
+        new_id: Callable[[], UUID] = uuid4,
+        witness: Callable[[Sequence[ImpressionEvent]], None] | None = None,
     ) -> None:
         self._store = store
         self._ladder = ladder
         self._countdown = countdown
+        self._witness = witness
         self._spooling = spooling
         self._pack = pack
         self._activity = activity
@@ -125,7 +131,8 @@ class Ingest:
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
-        self._floods = Floods(pack.repeats_idle_ms)
+        self._new_id = new_id
+        self._floods = Floods(pack.repeats_idle_ms, new_id)
         self._turn = asyncio.Lock()
         self._clock = clock
 
@@ -322,6 +329,8 @@ class Ingest:
                 rendered += group.rendered
                 self._remember(group)
                 self._count_rungs(group.events)
+                if self._witness is not None:
+                    self._witness(group.events)
                 self._close(batch, group)
             else:
                 group.must_read = True
@@ -484,7 +493,7 @@ class Ingest:
         if not batch.uncounted:
             return None
         event = AnswersCounted(
-            cause=uuid4(),
+            cause=self._new_id(),
             digest="",
             refused=batch.refused,
             unmoved=batch.unmoved,

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from commands.clocks import DeviceClocks
+from commands.faults import fault_of
 from commands.homes import Homes
 from commands.items import Caller, Deferred, Fault, Item, Malformed, Ready, Refused, Slot
 from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
@@ -119,7 +120,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         try:
             render = _RENDER.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return Malformed(raw, _fault(error), now, _event_id(raw))
+            return Malformed(raw, fault_of(error), now, _event_id(raw))
         received_at, data_set = now, DataSet.LIVE
         if render.received_at is not None:
             if _REPLAY not in caller.scopes:
@@ -217,18 +218,6 @@ def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str
         keys.pseudonym(network, b"network"),
         keys.pseudonym(render.session, b"session"),
     )
-
-
-def _fault(error: Exception) -> Fault:
-    """Say what is wrong and where; msgspec's messages name types, limits and paths, no values but a closed list's."""
-    if isinstance(error, RecursionError):
-        return Fault(code="too_deep", detail="the document is nested too deeply")
-    if not isinstance(error, msgspec.ValidationError):
-        return Fault(code="not_json", detail="the document is not JSON")
-    detail, _, path = str(error).partition(" - at `")
-    if detail.startswith("Invalid enum value"):
-        detail = "the value is none of its closed list"
-    return Fault(code="invalid", detail=detail, path=path.rstrip("`") or "$")
 
 
 def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:

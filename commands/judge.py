@@ -15,7 +15,7 @@ from domain.ladder import is_measured, name_rungs
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.screen import cut_of, in_order
-from domain.suspicion import SUSPECTED, geometry, suspect
+from domain.suspicion import SUSPECTED, fingerprint, geometry, suspect
 from domain.vocabulary import Rung
 
 _PLAIN = Conduct()
@@ -59,7 +59,9 @@ def render_of(  # noqa: PLR0913 (all that speaks of a render meets here)
     if conduct.abusive:
         against.add(Reason.RATE_ABUSIVE)
     is_without_measures = Rung.PARTIAL_CLIENT in rungs
-    signals = conduct.signals if is_without_measures else geometry(claim, pack) + conduct.signals
+    signals = fingerprint(claim, pack) + conduct.signals
+    if not is_without_measures:
+        signals = geometry(claim, pack) + signals
     rungs = (item.rung, *rungs, *conduct.rungs, *thought.rungs)
     if not is_without_measures and not is_measured(claim):
         rungs = (*rungs, Rung.PARTIAL_CLIENT)

@@ -12,7 +12,7 @@ from commands.thoughts import Thought
 from domain.events import ImpressionEvent, ImpressionRendered
 from domain.ids import ImpressionId
 from domain.pack import Pack
-from domain.suspicion import geometry
+from domain.suspicion import fingerprint, geometry
 from domain.vocabulary import Rung
 
 _PLAIN = Conduct()
@@ -48,7 +48,8 @@ class Shedding:
 
     def _is_shed(self, item: Ready, conduct: Conduct) -> bool:
         is_plain = not item.reasons and not conduct.abusive and not conduct.signals
-        return is_plain and is_shed(item.impression) and not geometry(item.claim, self._pack)
+        stands_out = geometry(item.claim, self._pack) or fingerprint(item.claim, self._pack)
+        return is_plain and is_shed(item.impression) and not stands_out
 
 
 class ScoringActivity:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from commands.batcher import Overloaded
+from commands.faults import told
 from domain.serves import (
     MINUTE_AGE_MAX_MS,
     AdsServed,
@@ -198,19 +199,7 @@ def _read(raw: bytes | Raw) -> ServesReport | ReportAnswer:
     try:
         return _REPORT.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return ReportAnswer(status=ReportStatus.MALFORMED, errors=(_said(error),))
-
-
-def _said(error: Exception) -> str:
-    """Say what is wrong and where; msgspec's messages name types, limits and paths, no values but a closed list's."""
-    if isinstance(error, RecursionError):
-        return "too_deep at $: the document is nested too deeply"
-    if not isinstance(error, msgspec.ValidationError):
-        return "not_json at $: the document is not JSON"
-    detail, _, path = str(error).partition(" - at `")
-    if detail.startswith("Invalid enum value"):
-        detail = "the value is none of its closed list"
-    return f"invalid at {path.rstrip('`') or '$'}: {detail}"
+        return ReportAnswer(status=ReportStatus.MALFORMED, errors=(told(error),))
 
 
 def _answer(

@@ -7,6 +7,7 @@ from msgspec import Struct
 from domain.campaign_events import CampaignEvent
 from domain.events import ImpressionEvent
 from domain.ids import CauseId, ImpressionId
+from domain.placement_events import ModelPlaced
 from domain.reasons import Reason
 from domain.sequences import SequencesCounted
 from domain.serves import AdsServed
@@ -36,4 +37,4 @@ class AnswersCounted(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     counted_at: int
 
 
-LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent | AdsServed | SequencesCounted
+LedgerEvent: TypeAlias = ImpressionEvent | AnswersCounted | CampaignEvent | AdsServed | SequencesCounted | ModelPlaced

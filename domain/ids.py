@@ -5,6 +5,8 @@ from hashlib import blake2b
 from typing import TypeAlias
 from uuid import UUID, uuid5
 
+import msgspec
+
 ImpressionId: TypeAlias = UUID
 CauseId: TypeAlias = UUID
 """Id of what made somebody append: a client's `event_id`, a correction id, a label id."""
@@ -14,6 +16,7 @@ _RANDOM_BITS = 62
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0x2 << _RANDOM_BITS
 _TIME_MAX = 1 << 48
+_DIGEST_BYTES = 12
 
 
 def mint(at: int, shard: int, entropy: int) -> ImpressionId:
@@ -59,3 +62,8 @@ def event_id(cause: CauseId, index: int) -> UUID:
 def day_of(at: int) -> date:
     """Return the UTC day of *at* (epoch ms)."""
     return datetime.fromtimestamp(at / 1_000, UTC).date()
+
+
+def digest_of(*content: object) -> str:
+    """Return the digest by which a repeated command is recognised. Nothing in it is personal, so it has no key."""
+    return blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=_DIGEST_BYTES).hexdigest()

@@ -78,11 +78,12 @@ class Lateness(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Signals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From where on what a client says of geometry is a signal of invalid traffic; alone it decides nothing."""
+    """From where on what a client says of geometry or of itself is a signal; alone it decides nothing."""
 
     visible_longer_ms: Natural
     video_longer_ratio: Annotated[float, Meta(ge=1, le=1_000_000)]
     stack_depth_max: Natural
+    inconsistencies_max: Natural
 
     def is_visible_too_long(self, visible_ms: int, open_ms: int) -> bool:
         """Tell whether *visible_ms* is longer than the *open_ms* between serving and receipt can hold."""
@@ -95,6 +96,10 @@ class Signals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def is_stacked(self, depth: int) -> bool:
         """Tell whether *depth* ads, this one among them, are too many for one place at one time."""
         return depth > self.stack_depth_max
+
+    def is_inconsistent(self, inconsistencies: int) -> bool:
+        """Tell whether a device contradicts itself more often than one of a person does."""
+        return inconsistencies > self.inconsistencies_max
 
 
 class Accusation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

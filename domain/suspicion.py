@@ -17,7 +17,8 @@ from domain.pack import Pack
 from domain.reasons import PRECEDENCE, Reason
 from domain.signals import Family, Signal
 
-VISIBLE_TOO_LONG, VIDEO_TOO_LONG, STACKED, MODEL = "visible_longer", "video_longer", "stacked", "model"
+VISIBLE_TOO_LONG, VIDEO_TOO_LONG, STACKED = "visible_longer", "video_longer", "stacked"
+INCONSISTENT, MODEL = "inconsistent", "model"
 
 
 class Banding(StrEnum):
@@ -64,6 +65,14 @@ class Suspicion(Struct, frozen=True, gc=False):
     def reason(self) -> Reason:
         """The one that decides, of these."""
         return self.reasons[0]
+
+
+def fingerprint(rendered: ImpressionRendered, pack: Pack) -> tuple[Signal, ...]:
+    """Return how the device of *rendered* contradicts itself, if it does: it accuses of nothing, but corroborates."""
+    count, rules = rendered.fingerprint_inconsistencies, pack.signals
+    if count is None or not rules.is_inconsistent(count):
+        return ()
+    return (Signal(Family.FINGERPRINT, INCONSISTENT, count, rules.inconsistencies_max),)
 
 
 def geometry(rendered: ImpressionRendered, pack: Pack) -> tuple[Signal, ...]:

@@ -123,5 +123,7 @@ class LabelSource(StrEnum):
 class Label(StrEnum):
     INVALID = "invalid"
     HUMAN = "human"
+    INSTRUMENTATION = "instrumentation"
+    """A fault of an SDK, whoever was in front of it: says nothing of person or bot."""
     VIEWABLE = "viewable"
     NOT_VIEWABLE = "not_viewable"

@@ -20,7 +20,7 @@ from ledger.store import Commit, EventStore, read_everything
 
 class Census(Struct):
     """
-    Distinct events of clients that the ledger holds: `renders` with a decision, `views` that moved something.
+    Distinct events in the ledger: `renders` with a decision, `views` that moved something, `labels` out of feedback.
 
     `refused`, `unmoved` and `repeats` count answers, not events: what is answered twice counts twice.
     """
@@ -29,6 +29,7 @@ class Census(Struct):
     through: int = 0
     renders: int = 0
     views: int = 0
+    labels: int = 0
     refused: dict[Reason, int] = {}
     unmoved: int = 0
     repeats: int = 0
@@ -67,6 +68,9 @@ def _count(census: Census, commit: Commit, seen: set[UUID]) -> None:
             case ImpressionViewed() | ImpressionLabelled(source=LabelSource.VIEW):
                 _note(event.cause, seen)
                 census.views += 1
+            case ImpressionLabelled():
+                _note(event.cause, seen)
+                census.labels += 1
             case _:
                 pass
 

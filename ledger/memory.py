@@ -25,6 +25,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._log: list[Commit] = []
+        self._head = 0
         self._streams: dict[StreamId, list[Commit]] = {}
         self._causes: dict[tuple[StreamId, CauseId], Commit] = {}
         self._days: dict[date, DataSet] = {}
@@ -41,13 +42,14 @@ class MemoryStore:
 
     async def read_all(self, after: int, limit: int) -> list[Commit]:
         check_limit(limit)
-        return self._log[after : after + limit]
+        first = self._head - len(self._log)
+        return self._log[max(0, after - first) : max(0, after + limit - first)]
 
     async def head(self) -> int:
-        return len(self._log)
+        return self._head
 
     async def before_last(self, commits: int) -> int:
-        return max(0, len(self._log) - commits)
+        return max(0, self._head - commits)
 
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
         for ordinal in range(first.toordinal(), last.toordinal() + 1):
@@ -64,8 +66,9 @@ class MemoryStore:
             return AlreadyAppended(known) if known.digest == append.digest else Conflict(current)
         if append.expected != current:
             return Conflict(current)
+        self._head += 1
         commit = Commit(
-            position=len(self._log) + 1,
+            position=self._head,
             stream=append.stream,
             version=append.expected,
             count=len(append.events),

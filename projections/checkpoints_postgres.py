@@ -64,7 +64,11 @@ from projections p left join projection_generations g on g.name = p.name and g.g
 where p.name = %s
 """
 _WAIT_FOR_HEAD = f"select {_NOW_MS} from projections where name = %s for share"  # noqa: S608
-_HEAD_AT = "select coalesce(max(position), 0) from projection_heads where name = %s and handled_at <= %s"
+_HEAD_AT = """
+select coalesce((
+    select position from projection_heads where name = %s and handled_at <= %s order by handled_at desc limit 1
+), 0)
+"""
 
 
 class PostgresCheckpoints:

@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from commands.feedback_books import lost_feedback
+from commands.feedback_postgres import PostgresFeedback
 from commands.gate_postgres import PostgresHolding
 from commands.quarantine import Held
 from commands.shelter_postgres import PostgresShelter
@@ -69,7 +71,7 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
     database = PostgresConnection(database_url(settings), deadline_s=10.0)
     try:
         async with Desk(settings) as desk:
-            client = await asyncio.to_thread(desk.tables)
+            client = await desk.tables_when_up()
             verification, rows = await _compare(desk, store, client, data_set)
         now = now_ms()
         held = await PostgresHolding(database).count(now)
@@ -77,7 +79,9 @@ async def check_books(settings: Settings, tally: Tally | None = None, data_set: 
         problems = _problems(verification)
         if tally is not None:
             spooled = await take_spooled(spool_dir(settings), store)
-            problems["I1"] = unkept(tally, await take_census(store), held, spooled, sheltered)
+            census = await take_census(store)
+            problems["I1"] = unkept(tally, census, held, spooled, sheltered)
+            problems["I1"] += await lost_feedback(PostgresFeedback(database), census.labels)
     finally:
         await store.close()
         await database.close()

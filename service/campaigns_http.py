@@ -12,7 +12,6 @@ from starlette.routing import Route
 
 from commands.budget_store import Bound
 from commands.campaign_table import PAGE_MAX
-from commands.campaigns import digest_of
 from domain.campaign import (
     Campaign,
     CampaignCommand,
@@ -22,6 +21,7 @@ from domain.campaign import (
     OpenCampaign,
     in_flight,
 )
+from domain.ids import digest_of
 from domain.render import Millis, Text, millis
 from domain.vocabulary import BillingEvent
 from service.access import Access

@@ -29,7 +29,8 @@ class Child:
     A process to supervise.
 
     `env` is its whole environment (None: the supervisor's). `ready` is asked until it says yes; it must answer within
-    moments, and an OSError means no. `before` runs before every start. `run_as` is for `launch.become`.
+    moments, and an OSError means no. `before` runs before every start. `run_as` is for `launch.become`. `once`: it does
+    something and ends, and is not started again, whatever came of it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Child:
     needs: tuple[str, ...] = ()
     before: Callable[[], None] = field(default=lambda: None)
     run_as: str = launch.AS_STARTER
+    once: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     PAUSED = "paused"
+    DONE = "done"
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -110,6 +113,10 @@ class Watched:
     def state(self) -> State:
         return self._state
 
+    @property
+    def is_up(self) -> bool:
+        return self._state in {State.READY, State.DONE}
+
     def view(self) -> ChildState:
         return ChildState(
             name=self.child.name,
@@ -135,6 +142,8 @@ class Watched:
             case State.WAITING | State.PAUSED:
                 if needs_ready and now >= self._deadline:
                     self._start()
+            case State.STARTING | State.READY if code is not None and self.child.once:
+                self._become(State.DONE, self._reap())
             case State.STARTING | State.READY if code is not None:
                 self._died(now, _ending(code))
             case State.STARTING:

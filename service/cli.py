@@ -3,8 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,11 +20,20 @@ from service import (
     cli_campaigns,
     cli_capacity,
     cli_cells,
+    cli_demo,
     cli_drill,
+    cli_evaluate,
+    cli_feedback,
     cli_lists,
+    cli_models,
+    cli_monitors,
     cli_packs,
     cli_quarantine,
+    cli_reevaluations,
     cli_shelter,
+    cli_train,
+    cli_work,
+    process,
 )
 from service.cli_screen import AsJson
 from service.processes import LauncherError
@@ -47,10 +54,25 @@ out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
+app.add_typer(cli_models.app, name="models")
+app.command(name="promote")(cli_models.promote)
+app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
+app.command(name="demo")(cli_demo.demo)
 app.command(name="drill")(cli_drill.drill)
+app.command(name="monitors")(cli_monitors.monitors)
+app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
+app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
+app.command(name="train")(cli_train.train)
+app.command(name="starter", hidden=True)(cli_train.starter)
+app.add_typer(cli_feedback.app, name="feedback")
+app.add_typer(cli_work.letters_app, name="dead-letters")
+app.add_typer(cli_reevaluations.app, name="reevaluations")
+app.command(name="reevaluate")(cli_reevaluations.reevaluate)
+app.command(name="work")(cli_work.work)
+app.command(name="scheduler")(cli_work.scheduler)
 
 
 def main() -> None:
@@ -73,15 +95,20 @@ def main() -> None:
 
 @app.command()
 def up() -> None:
-    """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate and desk."""
+    """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate, desk, work and scheduler."""
     from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
-    from service.machine import children, ports  # noqa: PLC0415
+    from service.machine import children, ports, starter  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
 
     settings = _settings()
     set_up_logs("up", settings.log_json, quiet=True)
+    once = [starter(settings)] if settings.starter == "yes" else []
     supervisor = Supervisor(
-        settings.data_dir, children(settings), host=settings.host, ports=ports(settings), watch=_Watch(settings)
+        settings.data_dir,
+        [*children(settings), *once],
+        host=settings.host,
+        ports=ports(settings),
+        watch=_Watch(settings),
     )
     supervisor.run()
 
@@ -108,7 +135,7 @@ def gate() -> None:
     from service.lists_open import open_lists  # noqa: PLC0415
     from service.wiring import database_url, ledger_url, load_pack, open_store  # noqa: PLC0415
 
-    settings = _process("gate")
+    settings = process.begin("gate")
 
     async def serve() -> None:
         await Gate(
@@ -121,7 +148,7 @@ def gate() -> None:
             database_url=database_url(settings),
         ).serve()
 
-    _run(serve())
+    process.run(serve())
 
 
 @app.command()
@@ -132,32 +159,9 @@ def desk() -> None:
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
     from service.wiring import database_url, open_store  # noqa: PLC0415
 
-    settings = _process("desk")
+    settings = process.begin("desk")
     access = Access(load_or_make_keys(settings.data_dir).api)
-    _run(run_desk(open_store(settings), database_url(settings), settings, access))
-
-
-@app.command()
-def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="How long to drive traffic.")] = 60,
-    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same people, ads and faults.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the data in IMPLEDGER_DATA_DIR.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the main job on this machine with generated traffic, then check the books; exits 1 if they are wrong."""
-    from ml.traffic.generator import Plan  # noqa: PLC0415
-    from service.demo import demo as run  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-    from service.screen import DemoScreen  # noqa: PLC0415
-
-    settings = _settings()
-    set_up_logs("demo", settings.log_json, quiet=True)
-    with DemoScreen(out, err, is_quiet=as_json) as screen:
-        plan = Plan(seed=seed, rate=rate, seconds=seconds)
-        report = run(settings, plan, keep=keep, show=screen.show, tell=screen.tell)
-    _print(report, as_json, screen.summary(report))
-    raise typer.Exit(0 if report.holds else 1)
+    process.run(run_desk(open_store(settings), database_url(settings), settings, access))
 
 
 @app.command(name="replay-log")
@@ -271,16 +275,6 @@ def completeness(
 
 
 @app.command()
-def monitors(as_json: AsJson = False) -> None:
-    """Ask the running desk which SDK versions lose events or fire twice."""
-    from service.asking import ask  # noqa: PLC0415
-    from service.served_screen import monitors_table  # noqa: PLC0415
-
-    answer = ask(_settings(), "/v1/monitors", {})
-    _print(answer, as_json, "" if as_json else monitors_table(answer))
-
-
-@app.command()
 def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415
@@ -324,7 +318,7 @@ class _Watch:
             if self._told.get(child.name) != child.state:
                 self._told[child.name] = child.state
                 err.print(f"{child.name:<9} {child.state}  {child.says}")
-        if not self._announced and all(child.state == "ready" for child in states):
+        if not self._announced and all(child.state in {"ready", "done"} for child in states):
             self._announced = True
             host = self._settings.host
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")
@@ -334,29 +328,6 @@ class _Watch:
 
 def _settings() -> Settings:
     return Settings.from_env(os.environ)
-
-
-def _process(name: str) -> Settings:
-    """Read the settings of a long-lived process and set up its memory, logs and caches."""
-    from service.allocator import keep_memory  # noqa: PLC0415
-    from service.compiled import keep_compiled  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-
-    keep_memory()
-    settings = _settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    keep_compiled(settings.data_dir)
-    set_up_logs(name, settings.log_json)
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Run *work* on uvloop where there is one."""
-    with suppress(ImportError):
-        import uvloop  # noqa: PLC0415
-
-        return uvloop.run(work)
-    return asyncio.run(work)
 
 
 def _print(facts: object, as_json: bool, text: RenderableType) -> None:

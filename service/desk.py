@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from domain.serves import parse_ttl
+from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
 from projections.cells import CellQueries
 from projections.checkpoints import Checkpoints
@@ -26,6 +27,9 @@ from service.clock import now_ms
 from service.desk_http import Desk, Extra, desk_app
 from service.leased import Leased
 from service.monitoring import Watch
+from service.monitors_clients import ClientInspection
+from service.monitors_http import monitor_routes
+from service.monitors_open import model_inspections
 from service.served_http import served_routes
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import EMBEDDED, Settings
@@ -33,6 +37,7 @@ from service.settings import EMBEDDED, Settings
 _READERS = 2
 _GUESTS = 2
 _LOOPBACK = "127.0.0.1"
+_MODELS_DEADLINE_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +49,7 @@ class _Sources:
     store: EventStore
     checkpoints: Checkpoints
     leased: Leased
+    models: PostgresConnection
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,9 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
         stack.callback(engine.close)
         leased = Leased(database_url, store, now_ms)
         stack.push_async_callback(leased.close)
-        built = await _build(_Sources(store, checkpoints, leased), engine, settings, stack)
+        models = PostgresConnection(database_url, _MODELS_DEADLINE_S)
+        stack.push_async_callback(models.close)
+        built = await _build(_Sources(store, checkpoints, leased, models), engine, settings, stack)
         desk = Desk(
             queries=built.queries,
             store=store,
@@ -124,13 +132,14 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     registry = CollectorRegistry()
     ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
-    watch = Watch(
+    inspection = ClientInspection(
         CellQueries(checkpoints, readers, now_ms, ttl),
-        registry,
         now_ms,
         every_s=settings.monitor_every_s,
         window_s=settings.monitor_window_s,
     )
+    of_models = model_inspections(sources.store, checkpoints.position_at, sources.models, settings)
+    watch = Watch([inspection, *of_models], registry, now_ms)
     return _Built(
         projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
         queries=Queries(checkpoints, readers, now_ms, ttl=ttl, leased=sources.leased),
@@ -138,7 +147,10 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
         guests=guests,
         registry=registry,
         watch=watch,
-        extras=served_routes(CompletenessQueries(checkpoints, readers, now_ms, ttl), watch, now_ms),
+        extras=(
+            *served_routes(CompletenessQueries(checkpoints, readers, now_ms, ttl), now_ms),
+            *monitor_routes(watch),
+        ),
     )
 
 

@@ -20,6 +20,7 @@ import redis
 
 from domain.cells import CellMapError
 from ledger.store import LedgerError
+from service.broker import flaw_of_amqp, speaks_amqp
 from service.cell_maps import homes_of
 from service.embedded_cluster import postgres_binary
 from service.embedded_postgres import PostgresServer
@@ -27,7 +28,7 @@ from service.embedded_valkey import ValkeyServer, valkey_binary
 from service.folders import Holder, check_user, lock_file, lock_holder, sockets
 from service.lists_open import lists_state
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
-from service.settings import EMBEDDED, PREFIX, Settings
+from service.settings import EMBEDDED, PORTS, PREFIX, Settings
 from service.shelter_files import TrustFileError, flaws_of, trust_of
 from service.supervisor import running_states
 from service.wiring import embeds_postgres, open_store
@@ -153,7 +154,7 @@ def _lock(data_dir: Path) -> tuple[Holder | None, Check]:
 
 def _ports(settings: Settings, data_dir: Path, holder: Holder | None) -> Iterator[Check]:
     ours = {child.pid: child.name for child in running_states(data_dir)} if holder else {}
-    for name in ("gate_port", "desk_port", "clickhouse_port"):
+    for name in PORTS:
         port = int(getattr(settings, name))
         yield _port(name.replace("_", " "), settings.host, port, ours)
 
@@ -267,6 +268,9 @@ def _broker(settings: Settings, data_dir: Path, holder: Holder | None) -> Check:
         if not holder:
             return Check("valkey", ok=True, says="stopped")
         url, fix = ValkeyServer(data_dir).url, f"Read {data_dir / 'logs' / 'valkey.log'}."
+    if speaks_amqp(url):
+        flaw = flaw_of_amqp(url)
+        return _check("broker", flaw is None, flaw or "RabbitMQ answers", fix)
     try:
         with redis.from_url(url, socket_timeout=_ANSWER_WITHIN_S, socket_connect_timeout=_ANSWER_WITHIN_S) as broker:
             info = broker.info("server")

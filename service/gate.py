@@ -41,15 +41,18 @@ from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.clock import now_ms
 from service.drills_http import DrillsHttp
+from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
+from service.gate_models import GateModels
 from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
+from service.looks_report import LooksReport
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
-from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
+from service.scoring import read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
@@ -125,10 +128,8 @@ class Gate:
         )
         name = f"{settings.region}-{secrets.token_hex(6)}"
         self._activity = CountedActivity(pack.rates, now_ms(), more=read_by_models(settings.workers))
-        self.models = ModelHolder()
-        scoring = GateScoring(self._activity.take_features, self.models, Sample(keys.root), ladder)
-        ladder.watch(Rung.MODEL_FALLBACK, lambda: self.models.is_missing)
-        ladder.watch(Rung.NO_ASYNC, lambda: not scoring.history.publishers)
+        self._models = GateModels(settings, store, database_url, name, ladder)
+        scoring = self._models.scoring(self._activity.take_features, keys.root)
         ladder.watch(Rung.PARTIAL_COUNTERS, lambda: self._activity.is_cold(now_ms()))
         ladder.watch(Rung.STALE_LISTS, lambda: lists.stale(now_ms()))
         activity, unhurried = self._ladder.over(self._activity, scoring, pack)
@@ -144,6 +145,7 @@ class Gate:
             spooling=spool,
             ladder=ladder,
             countdown=self._ladder.countdown,
+            witness=self._models.decided,
         )
         spool.decide_with(
             self._ingest,
@@ -159,8 +161,11 @@ class Gate:
         self._serves = Serves(store=store, region=settings.region, clock=now_ms, counts_max=COUNTS_MAX)
         self._access = Access(keys.api)
         self._metrics = GateMetrics(pack)
+        self._feedback = FeedbackIntake(settings, pack, database_url, self._metrics.registry)
+        self._looks = LooksReport(database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
+        self._models.measure(self._metrics.registry)
         self._ready = self._recalled = False
         self._lists_watch = ListsWatch(lists, settings, now_ms)
         self._metrics.registry.register(self._lists_watch)
@@ -193,12 +198,16 @@ class Gate:
             shelter=None if self._sheltering is None else self._sheltering.shelter,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
+        workers = (self._campaigning, self._models, self._spool, self._ladder, self._feedback, self._looks)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._spool.close)
             stack.push_async_callback(self._database.close)
             stack.push_async_callback(self._probed_database.close)
             stack.push_async_callback(self._campaigning.close)
+            stack.push_async_callback(self._models.close)
             stack.push_async_callback(self._operators_database.close)
+            stack.push_async_callback(self._feedback.close)
+            stack.push_async_callback(self._looks.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -207,9 +216,7 @@ class Gate:
                 asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
                 asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
                 asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._campaigning.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._spool.works()),
-                *(asyncio.create_task(_every(seconds, work)) for seconds, work in self._ladder.works()),
+                *(asyncio.create_task(_every(*work)) for worker in workers for work in worker.works()),
                 asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
@@ -246,7 +253,7 @@ class Gate:
             return PlainTextResponse("ok\n")
 
         async def readyz(_: Request) -> Response:
-            ready = self._ready and self._recalled and self._campaigning.is_ready
+            ready = self._ready and self._recalled and self._campaigning.is_ready and self._models.is_ready
             if ready and self._spool.is_ready:
                 return PlainTextResponse("ready\n" if self._spool.is_asking else "ready, spooling\n")
             try:
@@ -273,6 +280,9 @@ class Gate:
             Route("/v1/serves", serves),
             *self._cell_map.routes(self._access),
             *campaign_routes(self._campaigning, self._access),
+            *self._models.routes(self._access),
+            *self._feedback.routes(self._access),
+            *self._looks.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]

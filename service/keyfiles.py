@@ -48,7 +48,7 @@ def load_or_make_keys(data_dir: Path) -> Keys:
 
 def _make() -> Keys:
     operator = secrets.token_urlsafe(KEY_BYTES)
-    scopes = ["ingest", "decide", "report", "audit", "replay", "admin"]
+    scopes = ["ingest", "decide", "feedback", "report", "audit", "replay", "admin"]
     return Keys(
         root=secrets.token_bytes(KEY_BYTES),
         shard=secrets.token_bytes(KEY_BYTES),

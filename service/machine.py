@@ -5,48 +5,64 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from service.cell_maps import homes_of
 from service.children import Child
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
 from service.migrate import migrate_postgres
-from service.settings import EMBEDDED, Settings
+from service.settings import EMBEDDED, PORTS, Settings
 from service.shelter_files import trust_of
 from service.wiring import embeds_postgres, load_pack, postgres_urls
 
 _PROBE_S = 0.5
 _OK = 200
+_READY, _ALIVE = "/readyz", "/healthz"
+"""Whoever applies feedback is up when it is alive: a broker that is away must not keep a gate from starting."""
 
 
 def children(settings: Settings) -> list[Child]:
     """
-    Return the processes that `up` supervises: the engines that are embedded, gate and desk.
+    Return the processes that `up` supervises: the engines that are embedded, gate, desk, work and scheduler.
 
     Raises:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
         TrustFileError: the keys trusted for sheltering cannot.
+        LauncherError: what it takes to speak to the broker is not installed.
     """
     load_pack(settings.rule_pack)
     homes_of(settings)
     trust_of(settings)
+    if settings.broker_url.startswith("amqp"):
+        from service.broker import open_broker  # noqa: PLC0415 (whoever supervises needs no broker)
+
+        open_broker(settings.broker_url)
     engines: list[Child] = []
     if embeds_postgres(settings):
         engines.append(PostgresServer(settings.data_dir).child())
     if settings.broker_url == EMBEDDED:
         engines.append(ValkeyServer(settings.data_dir).child())
-    needs = tuple(engine.name for engine in engines if engine.name == "postgres")
+    needs = tuple(engine.name for engine in engines)
+    stores = tuple(name for name in needs if name == "postgres")
     return [
         *engines,
-        _own("gate", settings, settings.gate_port, needs),
-        _own("desk", settings, settings.desk_port, needs),
+        _own("gate", settings, settings.gate_port, stores),
+        _own("desk", settings, settings.desk_port, stores),
+        _own("work", settings, settings.work_port, needs, _ALIVE),
+        _own("scheduler", settings, settings.scheduler_port, needs, _ALIVE),
     ]
+
+
+def starter(settings: Settings) -> Child:
+    """Return the process that puts a starter model in force where there is none, and ends."""
+    return replace(_own("starter", settings, 0, ("gate",)), ready=lambda: True, before=lambda: None, once=True)
 
 
 def ports(settings: Settings) -> Mapping[str, int]:
     """Return the ports that must be free, by the names of their settings."""
-    return {"gate": settings.gate_port, "desk": settings.desk_port, "clickhouse": settings.clickhouse_port}
+    return {name.removesuffix("_port"): getattr(settings, name) for name in PORTS}
 
 
 def migrate(settings: Settings) -> str:
@@ -55,8 +71,8 @@ def migrate(settings: Settings) -> str:
     return ", ".join(sorted(set(versions.values())))
 
 
-def answers(host: str, port: int, path: str = "/readyz") -> bool:
-    """Tell whether a process of ours says on *port* that it is ready."""
+def answers(host: str, port: int, path: str = _READY) -> bool:
+    """Tell whether a process of ours says on *port* that it is ready, or alive if that is the *path*."""
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_S)
     try:
         connection.request("GET", path)
@@ -67,8 +83,8 @@ def answers(host: str, port: int, path: str = "/readyz") -> bool:
         connection.close()
 
 
-def _own(name: str, settings: Settings, port: int, needs: tuple[str, ...]) -> Child:
-    ready: Callable[[], bool] = lambda: answers(settings.host, port)  # noqa: E731 (a field of the child)
+def _own(name: str, settings: Settings, port: int, needs: tuple[str, ...], path: str = _READY) -> Child:
+    ready: Callable[[], bool] = lambda: answers(settings.host, port, path)  # noqa: E731 (a field of the child)
     return Child(
         name=name,
         argv=(sys.executable, "-m", "service.cli", name),

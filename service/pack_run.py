@@ -112,6 +112,8 @@ def _signals(vector: SignalVector, pack: Pack) -> bool:
             return pack.signals.is_video_too_long(vector.visible_ms, vector.duration_ms)
         case "stacked":
             return pack.signals.is_stacked(vector.depth)
+        case "inconsistent":
+            return pack.signals.is_inconsistent(vector.inconsistencies)
         case _:
             assert_never(vector.signal)
 

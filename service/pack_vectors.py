@@ -64,13 +64,14 @@ class LatenessVector(_Vector, frozen=True, kw_only=True):
 
 
 class SignalVector(_Vector, frozen=True, kw_only=True):
-    """What a client says of geometry; whether that is a signal, and of which reason it accuses."""
+    """What a client says of geometry or of itself; whether that is a signal, and of which reason it accuses."""
 
-    signal: Literal["visible_longer", "video_longer", "stacked"]
+    signal: Literal["visible_longer", "video_longer", "stacked", "inconsistent"]
     visible_ms: int = 0
     open_ms: int = 0
     duration_ms: int = 0
     depth: int = 0
+    inconsistencies: int = 0
     holds: bool
     accuses: Reason | None = None
 

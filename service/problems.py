@@ -6,11 +6,13 @@ import msgspec
 from msgspec import Struct
 
 from commands.batcher import Overloaded
+from commands.dead_letters import NoSuchLetter
 from commands.items import Status
 from commands.ladder import DrillRefused
 from commands.quarantine_entries import BodyGone, FixRefused, NotInQuarantine, NotReplayable, QuarantineError
 from commands.serves import TooManyCounts
 from commands.shelter_trust import OrderRefused
+from domain.feedback import FeedbackRefusal
 from domain.reasons import Reason
 from domain.serves import ServeRefusal
 from ledger.codec import UnreadableCommit
@@ -91,6 +93,18 @@ class TooManyEnvelopes(RequestError):
     pass
 
 
+class ModelConflict(RequestError):
+    pass
+
+
+class UnusableModel(RequestError):
+    pass
+
+
+class TooMuchFeedback(RequestError):
+    pass
+
+
 class Problem(Struct, frozen=True):
     status: int
     title: str
@@ -101,6 +115,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     TooManyRenders: Problem(413, "The request has too many renders"),
     TooManyReports: Problem(413, "The request has too many reports"),
     TooManyEnvelopes: Problem(413, "The request has too many envelopes"),
+    TooMuchFeedback: Problem(413, "The request has too much feedback"),
     TooManyCounts: Problem(413, "The reports of the request have too many counts"),
     UnsupportedMedia: Problem(415, "The content type is not one of application/json and application/x-ndjson"),
     BadDocument: Problem(400, "The document cannot be read"),
@@ -113,7 +128,10 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     CampaignVersionMissing: Problem(428, "The change does not say which version it is for"),
     CampaignVersionChanged: Problem(412, "The campaign has changed since"),
     UnusableCampaign: Problem(422, "The campaign cannot be as it is asked for"),
+    ModelConflict: Problem(409, "Models are in force otherwise, or the request's id is taken"),
+    UnusableModel: Problem(422, "The model cannot be used or placed so"),
     Overloaded: Problem(503, "Too busy; send the same events again"),
+    NoSuchLetter: Problem(404, "There is no such dead letter"),
     NotInQuarantine: Problem(404, "There is no such entry in quarantine"),
     NotReplayable: Problem(409, "The entry cannot be replayed"),
     BodyGone: Problem(410, "The body in quarantine is gone"),
@@ -153,6 +171,16 @@ REPORT_REFUSALS: Mapping[ServeRefusal, Problem] = {
 }
 """What a single refused report of serves is answered with; in a batch it is an outcome among others."""
 
+FEEDBACK_REFUSALS: Mapping[FeedbackRefusal, Problem] = {
+    FeedbackRefusal.FEEDBACK_ID_REUSED: Problem(409, "Feedback of this id said otherwise before"),
+    FeedbackRefusal.OBSERVED_AHEAD: Problem(422, "It is said to be observed in the future"),
+    FeedbackRefusal.IMPRESSION_AHEAD: Problem(422, "The impression is not minted yet"),
+    FeedbackRefusal.TOO_MANY_FOR_IMPRESSION: Problem(422, "The impression has as much feedback as one may have"),
+}
+"""What a single refused piece of feedback is answered with; in a batch it is an outcome among others."""
+
+FEEDBACK_MALFORMED = Problem(422, "The feedback cannot be read")
+FEEDBACK_DEFERRED = Problem(503, "There is no room for more feedback; send the same again")
 REPORT_MALFORMED = Problem(422, "The report cannot be read")
 RETRY_AFTER_S = 1
 _SHOWN = (RequestError, QuarantineError, DrillRefused, OrderRefused, QueryRefused, QuestionTooLarge)

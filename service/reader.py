@@ -7,6 +7,7 @@ from typing import Self
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error as DriverError
 from msgspec import Struct
 
 from ledger.store import EventStore
@@ -71,6 +72,20 @@ class Desk:
                 if known.position == await store.head():
                     return known
                 await asyncio.sleep(_POLL_S)
+
+    async def tables_when_up(self) -> Client:
+        """
+        As `tables`, waiting for a desk that is being started.
+
+        Raises:
+            TimeoutError: it did not answer within two minutes.
+        """
+        async with asyncio.timeout(_CAUGHT_UP_WITHIN_S):
+            while True:
+                try:
+                    return await asyncio.to_thread(self.tables)
+                except DriverError:
+                    await asyncio.sleep(_POLL_S)
 
     def tables(self) -> Client:
         """Return an ordinary ClickHouse client: of the server, or of the desk's read-only loopback address."""

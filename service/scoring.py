@@ -1,19 +1,16 @@
 """The gate's models: which are in force, and what they think of the renders that counters have just looked at."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-import numpy as np
 from msgspec import Struct
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from commands.items import Ready
 from commands.ladder import Ladder
 from commands.thoughts import Thought
 from domain.events import ImpressionRendered
-from domain.reasons import CLASS_OF, ReasonClass
 from domain.signals import Family
 from domain.suspicion import Banding, Masked
 from domain.vocabulary import Rung
@@ -23,11 +20,10 @@ from ml.features.matrix import NO_HISTORY, History, Vectors, vectors
 from ml.features.schema import SCHEMA_ID, SHARED_TABLES, Group
 from ml.models.masks import MASK_NAMES, MASKS
 from ml.models.scorer import Scorer, Scores
+from service.contest import Asked, Contest
 
 SAMPLED = 0.003
 """Share of all renders that are of the random sample, dropped ones too."""
-SETTLING = frozenset({ReasonClass.NOT_COUNTED, ReasonClass.POLICY, ReasonClass.GIVT})
-"""What the screen finds of these classes no model could come before: but for the sample nobody asks one."""
 _BANDS = tuple(Banding)
 _WORD = (1 << 64) - 1
 _RUNG_OF = {
@@ -99,45 +95,38 @@ class GateScoring(Collector):
     """
     Has every render scored by the model that decides for its impression; a `Scoring`. Belongs to one task.
 
-    *counted* hands over what counters have just said of the same renders, None if they did not answer. What the screen
-    has settled and what is shed is scored if it is of the random sample, and decides nothing then.
+    *counted* hands over what counters have just said of the same renders, None if they did not answer.
     """
 
     def __init__(
-        self, counted: Callable[[], Features | None], models: ModelHolder, sample: Sample, ladder: Ladder
+        self,
+        counted: Callable[[], Features | None],
+        models: ModelHolder,
+        sample: Sample,
+        ladder: Ladder,
+        contest: Contest,
     ) -> None:
         self._counted = counted
         self._models = models
         self._sample = sample
         self._ladder = ladder
+        self._contest = contest
         self.history: History = NO_HISTORY
-        self._shadow: Counter[tuple[Banding, Banding]] = Counter()
 
     def think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         """See `Scoring.think`."""
-        counted, without = self._counted(), self._unscored(renders, shed)
+        counted = self._counted()
         drawn = self._sample.drawn(item.claim for item in renders)
-        if not without:
+        if not shed:
             return self._thoughts(renders, counted, drawn, [True] * len(renders))
-        thoughts: list[Thought | None] = [without.get(place) for place in range(len(renders))]
-        places = [place for place, is_drawn in enumerate(drawn) if is_drawn or place not in without]
+        thoughts: list[Thought | None] = [None] * len(renders)
+        places = [place for place, is_drawn in enumerate(drawn) if is_drawn or place not in shed]
         rows = None if counted is None else Features(counted.values[places], counted.status[places])
-        deciding = [place not in without for place in places]
+        deciding = [place not in shed for place in places]
         some = self._thoughts([renders[at] for at in places], rows, [drawn[at] for at in places], deciding)
         for place, thought in zip(places, some, strict=True):
             thoughts[place] = thought
         return thoughts
-
-    def _unscored(self, renders: Sequence[Ready], shed: Collection[int]) -> dict[int, Thought | None]:
-        """Return, by place, what goes without a score: what is shed, and what the screen has settled."""
-        is_without = self._models.is_missing or self._ladder.is_without(Rung.MODEL_FALLBACK)
-        settled = _SETTLED_WITHOUT if is_without else _SETTLED
-        found: dict[int, Thought | None] = {
-            place: settled
-            for place, item in enumerate(renders)
-            if item.reasons and CLASS_OF[item.reasons[0]] in SETTLING
-        }
-        return found | dict.fromkeys(shed) if shed else found
 
     def _thoughts(
         self, renders: Sequence[Ready], counted: Features | None, drawn: Sequence[bool], deciding: Sequence[bool]
@@ -151,11 +140,11 @@ class GateScoring(Collector):
         rows = zip(pack(batch.vectors), drawn, strict=True)
         if scorer is None:
             return [
-                Thought(*logged, SCHEMA_ID, propensity=propensity if is_drawn else None, rungs=_WITHOUT)
+                Thought(*logged, SCHEMA_ID, propensity=propensity if is_drawn else None, rungs=_UNSCORED)
                 for logged, is_drawn in rows
             ]
         scores = self._score(batch, scorer, None if is_fallback else line, renders)
-        rungs, at_rest = (_FALLBACK_RUNGS, _WITHOUT) if is_fallback else (_RUNGS, ())
+        rungs = _FALLBACK_RUNGS if is_fallback else _RUNGS
         risks, bands, masks = (column.tolist() for column in scores)
         return [
             Thought(
@@ -168,7 +157,7 @@ class GateScoring(Collector):
                 propensity if is_drawn else None,
                 deciding[at],
                 not is_fallback,
-                rungs[masks[at]] if deciding[at] else at_rest,
+                rungs[masks[at]],
                 batch,
                 at,
             )
@@ -176,29 +165,14 @@ class GateScoring(Collector):
         ]
 
     def _score(self, batch: _Batch, scorer: Scorer, line: Line | None, renders: Sequence[Ready]) -> Scores:
-        """Have *batch* scored by *scorer*, by *line*'s canary where that decides, and beside them by the challenger."""
-        scores = scorer.score(batch.vectors, batch.without)
-        batch.scorers = [scorer] * len(renders)
-        if line is not None and line.canary is not None:
-            canary, share = line.canary
-            theirs = [at for at, item in enumerate(renders) if is_canaried(item.impression.int, share)]
-            if theirs:
-                some = canary.score(batch.vectors.take(theirs), batch.without)
-                scores.risk[theirs], scores.band[theirs], scores.mask[theirs] = some
-                for at in theirs:
-                    batch.scorers[at] = canary
-        if line is not None and line.challenger is not None:
-            self._compare(scores, line.challenger.score(batch.vectors, batch.without))
+        """Have *batch* scored by *scorer*, by the canary where *line* has one for it; the challenger does it later."""
+        asked = Asked(renders, batch.vectors, batch.without)
+        rivals = (None, None) if line is None else (line.canary, line.challenger)
+        scores, batch.scorers = self._contest.score(asked, scorer, *rivals)
         return scores
 
-    def _compare(self, scores: Scores, shadow: Scores) -> None:
-        pairs = np.bincount(scores.band * len(_BANDS) + shadow.band, minlength=len(_BANDS) ** 2)
-        for pair in np.flatnonzero(pairs).tolist():
-            ours, theirs = divmod(pair, len(_BANDS))
-            self._shadow[_BANDS[ours], _BANDS[theirs]] += int(pairs[pair])
-
     def collect(self) -> Iterator[Metric]:
-        """Yield which models are in force and what the challenger would have said, for Prometheus."""
+        """Yield which models are in force, for Prometheus."""
         line = self._models.line
         force = GaugeMetricFamily("impledger_model", "1 for each model in force", labels=["role", "model"])
         canary = None if line.canary is None else line.canary[0]
@@ -211,12 +185,6 @@ class GateScoring(Collector):
             if scorer is not None:
                 force.add_metric([role, scorer.id], 1.0)
         yield force
-        shadow = CounterMetricFamily(
-            "impledger_shadow", "Renders by the band in force and the challenger's", labels=["band", "challenger"]
-        )
-        for (ours, theirs), count in self._shadow.items():
-            shadow.add_metric([ours.value, theirs.value], count)
-        yield shadow
 
 
 def read_by_models(workers: int) -> frozenset[str]:
@@ -231,14 +199,4 @@ def read_by_models(workers: int) -> frozenset[str]:
 _NOTHING_SHARED: frozenset[str] = frozenset()
 _NOTHING: frozenset[Group] = frozenset()
 _GEOMETRY = MASKS["partial_client"]
-_WITHOUT = (Rung.MODEL_FALLBACK,)
-_SETTLED, _SETTLED_WITHOUT = Thought(), Thought(rungs=_WITHOUT)
-
-
-def is_canaried(impression: int, share: float) -> bool:
-    """Tell whether a canary that decides for *share* of all impressions decides for this one; always the same."""
-    return ((impression & _WORD) * _MIX & _WORD) < share * (_WORD + 1)
-
-
-_MIX = 0xD1B5_4A32_D192_ED03
-"""Another one than the ladder's, so that a canary is no share of what is shed."""
+_UNSCORED = (Rung.MODEL_FALLBACK,)

@@ -1,9 +1,7 @@
-"""Read API of what was served: completeness, and what the monitors say."""
+"""Read API of what was served: completeness."""
 
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
@@ -13,7 +11,6 @@ from projections.reports import HOUR_MS, ROWS_DEFAULT
 from projections.vocabulary import Granularity
 from service.desk_http import Extra
 from service.endpoints import json_reply
-from service.monitoring import Watch
 from service.parameters import member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.problems import Reply
 from service.report_replies import fresh_of
@@ -22,7 +19,7 @@ _DAY_MS = 24 * HOUR_MS
 _COMPLETENESS = frozenset({"dimensions", "granularity", "since", "until", "limit"})
 
 
-def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], int]) -> tuple[Extra, ...]:
+def served_routes(queries: CompletenessQueries, now: Callable[[], int]) -> tuple[Extra, ...]:
     """Return what the desk serves besides its own."""
 
     async def completeness(request: Request) -> Reply:
@@ -40,11 +37,7 @@ def served_routes(queries: CompletenessQueries, watch: Watch, now: Callable[[], 
         }
         return json_reply(body)
 
-    async def monitors(request: Request) -> Reply:
-        only_known(request.query_params, ())
-        return json_reply(_told(watch))
-
-    return Extra("/v1/completeness", "report", completeness), Extra("/v1/monitors", "report", monitors)
+    return (Extra("/v1/completeness", "report", completeness),)
 
 
 def completeness_of(parameters: QueryParams, now: int) -> Completeness:
@@ -67,18 +60,3 @@ def completeness_of(parameters: QueryParams, now: int) -> Completeness:
         until=until + -until % MINUTE_MS,
         rows_max=number_of(parameters, "limit", ROWS_DEFAULT) or 0,
     )
-
-
-def _told(watch: Watch) -> dict[str, Any]:
-    look = watch.last
-    if look is None:
-        return {"looked_at": None, "alarms": [], "findings": []}
-    known: dict[str, Any] = fresh_of(look)
-    return {
-        **known,
-        "looked_at": rfc3339(look.at),
-        "window_s": look.window_s,
-        "false_discovery_rate": look.false_discovery_rate,
-        "alarms": [{"since": rfc3339(alarm.since), **msgspec.to_builtins(alarm.finding)} for alarm in look.alarms],
-        "findings": look.findings,
-    }

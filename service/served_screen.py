@@ -1,4 +1,4 @@
-"""Completeness and monitors as tables in a terminal."""
+"""Completeness as a table in a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,40 +22,6 @@ def completeness_table(answer: Mapping[str, Any]) -> Table:
     said = f"{answer['reports']:,} reports of {answer['sources']:,} sources"
     table.caption = f"{said}; {missing:,} reports are missing, so served is too low" if missing else said
     return table
-
-
-def monitors_table(answer: Mapping[str, Any]) -> Table:
-    """Return what the monitors tested as a table, alarms first."""
-    standing = {(alarm["check"], alarm["surface"], alarm["sdk"]): alarm["since"] for alarm in answer["alarms"]}
-    alarms = f"{len(standing)} alarm{'s' if len(standing) > 1 else ''}" if standing else "no alarm"
-    table = Table(title=f"{alarms}; last look {answer['looked_at'] or 'not yet'}")
-    for name in ("check", "surface", "sdk"):
-        table.add_column(name)
-    for name in ("hits", "of", "share", "elsewhere", "q value"):
-        table.add_column(name, justify="right")
-    table.add_column("alarm since")
-    for finding in sorted(answer["findings"], key=lambda one: (_cell(one) not in standing, one["q_value"] or 0)):
-        since = standing.get(_cell(finding), "")
-        if finding["p_value"] is None:
-            table.add_row(
-                *_cell(finding), f"{finding['hits']:,}", f"{finding['trials']:,}", "", "", "", finding["untested"]
-            )
-            continue
-        table.add_row(
-            *_cell(finding),
-            f"{finding['hits']:,}",
-            f"{finding['trials']:,}",
-            _percent(finding["share"]),
-            _percent(finding["rest_share"]),
-            f"{finding['q_value']:.2g}",
-            since,
-            style="red" if since else "",
-        )
-    return table
-
-
-def _cell(finding: Mapping[str, Any]) -> tuple[str, str, str]:
-    return finding["check"], finding["surface"], finding["sdk"]
 
 
 def _percent(share: Any) -> str:

@@ -6,10 +6,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from domain.serves import parse_ttl
+from ml.registry.guards import parse_limits
 
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
 LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
+BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
+PORTS = ("gate_port", "desk_port", "clickhouse_port", "work_port", "scheduler_port")
 
 
 class SettingsError(ValueError):
@@ -52,6 +55,8 @@ class Settings:
     clickhouse_port: int = field(
         default=8423, metadata={"doc": "Loopback port on which the desk serves embedded ClickHouse, read-only."}
     )
+    work_port: int = field(default=8430, metadata={"doc": "Port on which a work process tells health and metrics."})
+    scheduler_port: int = field(default=8431, metadata={"doc": "The same of a scheduler."})
     ledger_url: str = field(
         default=EMBEDDED,
         metadata={"doc": "Event store: `embedded`, `memory`, `postgresql://` or `esdb://` (docs/eventstoredb.md)."},
@@ -65,7 +70,10 @@ class Settings:
     clickhouse_dsn: str = field(
         default=EMBEDDED, metadata={"doc": "Projections: `embedded` (chDB in the data folder), `chdb://` or `http://`."}
     )
-    broker_url: str = field(default=EMBEDDED, metadata={"doc": "Message broker: `embedded` (Valkey) or `redis://`."})
+    broker_url: str = field(
+        default=EMBEDDED,
+        metadata={"doc": "Message broker: `embedded` (Valkey), `redis://`, or `amqp://` (docs/feedback.md)."},
+    )
     rule_pack: str = field(
         default="base-1",
         metadata={"doc": "Rule pack that decides: name and version of one that ships, or a path to a TOML file."},
@@ -82,6 +90,17 @@ class Settings:
     )
     campaigns_max: int = field(
         default=1_000_000, metadata={"doc": "Campaigns that a gate remembers; the others are read when they are shown."}
+    )
+    canary_limits: str = field(
+        default="",
+        metadata={
+            "doc": "Guards of canaries whose limits differ (docs/models-registry.md): "
+            "`drop_share=0.03 uncertain_share=0.05`."
+        },
+    )
+    starter: str = field(
+        default="yes",
+        metadata={"doc": "Where no model is in force `up` trains one on generated traffic: `yes` or `no`."},
     )
     workers: int = field(
         default=1,
@@ -116,8 +135,29 @@ class Settings:
     session_idle_s: int = field(
         default=1_800, metadata={"doc": "Seconds after which a number that an SDK skipped counts as missing."}
     )
+    feedback_pending_max: int = field(
+        default=1_000_000, metadata={"doc": "Most feedback that waits or is parked; more is deferred."}
+    )
+    reevaluate_uncertain_s: int = field(
+        default=300, metadata={"doc": "Seconds after which what is uncertain is looked at again for the first time."}
+    )
+    reevaluate_deadline_s: int = field(
+        default=900, metadata={"doc": "Seconds before its deadline at which what is uncertain is looked at again."}
+    )
+    reevaluate_shed_s: int = field(
+        default=3_600, metadata={"doc": "Seconds after which what was decided without a score is looked at again."}
+    )
+    reevaluate_sample_s: int = field(
+        default=604_800, metadata={"doc": "Seconds after which the random sample is looked at again: labels need time."}
+    )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
+    monitor_sample: int = field(
+        default=5_000, metadata={"doc": "Most commits of the ledger that one look at decisions reads."}
+    )
+    monitor_slow_every_s: int = field(
+        default=600, metadata={"doc": "Seconds between two looks at labels, and between two replays of decisions."}
+    )
     quarantine_ttl_h: int = field(
         default=168, metadata={"doc": "Hours after which a quarantined body is deleted; 8 days at most."}
     )
@@ -168,12 +208,21 @@ class Settings:
             ("ledger_deadline_ms", 1 <= self.ledger_deadline_ms <= 5_000, "must be 1 to 5000"),
             ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("starter", self.starter in {"yes", "no"}, "must be yes or no"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
+            ("canary_limits", _is_limits(self.canary_limits), "must be guard=limit, limits over 0 and at most 1"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
+            ("feedback_pending_max", self.feedback_pending_max >= 1, "must be at least 1"),
+            ("reevaluate_uncertain_s", 0 <= self.reevaluate_uncertain_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_deadline_s", 0 <= self.reevaluate_deadline_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_shed_s", 0 <= self.reevaluate_shed_s <= 2_592_000, "must be 0 to 2592000"),
+            ("reevaluate_sample_s", 0 <= self.reevaluate_sample_s <= 2_592_000, "must be 0 to 2592000"),
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
+            ("monitor_sample", 100 <= self.monitor_sample <= 100_000, "must be 100 to 100000"),
+            ("monitor_slow_every_s", 1 <= self.monitor_slow_every_s <= 86_400, "must be 1 to 86400"),
             ("region", self.region.isalnum() and self.region == self.region.lower(), "must be lower-case letters"),
             ("cell", bool(self.cell_map) or not self.cell, f"needs {PREFIX}CELL_MAP, the map that it is in"),
             ("shelter_trust", bool(self.cell_map) or not self.shelter_trust, f"needs {PREFIX}CELL_MAP: whose they are"),
@@ -184,12 +233,9 @@ class Settings:
             ("ledger_url", _is_url(self.ledger_url, *LEDGERS), "must be embedded, postgresql:// or esdb://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),
             ("clickhouse_dsn", _is_url(self.clickhouse_dsn, "chdb", "http", "https"), "must be embedded, chdb or http"),
-            ("broker_url", _is_url(self.broker_url, "redis", "rediss"), "must be embedded or redis://"),
+            ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
-        checks += [
-            (name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535")
-            for name in ("gate_port", "desk_port", "clickhouse_port")
-        ]
+        checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
         return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
 
 
@@ -200,6 +246,14 @@ def _reader(default: object) -> Callable[[str], object]:
 def _is_ttl(text: str) -> bool:
     try:
         parse_ttl(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_limits(text: str) -> bool:
+    try:
+        parse_limits(text)
     except ValueError:
         return False
     return True

@@ -6,16 +6,17 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
 from service.children import ChildState
 from service.machine import children, ports
-from service.settings import Settings
+from service.settings import PORTS, Settings
 from service.supervisor import Supervisor
 
 _POLL_S = 0.1
@@ -45,12 +46,13 @@ def stage(
 
 def on_free_ports(settings: Settings) -> Settings:
     """Return *settings* with ports that nobody listens on right now."""
-    with socket.socket() as gate, socket.socket() as desk, socket.socket() as clickhouse:
-        taken = []
-        for probe in (gate, desk, clickhouse):
+    with ExitStack() as stack:
+        taken: dict[str, Any] = {}
+        for name in PORTS:
+            probe = stack.enter_context(socket.socket())
             probe.bind((settings.host, 0))
-            taken.append(int(probe.getsockname()[1]))
-    return replace(settings, gate_port=taken[0], desk_port=taken[1], clickhouse_port=taken[2])
+            taken[name] = int(probe.getsockname()[1])
+    return replace(settings, **taken)
 
 
 async def watch_over(supervisor: Supervisor) -> None:

@@ -130,9 +130,9 @@ class Supervisor:
         """
         with self._signals_deferred():
             for watched in self._children.values():
-                watched.step(time.monotonic(), needs_ready=self._are(watched.child.needs, State.READY))
+                watched.step(time.monotonic(), needs_ready=self._are_up(watched.child.needs))
             self._tell()
-        return self._are(self._children, State.READY)
+        return self._are_up(self._children)
 
     def run(self) -> signal.Signals:
         """Start everything and stay in charge until SIGINT, SIGTERM or SIGHUP; stop everything, return the signal."""
@@ -174,6 +174,9 @@ class Supervisor:
 
     def _are(self, names: Sequence[str] | Mapping[str, object], state: State) -> bool:
         return all(self._children[name].state is state for name in names)
+
+    def _are_up(self, names: Sequence[str] | Mapping[str, object]) -> bool:
+        return all(self._children[name].is_up for name in names)
 
     def _needed_by(self, name: str) -> list[str]:
         return [other for other, watched in self._children.items() if name in watched.child.needs]

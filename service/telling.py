@@ -25,9 +25,12 @@ def tell(  # noqa: PLR0913 (a request has this much)
     parameters: Mapping[str, str] | None = None,
     document: object = None,
     version: int | None = None,
+    content: bytes | None = None,
 ) -> Any:
     """
     Send a request to the gate and return its answer; *version* is the one of what is to be changed.
+
+    The body is *document* as JSON, or *content* as it is.
 
     Raises:
         ToldInVain: with the gate's own words, or what to start.
@@ -36,9 +39,13 @@ def tell(  # noqa: PLR0913 (a request has this much)
     headers = {"authorization": f"Bearer {load_or_make_keys(settings.data_dir).operator}"}
     if version is not None:
         headers["if-match"] = f'"{version}"'
+    if content is not None:
+        headers["content-type"] = "application/octet-stream"
     asked = {name: value for name, value in (parameters or {}).items() if value}
     try:
-        response = httpx.request(method, url, params=asked, json=document, headers=headers, timeout=_ANSWER_MAX_S)
+        response = httpx.request(
+            method, url, params=asked, json=document, content=content, headers=headers, timeout=_ANSWER_MAX_S
+        )
         answer = response.json()
     except (httpx.HTTPError, ValueError) as error:
         raise ToldInVain(f"the gate does not answer at {url}: {error}. `impledger up` starts it.") from error

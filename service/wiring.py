@@ -14,6 +14,7 @@ from ml.lists.packaged import packaged, packaged_date_ms
 from ml.lists.screen_lists import Lists
 from service import packs
 from service.embedded_postgres import PostgresServer
+from service.embedded_valkey import ValkeyServer
 from service.settings import EMBEDDED, Settings
 
 _DEADLINE_S = 5.0
@@ -37,6 +38,11 @@ def database_url(settings: Settings) -> str:
         return settings.database_url
     url = ledger_url(settings)
     return url if _is_postgres(url) else PostgresServer(settings.data_dir).url
+
+
+def broker_url(settings: Settings) -> str:
+    """Return the address of the message broker; the embedded one's is known before it runs."""
+    return ValkeyServer(settings.data_dir).url if settings.broker_url == EMBEDDED else settings.broker_url
 
 
 def postgres_urls(settings: Settings) -> set[str]:

@@ -14,7 +14,7 @@ from commands.budget_leases import Leases
 from commands.budget_memory import MemoryBudgets
 from commands.budget_purse import LeaseRules
 from commands.budget_upkeep import Upkeep, check_budgets
-from commands.campaigns import Campaigns, digest_of
+from commands.campaigns import Campaigns
 from commands.funding import Funds
 from commands.ladder import Ladder
 from commands.ledger_tails import MemoryTails
@@ -22,7 +22,7 @@ from commands.registry import Registry
 from domain.campaign import ChangeCampaign, OpenCampaign
 from domain.events import CorrectionKind, Cut, Funding, ImpressionDeduped, ImpressionReconciled, Uniqueness, Versions
 from domain.funding import committed_micros
-from domain.ids import day_of, mint
+from domain.ids import day_of, digest_of, mint
 from domain.pack import parse_pack
 from domain.standing import Terms, standing_for
 from domain.token import Token

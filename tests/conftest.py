@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from service.embedded_postgres import PostgresServer
 from service.migrate import migrate_postgres
@@ -15,11 +16,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from esdb_double import Node
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a whole machine share one worker, so that no two of them compete for its cores."""
-    for item in items:
-        if item.get_closest_marker("machine"):
-            item.add_marker(pytest.mark.xdist_group("machine"))
+class OneMachine(LoadScopeScheduling):
+    """Spreads tests over workers one by one, but those in files with a test of a whole machine go to one of them."""
+
+    def __init__(self, config: pytest.Config, log) -> None:
+        super().__init__(config, log)
+        tests = Path(__file__).parent
+        files = [path for path in tests.rglob("test_*.py") if "mark.machine" in path.read_text()]
+        self._machines = {path.relative_to(config.rootpath).as_posix() for path in files}
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "machine" if nodeid.partition("::")[0] in self._machines else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> OneMachine:
+    return OneMachine(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,8 @@ from commands.activity import Conduct, NoActivity
 from commands.ladder import Ladder
 from commands.observing import GuardedActivity
 from commands.scoring import ScoringActivity, Shedding
+from ml.registry.guards import LIMITS
+from service.contest import Contest
 from service.scoring import GateScoring, ModelHolder, Sample
 
 
@@ -60,7 +62,8 @@ class LadderGate(KitGate):
         self.shedding = Shedding(ladder, PACK)
         self.models = ModelHolder(line)
         take = getattr(self.counters, "take_features", lambda: None)
-        self.scoring = GateScoring(take, self.models, Sample(b"k" * 32, propensity), ladder)
+        self.contest = Contest("eu-kit", LIMITS, lambda: NOW)
+        self.scoring = GateScoring(take, self.models, Sample(b"k" * 32, propensity), ladder, self.contest)
         activity = ScoringActivity(self.guarded, self.scoring, ladder, self.shedding)
         super().__init__(*stores, activity=activity, ladder=ladder, **kept)
 

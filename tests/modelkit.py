@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from domain.placement_events import Stage
 from ml.features.matrix import FRESH, Vectors
 from ml.features.schema import PLACE, SCHEMA
-from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Stage, Trees
+from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Trees
 from ml.models.masks import MASKS
 from ml.models.scorer import Scorer
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ml.features import kernel
 from ml.features.matrix import COLD, MISSING, STATUS_LETTERS, TIMEOUT, Vectors
@@ -47,12 +48,23 @@ def unpack(rows: Sequence[tuple[bytes, str]]) -> Vectors:
     n, width = len(rows), len(SCHEMA)
     if any(len(letters) != width or not letters.isascii() for _, letters in rows):
         raise UnreadableVector(f"a vector has {width} features")
-    status = _STATUS[np.frombuffer("".join([letters for _, letters in rows]).encode(), np.uint8)].reshape(n, width)
-    if (status == len(STATUS_LETTERS)).any():
-        raise UnreadableVector(f"a status is one of {STATUS_LETTERS}")
+    status = status_of([letters for _, letters in rows])
     known = ~np.isin(status, _UNKNOWN)
     if (known.sum(axis=1) * _FLOAT.itemsize != [len(packed) for packed, _ in rows]).any():
         raise UnreadableVector("a vector has a value for each feature that is known, and no other")
     values = np.full((n, width), np.nan)
     values[known] = np.frombuffer(b"".join([packed for packed, _ in rows]), _FLOAT)
     return Vectors(values, status)
+
+
+def status_of(letters: Sequence[str]) -> NDArray[np.uint8]:
+    """
+    Return the status, (rows, features), that stands as *letters*, of which each has one for every feature.
+
+    Raises:
+        UnreadableVector: there is no such status.
+    """
+    status = _STATUS[np.frombuffer("".join(letters).encode(), np.uint8)].reshape(len(letters), len(SCHEMA))
+    if (status == len(STATUS_LETTERS)).any():
+        raise UnreadableVector(f"a status is one of {STATUS_LETTERS}")
+    return status

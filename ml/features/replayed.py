@@ -59,14 +59,15 @@ class Replayed(Struct, frozen=True):
 
 class Replay:
     """
-    Makes vectors again from commits in the ledger's order, from its first one on. Memory is that of the counters.
+    Makes vectors again from commits in the ledger's order. Memory is that of the counters.
 
-    *capacities* of those who decided: what full counters forget depends on them.
+    *capacities* of those who decided: what full counters forget depends on them. The first commit is the ledger's, or
+    everything since *watched_since* (epoch ms) is taken: counts of windows that began before are cold.
     """
 
-    def __init__(self, capacities: Capacities | None = None) -> None:
+    def __init__(self, capacities: Capacities | None = None, watched_since: int = 0) -> None:
         tables = {"people", *SHARED_TABLES}
-        self._observer = Observer(Counters(capacities or Capacities(), 0, kept=tables))
+        self._observer = Observer(Counters(capacities or Capacities(), watched_since, kept=tables))
         self._pending: dict[ImpressionId, list[Row]] = {}
 
     def take(self, commits: Iterable[Commit]) -> Iterator[Replayed]:

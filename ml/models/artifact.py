@@ -5,7 +5,6 @@ The same model has the same bytes. Nothing in them is code.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from domain.placement_events import Stage
 from ml.features.schema import SCHEMA, SCHEMA_ID
 from ml.models.masks import FULL, MASKS
 
@@ -31,13 +31,6 @@ class CorruptArtifact(ValueError):
 
 class SchemaMismatch(ValueError):
     """The model reads other features than are made here."""
-
-
-class Stage(StrEnum):
-    S2 = "s2"
-    """At the decision."""
-    S3 = "s3"
-    """Again, with what is known later."""
 
 
 class Trees(Struct, frozen=True, kw_only=True):
@@ -105,7 +98,11 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
 
 
 class ModelArtifact(Struct, frozen=True, kw_only=True):
-    """Everything that scoring needs, and where it came from. The mask `full` always has calibration and band."""
+    """
+    Everything that scoring needs, and where it came from. The mask `full` always has calibration and band.
+
+    `reference` is what monitors compare decisions with (`ml.monitors.reference`), as it is stored; scoring ignores it.
+    """
 
     stage: Stage
     trees: Trees
@@ -114,6 +111,7 @@ class ModelArtifact(Struct, frozen=True, kw_only=True):
     card: ModelFacts
     schema_id: str = SCHEMA_ID
     format: int = FORMAT
+    reference: bytes = b""
 
 
 def dump(artifact: ModelArtifact) -> bytes:

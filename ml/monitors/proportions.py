@@ -66,6 +66,15 @@ def excess_p_values(cell: tuple[Counts, Counts], rest: tuple[Counts, Counts], sc
     return np.where(few, _exact(k1, n1, k0, n0), normal)
 
 
+def over_limit_p_value(hits: int, trials: int, limit: float, scatter: Dispersion) -> float:
+    """Return the chance of so many *hits* or more if their share were *limit*."""
+    k, n = hits / scatter.factor, trials / scatter.factor
+    if n * min(limit, 1 - limit) < EXPECTED_MIN:
+        return float(stats.binom.sf(np.floor(k) - 1, np.ceil(n), limit))
+    z = (k - n * limit) / np.sqrt(n * limit * (1 - limit))
+    return float(stats.t.sf(z, max(1, scatter.freedom)) if scatter.factor > 1 else stats.norm.sf(z))
+
+
 def false_discovery(p_values: Floats) -> Floats:
     """Return Benjamini and Hochberg's adjusted p-values; those up to q hold at most a share q of false ones."""
     return np.asarray(stats.false_discovery_control(p_values, method="bh")) if len(p_values) else p_values

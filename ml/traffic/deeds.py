@@ -1,6 +1,7 @@
 """
 What happens to one shown ad on its way to the gate. `DEEDS` is the table, with the share of a campaign's shots that
-each befalls; another one is another function and another line. What no line befalls is `plain`.
+each befalls; another one is another function and another line. What no line befalls is `plain`. Deeds of a family are
+there only where it takes part.
 """
 
 from typing import NamedTuple
@@ -30,15 +31,14 @@ class Deed(NamedTuple):
 def plain(shot: Shot) -> None:
     rng = shot.rng
     upload_ms = habits.UPLOAD_AFTER_MS.whole(rng)
-    ad = shot.ad(habits.SERVED_BEFORE_MS.whole(rng) + upload_ms)
-    shown = shot.render(ad, shot.now - upload_ms)
+    ad = shot.ad()
+    shown = shot.render(ad, shot.now)
     if rng.random() < shot.slot.campaign.habits.views_early:
-        early_ms = habits.VIEW_EARLY_MS.whole(rng)
-        shot.send(shot.view(ad, shot.now, shot.look()), shows=False)
-        shot.send(shown, early_ms)
+        shot.send(shot.view(ad, shot.now, shot.look()), upload_ms, shows=False)
+        shot.send(shown, upload_ms + habits.VIEW_EARLY_MS.whole(rng))
         return
-    shot.send(shown)
-    shot.send_view(ad)
+    shot.send(shown, upload_ms)
+    shot.send_view(ad, upload_ms=upload_ms)
 
 
 def retry(shot: Shot) -> None:
@@ -85,9 +85,22 @@ def double_fire(shot: Shot) -> None:
     """A bug of one SDK version: it asks for two ad instances for one slot and reports both."""
     first = shot.ad()
     shot.send(shot.render(first, shot.now))
-    after_ms = habits.DOUBLE_FIRE_AFTER_MS.whole(shot.rng)
+    after_ms = shot.session.sdk.again_ms.whole(shot.rng)
     shot.send(shot.render(shot.ad(), shot.now + after_ms), after_ms)
     shot.send_view(first)
+
+
+def replayed(shot: Shot) -> None:
+    """Somebody who saw the event sends it again under new event ids, for days' wages of somebody else's ad."""
+    ad = shot.ad()
+    if not shot.send(shot.render(ad, shot.now)):
+        return
+    after_ms, seq = 0, shot.session.seq
+    by = pick(shot.rigs, shot.rng)
+    for _ in range(habits.REPLAYS.whole(shot.rng)):
+        after_ms += habits.REPLAYED_AFTER_MS.whole(shot.rng)
+        shot.send(shot.render(ad, shot.now + after_ms, **by.claims()), after_ms, by=by)
+    shot.session.seq = seq
 
 
 def prefetched(shot: Shot) -> None:
@@ -180,6 +193,7 @@ DEEDS: tuple[Deed, ...] = (
     Deed("duplicate", Span(0.007, 0.021), duplicate),
     Deed("conflict", Span(0.0002, 0.0011), conflict),
     Deed("reused_id", Span(0.0001, 0.0007), reused_id),
+    Deed("replayed", Span(0.0007, 0.0029), replayed),
     Deed("prefetched", Span(0.009, 0.037), prefetched),
     Deed("loaded", Span(0.013, 0.043), loaded),
     Deed("late", Span(0.002, 0.009), late),

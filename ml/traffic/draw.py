@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from math import log
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
@@ -23,6 +24,12 @@ class Span(NamedTuple):
 
     def whole(self, rng: Random) -> int:
         return int(self.draw(rng))
+
+    @property
+    def mean(self) -> float:
+        if self.by_size:
+            return (self.high - self.low) / log(self.high / self.low)
+        return (self.low + self.high) / 2
 
 
 class Weighted(Generic[T]):

@@ -73,8 +73,10 @@ class Truth(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """
     What is true of one event that is sent, whoever may guess it.
 
-    `actor` names who made it, `deed` what they did, `family` the one of both that is not ordinary. `counts` tells
-    whether it is the one event by which its impression should count. `duplicate_of` is the event that it repeats.
+    `actor` names what kind of person or bot made it, `who` which one (numbers of one run), `deed` what they did,
+    `family` the one of all that is not ordinary (`ml/traffic/families.py`). `held_out`: a family that training must not
+    see had a part in it. `invalid`: nobody should pay for it. `counts` tells whether it is the one event by which its
+    impression should count. `duplicate_of` is the event that it repeats.
     """
 
     event_id: UUID
@@ -86,6 +88,11 @@ class Truth(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     family: str
     human: bool
     counts: bool
+    who: int
+    campaign: str
+    publisher: str
+    invalid: bool = False
+    held_out: bool = False
     duplicate_of: UUID | None = None
 
 

@@ -18,9 +18,12 @@ SHOTS_PER_SESSION = Span(3, 41, by_size=True)
 GAP_MS = Span(1_230, 17_400, by_size=True)
 """Between two ads of a session, for people."""
 GAP_FAST_SCROLLER_MS = Span(390, 1_370)
-GAP_CRAWLER_MS = Span(210, 2_430)
-GAP_BOT_MS = Span(640, 5_300)
-FAST_SCROLLERS = 0.043
+GAP_OLD_PHONE_MS = Span(2_900, 31_000, by_size=True)
+GAP_TESTER_MS = Span(730, 4_300)
+SHOTS_FAST_SCROLLER = Span(23, 270, by_size=True)
+SHOTS_TESTER = Span(17, 83)
+CLICKS_HARDLY = 0.0014
+RESISTS_FINGERPRINTING = 0.37
 
 SERVED_BEFORE_MS = Span(90, 2_700, by_size=True)
 UPLOAD_AFTER_MS = Span(15, 870, by_size=True)
@@ -30,11 +33,12 @@ STRONGLY_SKEWED = 0.021
 
 RETRY_AFTER_MS = Span(1_700, 23_000, by_size=True)
 DUPLICATE_AFTER_MS = Span(140, 9_400, by_size=True)
-DOUBLE_FIRE_AFTER_MS = Span(25, 870)
 SHOWN_AFTER_MS = Span(840, 11_700, by_size=True)
 BEGUN_AFTER_MS = Span(65, 2_300, by_size=True)
 COMPLETED_AFTER_MS = Span(2_900, 19_000)
 VIEW_EARLY_MS = Span(110, 3_400, by_size=True)
+REPLAYED_AFTER_MS = Span(1_300, 41_000, by_size=True)
+REPLAYS = Span(3, 19)
 LATE_BY_MS = Span(140_000, 113_000_000, by_size=True)
 EXPIRED_BY_MS = Span(640_000_000, 910_000_000)
 FLIGHT_BEFORE_MS = Span(190_000_000, 2_400_000_000)

@@ -14,9 +14,11 @@ from domain.render import Kind
 from domain.token import Token, TokenKey, mint_token
 from domain.vocabulary import OmidType, Surface
 from ml.traffic import habits
-from ml.traffic.browsers import Screen
 from ml.traffic.draw import Span, Weighted
 from ml.traffic.events import Claims, Event, Truth, event_of
+from ml.traffic.families import OF_DEED, is_held_out
+from ml.traffic.fingerprints import Screen
+from ml.traffic.looks import Look, Take
 from ml.traffic.market import Campaign, Creative, Placement, Sdk
 from ml.traffic.people import Person
 from ml.traffic.serving import Serve
@@ -50,20 +52,49 @@ class Minter(Struct, frozen=True):
     served: Callable[[Serve], None] = _nobody_asks
 
 
+class Rig(Struct, frozen=True):
+    """What sends other people's events again: under its own name, device and address."""
+
+    who: int
+    user: str
+    device: str
+    network: str
+    agent: str
+    actor: str = "replayer"
+
+    def claims(self) -> dict[str, Any]:
+        """Return what it says of itself instead of whom it repeats."""
+        names = {"user": self.user, "device": self.device, "network": self.network, "agent": self.agent}
+        return {**names, "session": None, "sdk_seq": None, "fingerprint": None}
+
+
 class Session(Struct, kw_only=True):
-    """Somebody's visit to one surface with one device."""
+    """Somebody's visit to one surface with one device; its clock is `clock_ms` ahead of the true one."""
 
     person: Person
     surface: Surface
     placements: list[Placement]
     sdk: Sdk
+    user: str | None
     device: str | None
     network: str
     agent: str | None
+    clock_ms: int
     shard: int
     name: str
     left: int
     seq: int = 0
+
+    @property
+    def take(self) -> Take | None:
+        """What of a recording comes now."""
+        takes = self.person.takes
+        return takes[-self.left] if takes else None
+
+    def gap_ms(self, rng: Random) -> int:
+        """Return how many ms after this ad the next one comes."""
+        take = self.take
+        return self.person.gap.whole(rng) if take is None else take.gap_ms
 
 
 class Slot(NamedTuple):
@@ -84,20 +115,15 @@ class Ad(NamedTuple):
     token: str
 
 
-class Look(NamedTuple):
-    """How the ad was looked at."""
-
-    ratio: float
-    ms: int
-    clicked: bool
-
-
 class Shot:
     """
     One ad on one screen at *now* (epoch ms), whatever is told about it afterwards.
 
     The first event that is sent and proves that it was shown is the one that counts; all further ones repeat it.
     """
+
+    rigs: list[Rig]
+    """Who repeats events; there are some where a deed asks for them."""
 
     def __init__(self, rng: Random, minter: Minter, session: Session, slot: Slot, now: int) -> None:
         self.rng = rng
@@ -109,6 +135,7 @@ class Shot:
         """When, for which time, what, and the truth about it where it is new."""
         self._minter = minter
         self._first: UUID | None = None
+        self._story: tuple[str, bool, bool] | None = None
         self._lost = session.sdk.loses + (slot.campaign.habits.lost if session.person.human else 0.0)
 
     @property
@@ -118,7 +145,7 @@ class Shot:
     @property
     def countable(self) -> bool:
         """Whether a perfect system would count it: a person, a visible slot, a running flight."""
-        return self.session.person.human and not self.slot.placement.hidden and self._in_flight
+        return self.session.person.human and not self.slot.placement.cheats and self._in_flight
 
     @property
     def _in_flight(self) -> bool:
@@ -176,72 +203,105 @@ class Shot:
         if proof:
             claims |= self._proof(at)
             if self.rng.random() < self.slot.campaign.habits.measured:
-                seen, open_ms = self.look(), self.now - minted_at(ad.impression)
-                claims |= self._measures(seen._replace(ms=min(seen.ms, open_ms)))
-        return self._event(ad, claims | changes)
+                claims |= self._measures(self._so_far(ad))
+        return self._event(ad, claims | changes if changes else claims)
+
+    def _so_far(self, ad: Ad) -> Look:
+        """Nobody has seen it longer than it is there; who makes it up does not ask."""
+        seen = self.look()
+        if self.slot.placement.look is not None:
+            return seen
+        return seen._replace(ms=min(seen.ms, self.now - minted_at(ad.impression)))
 
     def view(self, ad: Ad, at: int, seen: Look) -> Event:
         """Write a view of *ad* that ended at *at*."""
-        return self._event(ad, self._claims(ad, at) | self._measures(seen) | {"kind": Kind.VIEW})
+        claims = self._claims(ad, at)
+        claims |= self._measures(seen)
+        claims["kind"] = Kind.VIEW
+        return self._event(ad, claims)
 
     def look(self) -> Look:
-        rng, habit = self.rng, self.slot.campaign.habits
+        rng, habit, person = self.rng, self.slot.campaign.habits, self.session.person
+        take = self.session.take
+        said = self.slot.placement.look if take is None else take.look
+        if said is not None:
+            return said
+        if person.gaze is not None:
+            return person.gaze.look(rng)
         whole = rng.random() < habit.seen_whole
         ratio = 1.0 if whole else round(rng.random() ** (1 / habit.ratio_bend), 3)
         ms = min(int(habit.look_ms * exp(rng.gauss(0, 1) * habit.look_spread)), _LOOK_MAX_MS)
         return Look(ratio, ms, rng.random() < habit.clicks)
 
-    def send(self, event: Event, after_ms: int = 0, *, shows: bool = True) -> bool:
+    def send(self, event: Event, after_ms: int = 0, *, shows: bool = True, by: Rig | None = None) -> bool:
         """
         Send *event* *after_ms* from now; tell whether the device does, for some are lost on it.
 
-        *shows* is false for what does not prove that the ad was shown.
+        *shows* is false for what does not prove that the ad was shown; *by* is who sends it in somebody's name.
         """
         if self.rng.random() < self._lost:
             return False
         at = self.now + after_ms
-        self.sent.append((at, 0, event, self._truth(event, at, shows=shows)))
+        self.sent.append((at, 0, event, self._truth(event, at, shows=shows, by=by)))
         return True
 
     def send_again(self, event: Event, after_ms: int, attempt: int) -> None:
         """Send *event*, which was sent before, for the *attempt*th time, from 0."""
         self.sent.append((self.now + after_ms, attempt, event, None))
 
-    def send_view(self, ad: Ad, began_after_ms: int = 0) -> None:
+    def send_view(self, ad: Ad, began_after_ms: int = 0, upload_ms: int = 0) -> None:
         """Send the view that follows on a render, if this campaign's ads send one."""
         rng, habit = self.rng, self.slot.campaign.habits
         if self.session.person.views and rng.random() < habit.views:
             seen = self.look()
-            after_ms = began_after_ms + seen.ms + _VIEWED_SDK_TIME.whole(rng)
+            after_ms = began_after_ms + seen.ms + upload_ms + _VIEWED_SDK_TIME.whole(rng)
             self.send(self.view(ad, self.now + began_after_ms + seen.ms, seen), after_ms, shows=False)
 
-    def _truth(self, event: Event, at: int, *, shows: bool) -> Truth:
-        person = self.session.person
+    def _truth(self, event: Event, at: int, *, shows: bool, by: Rig | None) -> Truth:
+        who: Person | Rig = by or self.session.person
         repeats = self._first if shows else None
-        counts = shows and repeats is None and self.countable
+        if self._story is None:
+            self._story = self._told()
+        family, held_out, is_paid = self._story
         if shows and repeats is None:
             self._first = event.event_id
+        human = by is None and self.session.person.human
+        placement = self.slot.placement
         return Truth(
             event_id=event.event_id,
             impression_id=event.impression_id,
             at_ms=at,
             kind=event.kind,
-            actor=person.actor,
+            actor=who.actor,
             deed=self.deed,
-            family=self._family(),
-            human=person.human,
-            counts=counts,
+            family=family,
+            human=human,
+            counts=shows and repeats is None and is_paid and by is None,
+            who=who.who,
+            campaign=self.slot.campaign.name,
+            publisher=placement.publisher,
+            invalid=not human or placement.cheats != "" or (repeats is not None and self.deed == "double_fire"),
+            held_out=held_out,
             duplicate_of=repeats,
         )
 
+    def _told(self) -> tuple[str, bool, bool]:
+        """Return what all events share: the family, whether one that is held out is in it, whether it counts."""
+        parts = (self.session.person.actor, self.slot.placement.cheats, self.session.sdk.fault)
+        return self._family(), any(map(is_held_out, parts)), self.countable
+
     def _family(self) -> str:
+        """Return the part of it that is not ordinary; bots before places, places before what befell the event."""
+        person, cheats = self.session.person, self.slot.placement.cheats
+        if not person.human:
+            return person.actor
+        if cheats:
+            return cheats
         if self.deed != "plain":
-            return self.deed
-        if not self.session.person.human:
-            return self.session.person.actor
-        if self.slot.placement.hidden:
-            return "hidden"
-        return self.session.person.actor if self._in_flight else "outside_flight"
+            return self.session.sdk.fault if self.deed == "double_fire" else OF_DEED.get(self.deed, self.deed)
+        if self.session.sdk.in_seconds or self.session.sdk.local_time:
+            return self.session.sdk.fault
+        return person.actor if self._in_flight else "outside_flight"
 
     def _claims(self, ad: Ad, at: int) -> dict[str, Any]:
         session = self.session
@@ -250,36 +310,36 @@ class Shot:
         return {
             "event_id": UUID(int=self.rng.getrandbits(128) & _UUID4_MASK | _UUID4_BITS),
             "token": ad.token,
-            "client_at": at + person.skew_ms,
+            "client_at": at + session.clock_ms,
             "width": self.slot.size.width,
             "height": self.slot.size.height,
             "sdk": session.sdk.name,
             "sdk_seq": session.seq,
             "session": session.name,
-            "user": person.user,
+            "user": session.user,
             "device": session.device,
             "country": person.country,
             "agent": session.agent,
             "network": session.network,
             "auto_refresh": self.slot.placement.auto_refresh,
+            "stack_depth": self.slot.placement.stack if session.sdk.tells_depth else None,
+            "fingerprint": person.fingerprint if session.sdk.tells_device else None,
         }
 
     def _event(self, ad: Ad, claims: dict[str, Any]) -> Event:
         session = self.session
-        return event_of(Claims(**claims), ad.impression, session.person.skew_ms if session.sdk.tells_sent else None)
+        return event_of(Claims(**claims), ad.impression, session.clock_ms if session.sdk.tells_sent else None)
 
     def _measures(self, seen: Look) -> dict[str, Any]:
-        return {
-            "visible_ratio": seen.ratio,
-            "visible_ms": seen.ms,
-            "duration_ms": self.slot.creative.duration_ms,
-            "clicked": seen.clicked,
-        }
+        shown_ms, seen_ms = self.slot.creative.duration_ms, seen.ms
+        if self.session.sdk.in_seconds:
+            shown_ms, seen_ms = shown_ms and shown_ms // 1_000, seen_ms // 1_000
+        return {"visible_ratio": seen.ratio, "visible_ms": seen_ms, "duration_ms": shown_ms, "clicked": seen.clicked}
 
     def _proof(self, at: int) -> dict[str, Any]:
         if self.session.surface is Surface.AUDIENCE_NETWORK:
             return {"omid_type": _OMID.draw(self.rng)}
-        return {"on_screen_at": at + self.session.person.skew_ms}
+        return {"on_screen_at": at + self.session.clock_ms}
 
 
 Play = Callable[[Shot], None]

@@ -7,10 +7,16 @@ import msgspec
 import pytest
 from typer.main import get_command
 
+from commands.dispatch import CHUNK, DEPTH_MAX
+from commands.feedback import HELD_MAX, IMPRESSION_MAX
+from commands.feedback_store import FeedbackState
+from commands.labelling import STREAMS_MAX
 from commands.sequences import HOLES_MAX, SESSIONS_MAX
 from domain import serves as domain_serves
+from domain.feedback import SOURCES, Feedback, FeedbackRefusal
 from domain.render import Render
 from domain.serves import ServeRefusal, ServesReport
+from domain.vocabulary import LabelSource
 from ml.monitors.checks import FALSE_DISCOVERY_RATE, TERMS, Check
 from projections import reports
 from projections.completeness import MEASURES, ServedDimension
@@ -19,7 +25,17 @@ from projections.metrics import DEFINITIONS
 from projections.pace import CurrencyPace
 from projections.vocabulary import Dimension, Metric
 from service.cli import app
-from service.problems import PROBLEMS, QUARANTINED, REFUSALS, REPORT_MALFORMED, REPORT_REFUSALS
+from service.feedback_http import FEEDBACK_MAX
+from service.problems import (
+    FEEDBACK_DEFERRED,
+    FEEDBACK_MALFORMED,
+    FEEDBACK_REFUSALS,
+    PROBLEMS,
+    QUARANTINED,
+    REFUSALS,
+    REPORT_MALFORMED,
+    REPORT_REFUSALS,
+)
 from service.serves_http import COUNTS_MAX, REPORTS_MAX
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +43,16 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benc
 PLANS = ROOT / "docs" / "requirements.md"
 """Names files that are planned, too."""
 COMMANDS = get_command(app).commands
-_PROBLEMS = (*PROBLEMS.values(), *REFUSALS.values(), *REPORT_REFUSALS.values(), QUARANTINED, REPORT_MALFORMED)
+_PROBLEMS = (
+    *PROBLEMS.values(),
+    *REFUSALS.values(),
+    *REPORT_REFUSALS.values(),
+    *FEEDBACK_REFUSALS.values(),
+    QUARANTINED,
+    REPORT_MALFORMED,
+    FEEDBACK_MALFORMED,
+    FEEDBACK_DEFERRED,
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -65,9 +90,27 @@ def test_every_file_of_ours_that_a_page_names_exists(page):
 
 def test_the_examples_are_what_they_are_said_to_be():
     text = (ROOT / "docs" / "api.md").read_text()
-    render, report = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    render, report, feedback = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert msgspec.json.decode(render, type=Render).sdk == "ios/12.3"
     assert msgspec.json.decode(report, type=ServesReport).counts[0].sdk == "ios/12.3"
+    assert msgspec.json.decode(feedback, type=Feedback).type is LabelSource.THIRD_PARTY
+
+
+def test_what_is_said_of_feedback_is_so():
+    api, page = (" ".join((ROOT / "docs" / name).read_text().split()) for name in ("api.md", "feedback.md"))
+    for source, trust in SOURCES.items():
+        says = " or ".join(f"`{label.value}`" for label in trust.says)
+        about = {None: "one impression", "sdk": "one impression, or the traffic of an SDK version on a surface"}
+        told = about.get(trust.by, "one impression, or the traffic of a publisher")
+        assert f"| `{source.value}` | {says} | {trust.weight} | {told} |" in page
+        assert re.search(rf"\b{source.value}\b", api)
+    for state in FeedbackState:
+        assert f"| `{state.value}` |" in page
+    for reason in FeedbackRefusal:
+        assert f"`{reason.value}`" in api
+    assert f"{FEEDBACK_MAX} pieces and 1 MiB in a request; {IMPRESSION_MAX} of one impression" in page
+    assert f"{CHUNK} in a message, {DEPTH_MAX} messages in the queue, {STREAMS_MAX} streams in one append" in page
+    assert f"At most {HELD_MAX:,} are held" in page
 
 
 def test_what_is_said_of_serves_and_monitors_is_so():
@@ -79,9 +122,9 @@ def test_what_is_said_of_serves_and_monitors_is_so():
     for number in (SESSIONS_MAX, HOLES_MAX):
         assert f"{number:,}" in monitors
     for check, terms in TERMS.items():
-        row = next(line for line in monitors.splitlines() if line.startswith(f"| `{check.value}`"))
-        assert f"| {terms.excess_min * 100:g} p" in row
-        assert f"fewer than {terms.trials_min} trials" in monitors
+        [row] = re.findall(rf"^\| `{check.value}` (?:\|[^|]+){{4}}\|$", monitors, re.MULTILINE)
+        assert f"| {terms.excess_min * 100:g} point" in row or f"| {terms.excess_min:g} " in row, check
+        assert f"| {terms.trials_min} " in row, check
     assert f"at {FALSE_DISCOVERY_RATE * 100:g} % a look" in monitors
 
 

@@ -9,18 +9,20 @@ from service.doctor import Check, _binary, checks
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
 from service.processes import LauncherError
-from service.settings import Settings
+from service.settings import PORTS, Settings
 from service.supervisor import Supervisor
 
 ALL = {"settings", "python", "postgres binary", "initdb binary", "valkey binary", "chdb", "data folder", "disk"} | {
-    "sockets", "lists", "lock", "gate port", "desk port", "clickhouse port", "postgres", "valkey", "memory", "clock"
+    "sockets", "lists", "lock", "gate port", "desk port", "clickhouse port", "work port", "scheduler port", "postgres"
+} | {
+    "valkey", "memory", "clock"
 }  # fmt: skip
 
 
 @pytest.fixture
 def settings(tmp_path):
     def make(**changed):
-        ports = dict(zip(("gate_port", "desk_port", "clickhouse_port"), free_ports(3), strict=True))
+        ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         return Settings(**{"data_dir": tmp_path / "data", **ports, **changed})
 
     return make

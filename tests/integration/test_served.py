@@ -18,7 +18,7 @@ from domain.sequences import SequenceCount, SequencesCounted
 from domain.serves import MINUTE_MS, ServeTtl, parse_ttl
 from domain.vocabulary import DataSet, OmidType, Surface
 from ledger.store import Append, Appended
-from ml.monitors.checks import Check
+from ml.monitors.checks import CLIENT_CHECKS, Check
 from projections.cells import CellQueries
 from projections.checkpoints import MemoryCheckpoints
 from projections.completeness import CompletenessQueries
@@ -31,8 +31,11 @@ from projections.verify import verify
 from service.access import Access
 from service.desk_http import Desk, desk_app
 from service.monitoring import Watch
+from service.monitors_clients import ClientInspection
+from service.monitors_http import monitor_routes
+from service.monitors_screen import monitors_table
 from service.served_http import served_routes
-from service.served_screen import completeness_table, monitors_table
+from service.served_screen import completeness_table
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +64,8 @@ class World:
         self.completeness = CompletenessQueries(self.checkpoints, self.readers, self.clock, ttl)
         self.registry = CollectorRegistry()
         cells = CellQueries(self.checkpoints, self.readers, self.clock, ttl)
-        self.watch = Watch(cells, self.registry, self.clock, every_s=60, window_s=3_600)
+        clients = ClientInspection(cells, self.clock, every_s=60, window_s=3_600)
+        self.watch = Watch([clients], self.registry, self.clock)
         self.leases = {}
 
     async def leased(self, campaign):
@@ -112,7 +116,7 @@ class World:
                 unready=unready,
                 registry=self.registry,
                 now=self.clock,
-                extras=served_routes(self.completeness, self.watch, self.clock),
+                extras=(*served_routes(self.completeness, self.clock), *monitor_routes(self.watch)),
             )
         )
 
@@ -431,18 +435,18 @@ async def looks(world, times):
 )
 def test_a_version_at_fault_raises_an_alarm_that_everybody_sees(run, fault, check):
     async def test(world):
-        assert (await world.get("/v1/monitors")).json() == {"looked_at": None, "alarms": [], "findings": []}
+        assert (await world.get("/v1/monitors")).json() == {"alarms": [], "looks": [], "findings": []}
         await traffic(world, fault)
         with capture_logs() as logs:
             answer = await looks(world, 2)
-        assert [(alarm["check"], alarm["surface"], alarm["sdk"]) for alarm in answer["alarms"]] == [
+        assert [(alarm["check"], alarm["surface"], alarm["subject"]) for alarm in answer["alarms"]] == [
             (check.value, "feed", "ios/12.2")
         ]
-        assert [(line["event"], line["check"], line["sdk"]) for line in logs if "alarm" in line["event"]] == [
+        assert [(line["event"], line["check"], line["subject"]) for line in logs if "alarm" in line["event"]] == [
             ("alarm started", check.value, "ios/12.2")
         ]
         told_ = generate_latest(world.registry).decode()
-        assert f'impledger_monitor_alarm{{check="{check.value}",sdk="ios/12.2",surface="feed"}} 1.0' in told_
+        assert f'impledger_monitor_alarm{{check="{check.value}",subject="ios/12.2",surface="feed"}} 1.0' in told_
         text = io.StringIO()
         Console(file=text, width=200).print(monitors_table(answer))
         assert "1 alarm;" in text.getvalue()
@@ -454,7 +458,7 @@ def test_an_alarm_ends_when_its_reason_is_out_of_sight(run):
     async def test(world):
         await traffic(world, {"lost": 0.12})
         await looks(world, 2)
-        assert len(world.watch.last.alarms) == 1
+        assert len(world.watch.alarms) == 1
         world.clock.pass_by(3 * 3_600_000)
         with capture_logs() as logs:
             answer = await looks(world, 3)
@@ -483,7 +487,7 @@ def test_without_a_fault_there_is_no_alarm(run):
         await traffic(world)
         answer = await looks(world, 3)
         assert answer["alarms"] == []
-        assert {finding["check"] for finding in answer["findings"]} == {check.value for check in Check}
+        assert {finding["check"] for finding in answer["findings"]} == set(CLIENT_CHECKS)
         assert all(finding["p_value"] is not None for finding in answer["findings"])
 
     run(test)
@@ -498,7 +502,7 @@ def test_losses_are_not_compared_where_delivery_does_not_know_the_sdk(run):
         answer = await looks(world, 2)
         assert answer["alarms"] == []
         untested = [finding for finding in answer["findings"] if finding["check"] == "lost"]
-        assert [finding["sdk"] for finding in untested] == [""]
+        assert [finding["subject"] for finding in untested] == [""]
         assert untested[0]["untested"].startswith("delivery and clients do not name")
 
     run(test)

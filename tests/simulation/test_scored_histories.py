@@ -13,7 +13,7 @@ from modelkit import a_mixed_model
 
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored
 from domain.rates import Activity, is_abusive
-from domain.reasons import CLASS_OF, Reason
+from domain.reasons import Reason
 from domain.screen import in_order, screen
 from domain.suspicion import Banding, Masked, geometry, suspect
 from domain.vocabulary import Rung
@@ -24,7 +24,7 @@ from ml.features.logged import unpack
 from ml.features.schema import PLACE, SHARED_TABLES
 from ml.models.masks import MASKS
 from service.activity import CountedActivity
-from service.scoring import SETTLING, Line
+from service.scoring import Line
 
 SMALL = Capacities(*[2_048] * 8)
 MODELS = {name: a_mixed_model(name) for name in ("s2-mixed", "s2-before")}
@@ -106,19 +106,13 @@ class Remembered:
 def made_again(rendered, scored):
     """The reasons that hold against a stored render, under the versions that its decision names."""
     assert scored.versions.pack == PACK.id
-    screened = screen(rendered, PACK)
-    against, opinion = set(screened) | (CONTEXT & set(scored.reasons)), None
-    is_settled = bool(screened) and CLASS_OF[screened[0]] in SETTLING
-    if scored.features:
-        if is_too_fast(scored):
-            against.add(Reason.RATE_ABUSIVE)
-        opinion = Remembered(scored) if scored.versions.model else None
-    else:
-        assert is_settled
-        against |= {Reason.RATE_ABUSIVE} & set(scored.reasons)
+    against = set(screen(rendered, PACK)) | (CONTEXT & set(scored.reasons))
+    if is_too_fast(scored):
+        against.add(Reason.RATE_ABUSIVE)
+    opinion = Remembered(scored) if scored.versions.model else None
     if opinion is not None:
         assert (opinion.risk, opinion.band) == (scored.risk, scored.band)
-    suspicion = suspect(scored.signals, PACK, None if is_settled else opinion)
+    suspicion = suspect(scored.signals, PACK, opinion)
     if suspicion is not None:
         against.update(suspicion.reasons)
         assert (suspicion.pair, suspicion.masked_risk) == (scored.pair, scored.masked_risk)

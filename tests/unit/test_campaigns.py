@@ -7,8 +7,9 @@ from budgetkit import World, a_change, an_opening
 from gatekit import NOW
 from msgspec.structs import replace
 
-from commands.campaigns import ROUNDS_MAX, digest_of, id_of, stream_of
+from commands.campaigns import ROUNDS_MAX, id_of, stream_of
 from domain.campaign import CampaignRefusal, CampaignRefused
+from domain.ids import digest_of
 from ledger.codec import decode
 from ledger.store import Conflict, LedgerUnavailable
 

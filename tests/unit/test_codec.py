@@ -34,6 +34,7 @@ from msgspec.structs import replace
 
 from domain.aggregates import AnswersCounted, LedgerEvent
 from domain.campaign_events import CampaignEvent
+from domain.placement_events import ModelPlaced
 from domain.reasons import Reason
 from domain.sequences import SequencesCounted
 from domain.serves import AdsServed
@@ -43,7 +44,7 @@ from ledger.codec import SCHEMA_VERSION, UPCASTERS, UnreadableCommit, decode, en
 
 GOLDEN = Path(__file__).parents[1] / "golden" / f"events-v{SCHEMA_VERSION}.json"
 GOLDEN_1 = Path(__file__).parents[1] / "golden" / "events-v1.json"
-ELSEWHERE = frozenset({*typing.get_args(CampaignEvent), AdsServed, SequencesCounted})
+ELSEWHERE = frozenset({*typing.get_args(CampaignEvent), AdsServed, SequencesCounted, ModelPlaced})
 """Events with golden files of their own."""
 EVENTS = tuple(event for event in typing.get_args(LedgerEvent) if event not in ELSEWHERE)
 PACK_THEN = replace(PACK, view_rule=tuple(rule for rule in PACK.view_rule if rule.name == "mrc"))

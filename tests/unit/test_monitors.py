@@ -11,15 +11,22 @@ from msgspec.structs import replace
 from scipy import stats
 
 from ml.monitors.alarms import Alarms
-from ml.monitors.checks import FALSE_DISCOVERY_RATE, TERMS, Check, Finding, Series, Terms, judge
+from ml.monitors.checks import CLIENT_CHECKS, FALSE_DISCOVERY_RATE, TERMS, Check, Finding, Terms
+from ml.monitors.checks import judge as judge_measured
+from ml.monitors.clients import Series, versions_apart
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, false_discovery
+from ml.monitors.storms import STORM_FROM, gathered
 
 SURFACES = ("feed", "instagram", "reels", "audience_network")
 VERSIONS = ("1.0", "1.1", "2.0")
 MINUTES = 20
 WORLDS = 400
 USUAL = {Check.LOST: 0.03, Check.MISSING_NUMBERS: 0.01, Check.DOUBLE_FIRES: 0.001, Check.DUPLICATE_RENDERS: 0.015}
-ANY_EXCESS = {check: Terms(0.0, 1) for check in Check}
+ANY_EXCESS = dict.fromkeys(Check, Terms(0.0, 1))
+
+
+def judge(world, rate=FALSE_DISCOVERY_RATE, terms=TERMS):
+    return judge_measured(versions_apart(world, terms), rate, terms)
 
 
 def a_series(check=Check.LOST, surface="feed", sdk="1.0", hits=(3,), trials=(100,)):
@@ -51,7 +58,7 @@ def drawn(chance, trials, share, cluster):
 
 
 def found(findings):
-    return {(finding.check, finding.surface, finding.sdk) for finding in findings if finding.found}
+    return {(finding.check, finding.surface, finding.subject) for finding in findings if finding.found}
 
 
 def limit(expected_rate, worlds=WORLDS):
@@ -59,11 +66,11 @@ def limit(expected_rate, worlds=WORLDS):
     return worlds * expected_rate + 3 * (worlds * expected_rate * (1 - expected_rate)) ** 0.5
 
 
-@pytest.mark.parametrize("check", Check)
+@pytest.mark.parametrize("check", sorted(CLIENT_CHECKS))
 @pytest.mark.parametrize("surface", SURFACES)
 def test_a_version_at_fault_is_found_and_nothing_else_is(check, surface):
     fault = (check, surface, "1.1")
-    chance = np.random.default_rng([list(Check).index(check), SURFACES.index(surface)])
+    chance = np.random.default_rng([list(USUAL).index(check), SURFACES.index(surface)])
     worlds = [a_world(chance, shares={fault: USUAL[check] + 3 * TERMS[check].excess_min}) for _ in range(10)]
     assert [found(judge(world)) for world in worlds] == [{fault}] * 10
 
@@ -92,7 +99,7 @@ def test_taking_clusters_for_independent_would_give_many_false_alarms():
 
 def test_where_some_are_at_fault_false_ones_are_a_small_share_of_those_found():
     chance = np.random.default_rng(13)
-    faults = {(check, surface, "2.0"): 2 * USUAL[check] + 0.01 for check in Check for surface in SURFACES[:2]}
+    faults = {(check, surface, "2.0"): 2 * USUAL[check] + 0.01 for check in USUAL for surface in SURFACES[:2]}
     shares, all_found = [], 0
     for _ in range(100):
         got = found(judge(a_world(chance, shares=faults), 0.05, ANY_EXCESS))
@@ -129,8 +136,8 @@ def test_a_version_is_compared_with_the_others_on_its_surface():
         a_series(surface="reels", sdk="1.0", hits=[10] * 20, trials=[1_000] * 20),
     ]
     first, _, alone = judge(world)
-    assert (first.rest_share, first.found) == (0.1, False)
-    assert (alone.rest_share, alone.found) == (0.1, False)
+    assert (first.expected, first.found) == (0.1, False)
+    assert (alone.expected, alone.found) == (0.1, False)
 
 
 def test_a_version_alone_on_its_surface_is_compared_with_all_others():
@@ -221,10 +228,9 @@ def a_finding(*, found=True, lasting=None, sdk="1.0"):
     return Finding(
         check=Check.LOST,
         surface="feed",
-        sdk=sdk,
-        hits=9,
+        subject=sdk,
         trials=100,
-        share=0.09,
+        value=0.09,
         found=found,
         lasting=found if lasting is None else lasting,
     )
@@ -269,9 +275,9 @@ def test_an_alarm_of_a_version_that_nobody_has_any_more_ends():
 
 def test_an_alarm_keeps_when_it_began_and_tells_what_was_last_seen():
     alarms = Alarms()
-    looked(alarms, YES, YES, replace(YES, hits=50))
+    looked(alarms, YES, YES, replace(YES, trials=50))
     [alarm] = alarms.standing
-    assert (alarm.since, alarm.finding.hits) == (1, 50)
+    assert (alarm.since, alarm.finding.trials) == (1, 50)
 
 
 def test_alarms_of_different_versions_do_not_mind_each_other():
@@ -279,7 +285,7 @@ def test_alarms_of_different_versions_do_not_mind_each_other():
     alarms.look([a_finding(sdk="1.0"), a_finding(sdk="2.0")], 0)
     for at in range(1, 4):
         alarms.look([a_finding(sdk="2.0"), a_finding(sdk="1.0", found=False)], at)
-    assert Counter(alarm.finding.sdk for alarm in alarms.standing) == {"2.0": 1}
+    assert Counter(alarm.finding.subject for alarm in alarms.standing) == {"2.0": 1}
 
 
 @for_all(looks=st.lists(st.sampled_from([YES, NO, HALF, None]), max_size=30))
@@ -289,3 +295,58 @@ def test_no_alarm_starts_or_ends_twice(looks):
         assert not (started and ended)
         standing += started - ended
         assert standing == now
+
+
+def test_what_was_not_looked_at_keeps_its_alarm():
+    alarms = Alarms()
+    looked(alarms, YES, YES)
+    for at in range(10):
+        alarms.look([], at, [Check.SKEW])
+    assert len(alarms.standing) == 1
+    for at in range(3):
+        alarms.look([], at, [Check.LOST])
+    assert alarms.standing == []
+
+
+def test_a_look_at_other_things_between_two_does_not_count_as_quiet():
+    alarms = Alarms()
+    alarms.look([YES], 0, [Check.LOST])
+    alarms.look([], 1, [Check.SKEW])
+    assert len(alarms.look([YES], 2, [Check.LOST]).started) == 1
+
+
+def a_feature(number, *, found=True, check=Check.FEATURE_SHIFT, surface="feed"):
+    return Finding(
+        check=check,
+        surface=surface,
+        subject=f"feature-{number}",
+        trials=1_000,
+        value=number / 10,
+        excess=number / 10,
+        p_value=1e-9,
+        q_value=1e-8,
+        found=found,
+        lasting=True,
+    )
+
+
+def test_many_features_that_move_at_once_are_one_finding_that_names_the_worst():
+    findings = [a_feature(number) for number in range(STORM_FROM)]
+    *members, storm = gathered([*findings, YES])
+    assert (storm.check, storm.surface, storm.subject, storm.found) == (Check.FEATURE_SHIFT, "feed", "", True)
+    assert storm.says == "8 features at once, most of all feature-7, feature-6, feature-5, feature-4, feature-3"
+    assert storm.value == 0.7
+    assert members == [*(replace(one, found=False, lasting=False) for one in findings), YES]
+
+
+def test_a_few_features_stand_for_themselves_and_so_do_those_of_other_surfaces():
+    few = [a_feature(number) for number in range(STORM_FROM // 2 - 1)]
+    elsewhere = [a_feature(number, surface="reels") for number in range(STORM_FROM // 2 - 1)]
+    assert gathered([*few, *elsewhere]) == [*few, *elsewhere]
+
+
+def test_a_storm_that_abates_keeps_its_alarm_and_starts_none():
+    findings = [a_feature(number, found=number < 2) for number in range(STORM_FROM // 2)]
+    *members, storm = gathered(findings)
+    assert members == findings
+    assert (storm.found, storm.lasting) == (False, True)

@@ -25,7 +25,9 @@ from ml.features.matrix import COLD, TIMEOUT
 from ml.features.replayed import Replay, logged
 from ml.features.schema import PLACE, SHARED_TABLES
 from ml.models.scorer import Scorer
+from ml.registry.guards import LIMITS
 from service.activity import CountedActivity
+from service.contest import Contest
 from service.scoring import GateScoring, Line, ModelHolder, Sample
 
 SMALL = Capacities(*[2_048] * 8)
@@ -162,7 +164,7 @@ def test_right_after_midnight_the_names_of_the_day_before_take_part_and_the_rows
     asyncio.run(test(MemoryStore()))
 
 
-def test_what_is_shed_or_settled_by_the_screen_has_a_vector_all_the_same():
+def test_what_is_shed_has_a_vector_all_the_same():
     async def test(store):
         gate, history = await a_gate(store, propensity=0.1), History(10)
         gate.ladder.drill("shed", 10)
@@ -180,7 +182,8 @@ def test_what_is_shed_or_settled_by_the_screen_has_a_vector_all_the_same():
 def scoring(counters, line=None):
     """What scores in a gate without a load to shed, by *counters*."""
     ladder = Ladder(Clock())
-    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 1.0), ladder)
+    contest = Contest("eu-kit", LIMITS, lambda: NOW)
+    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 1.0), ladder, contest)
     return ScoringActivity(GuardedActivity(counters, ladder), models, ladder)
 
 

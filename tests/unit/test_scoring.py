@@ -22,8 +22,9 @@ from ml.features.schema import SCHEMA_ID, SHARED_TABLES
 from ml.models.artifact import Band, Calibration
 from ml.models.masks import MASKS
 from ml.models.scorer import Scorer
+from ml.registry.arms import in_share
 from service.activity import CountedActivity
-from service.scoring import Line, Sample, is_canaried, read_by_models
+from service.scoring import Line, Sample, read_by_models
 
 SMALL = Capacities(*[2_048] * 8)
 HOUR = 3_600_000
@@ -292,21 +293,11 @@ def test_what_is_shed_is_not_scored_but_for_the_sample_whose_score_decides_nothi
     run(test)
 
 
-@pytest.mark.parametrize(
-    "settled", [{"agent": "a bot"}, {"prefetched": True, "on_screen_at": None}, {"width": 1, "height": 1}]
-)
-def test_what_the_screen_settles_is_not_scored_but_for_the_sample_and_stands_either_way(settled):
+def test_what_the_screen_settles_is_scored_too_and_stands_as_the_screen_says():
     async def test(clients):
-        event = clients.render(**{**MEASURED, **settled})
-        found = []
-        for propensity in (0.0, 1.0):
-            gate = await a_gate(Line(by_agent()), propensity=propensity)
-            [answer] = await gate.send(event)
-            found.append((answer, await gate.scored(answer)))
-        (without, plain), (sampled, scored) = found
-        assert without == sampled
-        assert (plain.risk, plain.features, plain.reasons) == (None, b"", scored.reasons)
-        assert (scored.band, scored.propensity) == ("risky", 1.0)
+        answer, scored = await one(Line(a_scorer()), clients.render(**NARROW, agent="a bot"))
+        assert told(answer) == (Verdict.DROPPED, Reason.AGENT_DECLARED_BOT)
+        assert (scored.band, scored.reasons) == ("risky", (Reason.AGENT_DECLARED_BOT, Reason.RISK_GREY))
 
     run(test)
 
@@ -320,18 +311,12 @@ def test_a_canary_decides_for_its_share_of_impressions_always_the_same_ones():
         gate = await a_gate(Line(champion, canary=(canary, 0.25)))
         answers = await gate.send(*(clients.render(**NARROW) for _ in range(200)))
         for answer in answers:
-            is_theirs = is_canaried(answer.impression_id.int, 0.25)
+            [is_theirs] = in_share([answer.impression_id], "s2-canary", 0.25)
             assert (await gate.scored(answer)).versions.model == ("s2-canary" if is_theirs else "s2-one")
             assert answer.verdict is (Verdict.VALID if is_theirs else Verdict.UNCERTAIN)
         assert 20 < sum(answer.verdict is Verdict.VALID for answer in answers) < 80
 
     run(test)
-
-
-def test_a_canary_of_nothing_decides_nothing_and_of_all_everything():
-    ids = [mint(NOW, 7, bits) for bits in range(500)]
-    assert not any(is_canaried(one.int, 0.0) for one in ids)
-    assert all(is_canaried(one.int, 1.0) for one in ids)
 
 
 def test_a_challenger_is_scored_and_decides_nothing():
@@ -343,8 +328,9 @@ def test_a_challenger_is_scored_and_decides_nothing():
         answers = await gate.send(clients.render(**NARROW), clients.render(**NARROW), clients.render(**WIDE))
         assert [answer.verdict for answer in answers] == [Verdict.UNCERTAIN, Verdict.UNCERTAIN, Verdict.VALID]
         text = generate_latest(registry).decode()
-        assert 'impledger_shadow_total{band="risky",challenger="clear"} 2.0' in text
-        assert 'impledger_shadow_total{band="clear",challenger="risky"} 1.0' in text
+        assert await gate.contest.compare() == 3
+        [row] = gate.contest.beside.take(NOW)
+        assert (row.key.other, row.milder, row.stricter) == ("s2-new", 2, 1)
         assert 'impledger_model{model="s2-new",role="challenger"} 1.0' in text
 
     run(test)

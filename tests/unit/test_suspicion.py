@@ -8,11 +8,22 @@ from builders import DAY, MINTED, PACK, SECOND, a_claim, a_render, a_token, unhu
 from gatekit import NOW, KitGate, Minter
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from commands.activity import Conduct, NoActivity
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
 from domain.signals import Family, Signal
-from domain.suspicion import STACKED, VIDEO_TOO_LONG, VISIBLE_TOO_LONG, Banding, Masked, geometry, suspect
+from domain.suspicion import (
+    INCONSISTENT,
+    STACKED,
+    VIDEO_TOO_LONG,
+    VISIBLE_TOO_LONG,
+    Banding,
+    Masked,
+    fingerprint,
+    geometry,
+    suspect,
+)
 from domain.vocabulary import Format
 
 OPEN_MS = 30 * SECOND
@@ -40,6 +51,19 @@ def test_a_feed_does_not_repeat_a_video_for_ever(over_ms, found):
 @pytest.mark.parametrize(("more", "found"), [(0, ()), (1, (STACKED,))])
 def test_one_ad_stands_in_one_place(more, found):
     assert names(a_render(stack_depth=PACK.signals.stack_depth_max + more)) == found
+
+
+@pytest.mark.parametrize(("count", "found"), [(None, []), (1, []), (2, [(Family.FINGERPRINT, INCONSISTENT)])])
+def test_a_device_that_contradicts_itself_twice_stands_out(count, found):
+    claim = replace(a_claim(a_render()), fingerprint_inconsistencies=count)
+    assert [(signal.family, signal.name) for signal in fingerprint(claim, PACK)] == found
+
+
+def test_a_device_that_contradicts_itself_accuses_of_nothing_but_stands_beside_what_does():
+    [contradiction] = fingerprint(replace(a_claim(a_render()), fingerprint_inconsistencies=2), PACK)
+    assert suspect([contradiction], PACK) is None
+    suspicion = suspect([contradiction, accusing()], PACK)
+    assert (suspicion.reason, suspicion.pair) == (Reason.VIEW_FALSIFIED, (VISIBLE_TOO_LONG, INCONSISTENT))
 
 
 def accusing(name=VISIBLE_TOO_LONG):

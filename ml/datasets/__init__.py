@@ -1,0 +1,1 @@
+"""From the ledger to what can be learned from: rows, labels, splits."""

@@ -1,0 +1,1 @@
+"""What is known of impressions from outside: sources, beliefs, delays, and what is never told."""

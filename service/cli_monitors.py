@@ -1,0 +1,52 @@
+"""`impledger monitors` asks the running desk; `impledger monitor` looks by itself, now."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+
+from service.cli_screen import AsJson
+from service.settings import Settings
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def monitors(as_json: AsJson = False) -> None:
+    """Ask the running desk what its monitors of clients, features, scores and labels say."""
+    from service.asking import ask  # noqa: PLC0415 (each command loads what it needs)
+    from service.monitors_screen import monitors_table  # noqa: PLC0415
+
+    answer = ask(_settings(), "/v1/monitors", {})
+    if as_json:
+        print(msgspec.json.encode(answer).decode())
+    else:
+        out.print(monitors_table(answer))
+
+
+def monitor(
+    commits: Annotated[int, typer.Option(min=100, max=10_000_000, help="Commits of the ledger's end to look at.")] = (
+        50_000
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Compare the ledger's end with the model's training and with a replay, now; exits 1 if anything is found."""
+    from service.compiled import keep_compiled  # noqa: PLC0415
+
+    settings = _settings()
+    keep_compiled(settings.data_dir)
+    from service.monitors_once import look_once  # noqa: PLC0415
+    from service.monitors_screen import monitors_table  # noqa: PLC0415
+
+    answer = asyncio.run(look_once(settings, commits))
+    if as_json:
+        print(msgspec.json.encode(answer).decode())
+    else:
+        out.print(monitors_table(answer))
+    raise typer.Exit(1 if answer["alarms"] else 0)
+
+
+def _settings() -> Settings:
+    return Settings.from_env(os.environ)

@@ -1,0 +1,175 @@
+"""What an evaluation asks beside its tables: rungs, groups of features, how long labels took, an adversary."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from msgspec.structs import replace
+
+from commands.items import Answer
+from domain.vocabulary import Rung
+from ml.datasets.snapshot import Snapshot
+from ml.evaluation.bootstrap import Estimate
+from ml.evaluation.frames import Worlds, rows_of, with_scores
+from ml.evaluation.measures import outcome_measures, score_measures
+from ml.evaluation.report import Attack, Delay, RungRow
+from ml.evaluation.scored import MODEL, Cell
+from ml.evaluation.tables import Against, Asked, against_baselines, known, measured
+from ml.evaluation.variants import Lesson, without
+from ml.features.schema import Group
+from ml.models.artifact import load
+from ml.models.scorer import Scorer
+from ml.traffic.adversary import KEPT, Adversary, Round
+from ml.traffic.events import Sending, Truth
+from ml.traffic.families import TRAINABLE
+from ml.traffic.generator import Plan, Traffic
+from ml.training.params import Params
+from ml.training.stages import train_s2
+from ml.training.table import read_table
+from service.evaluating_runs import Run, Scene, evaluation_seed, offline_gate, play
+from service.generated import START_MS
+from service.scoring import Line
+
+HOUR_MS = 3_600_000
+DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
+ATTACK_ROUNDS, ATTACK_RUNS = 6, 2
+ATTACKED_S = 86_400.0
+_RUNG_WORLD, _ATTACK_WORLD = 1_000, 2_000
+"""Numbers of worlds, apart from those of the tables."""
+NOT_RUN = {
+    Rung.STALE_REGISTRY: "changes no input of the model; what the copy denies is uncertain",
+    Rung.STALE_BUDGET: "changes no input of the model and no verdict",
+    Rung.SPOOLED: "scores as before; every verdict is uncertain until it is drained",
+    Rung.SHELTERED: "nothing is read or scored; every verdict is uncertain until it is home",
+}
+
+
+class _OnRung(NamedTuple):
+    rung: Rung
+    line: Line
+    note: str
+    history: bool = False
+
+
+def rungs(scorer: Scorer, scene: Scene, impressions: int, asked: Asked) -> list[RungRow]:
+    """Return a row for every rung, from a run of known families on it where the rung changes what is scored."""
+    line, before = Line(champion=scorer), Line(previous=scorer)
+    runs = [
+        _OnRung(Rung.FULL, line, "publishers' history given, as computed from this run's past", history=True),
+        _OnRung(Rung.NO_ASYNC, line, "no history of publishers"),
+        _OnRung(Rung.PARTIAL_CLIENT, line, "no measures of any client"),
+        _OnRung(Rung.PARTIAL_COUNTERS, line, "counters are not asked"),
+        _OnRung(Rung.MODEL_FALLBACK, before, "the model as the previous one: it advises, and drops nothing"),
+        _OnRung(Rung.MODEL_FALLBACK, Line(), "no model: rules alone"),
+        _OnRung(Rung.SHED, line, "figures of ranks and size are of what was scored all the same"),
+        _OnRung(Rung.STALE_LISTS, line, "same lists, older"),
+    ]
+    found = [_on_rung(run, scene, impressions, asked) for run in runs]
+    return found + [RungRow(rung=rung.value, mask=None, note=note, row=None) for rung, note in NOT_RUN.items()]
+
+
+def _on_rung(on: _OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
+    run = Run(
+        seed=evaluation_seed(asked.seed, _RUNG_WORLD),
+        impressions=impressions,
+        line=on.line,
+        rung=None if on.rung is Rung.FULL else on.rung,
+        history=on.history,
+        families=TRAINABLE,
+    )
+    frame = rows_of([play(run, scene, 0)]).frame.filter(~pl.col("settled"))
+    scored = frame.filter(pl.col(MODEL).is_not_null())
+    whole = Cell.of(frame.with_columns(pl.col(MODEL).fill_null(0.0)))
+    figures = measured("", whole, outcome_measures(whole, asked.costs), asked).figures
+    if len(scored):
+        cell = Cell.of(scored)
+        figures |= measured("", cell, score_measures(cell, MODEL, is_probability=True), asked).figures
+    found = replace(measured(on.rung.value, whole, {}, asked), figures=figures)
+    return RungRow(rung=on.rung.value, mask=_masks_in(scored), note=on.note, row=found)
+
+
+def _masks_in(scored: pl.DataFrame) -> str | None:
+    """Name the masks that most of the rows had, with their shares."""
+    if not len(scored):
+        return None
+    counts = scored["mask"].value_counts(sort=True).head(2)
+    return ", ".join(f"{mask} {count / len(scored):.0%}" for mask, count in counts.iter_rows())
+
+
+def ablations(rows: Worlds, taught: Lesson, params: Params, seed: int, asked: Asked) -> list[Against]:
+    """Return what known families look like to models that were trained without one group of features each."""
+    whole = without(taught, (), params, seed).score(rows.vectors.values)
+    scores = {
+        f"without {group.value}": without(taught, (group,), params, seed).score(rows.vectors.values) for group in Group
+    }
+    frame = with_scores(rows.frame.select(pl.exclude(MODEL)), {MODEL: whole, **scores})
+    return against_baselines(Cell.of(known(frame).filter(~pl.col("settled"))), asked)
+
+
+def delays(rows: Worlds, snapshot: Snapshot, last_at: int, params: Params, asked: Asked) -> list[Delay]:
+    """Return how models do that were trained with the labels that had arrived so long after *last_at* (epoch ms)."""
+    found = []
+    for after, delay_ms in DELAYS:
+        seen = replace(snapshot, cutoff=last_at + delay_ms)
+        trained = train_s2(seen, params, asked.seed)
+        scores = Scorer(load(trained.data)).score(rows.vectors).risk
+        frame = with_scores(rows.frame.select(pl.exclude(MODEL)), {MODEL: scores})
+        cell = Cell.of(known(frame).filter(~pl.col("settled")))
+        told = read_table(seen).told
+        of_score = measured(after, cell, score_measures(cell, MODEL, is_probability=True), asked)
+        found.append(Delay(after=after, labels=len(told.row), positives=int(told.is_invalid.sum()), row=of_score))
+    return found
+
+
+def attacks(scorer: Scorer, scene: Scene, asked: Asked) -> list[Attack]:
+    """Return how far an adversary gets against rules alone, and against the model."""
+    return [
+        _attack("rules alone", Line(), scene, asked),
+        _attack("rules and model", Line(champion=scorer), scene, asked),
+    ]
+
+
+def _attack(against: str, line: Line, scene: Scene, asked: Asked) -> Attack:
+    runs = [_run(line, scene, evaluation_seed(asked.seed, _ATTACK_WORLD + run)) for run in range(ATTACK_RUNS)]
+    first, last = [rounds[0] for rounds, _ in runs], [rounds[-1] for rounds, _ in runs]
+    habits = [way.habits() for round_ in last for way in round_.ways[:KEPT]]
+    return Attack(
+        against=against,
+        runs=ATTACK_RUNS,
+        rounds=ATTACK_ROUNDS,
+        impressions=sum(sent for _, sent in runs),
+        counted_before=_over_runs([float(np.mean(round_.counted)) for round_ in first]),
+        counted_after=_over_runs([float(np.mean(round_.counted[:KEPT])) for round_ in last]),
+        earned_before=_over_runs([float(np.mean(round_.earned)) for round_ in first]),
+        earned_after=_over_runs([float(np.mean(round_.earned[:KEPT])) for round_ in last]),
+        tuned={name: float(np.median([one[name] for one in habits])) for name in habits[0]},
+    )
+
+
+def _run(line: Line, scene: Scene, seed: int) -> tuple[list[Round], int]:
+    """Return the rounds of one adversary, and how many events it sent."""
+    sent = 0
+    with offline_gate(Run(seed=seed, impressions=1, line=line), scene, ATTACKED_S) as gate:
+
+        def decide(sendings: Sequence[Sending]) -> Sequence[Answer]:
+            nonlocal sent
+            sent += len(sendings)
+            gate.take()
+            return gate.decide(sendings)
+
+        market = Traffic(Plan(seed=seed, rate=1.0, seconds=ATTACKED_S), gate.minter, _forget).market
+        adversary = Adversary(seed, gate.minter, market, _forget)
+        at, rounds = START_MS, []
+        for _ in range(ATTACK_ROUNDS):
+            rounds.append(adversary.round(decide, at))
+            at = rounds[-1].ends_ms + 1
+    return rounds, sent
+
+
+def _forget(_: Truth) -> None:
+    """The adversary's truth is known: all of it is invalid."""
+
+
+def _over_runs(values: Sequence[float]) -> Estimate:
+    return Estimate(float(np.mean(values)), min(values), max(values))

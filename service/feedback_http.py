@@ -1,0 +1,193 @@
+"""`/v1/feedback`: takes feedback (scope `feedback`), and tells what became of it (scope `admin`)."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter
+from starlette.requests import Request
+from starlette.routing import Route
+
+from commands.feedback import FeedbackAnswer, FeedbackInbox, FeedbackStatus
+from commands.feedback_store import LISTED_MAX, FeedbackBooks, FeedbackState, FeedbackStore, Kept, Wanted
+from domain.feedback import SOURCES, Traffic
+from domain.render import millis
+from service.access import Access
+from service.endpoints import JSON, body_of, guarded, json_reply, request_id_of
+from service.parameters import members_of, number_of, only_known, rfc3339
+from service.problems import (
+    FEEDBACK_DEFERRED,
+    FEEDBACK_MALFORMED,
+    FEEDBACK_REFUSALS,
+    BadDocument,
+    BadParameter,
+    NoSuchThing,
+    Reply,
+    TooMuchFeedback,
+    UnsupportedMedia,
+    document,
+)
+
+SCOPE, ADMIN = "feedback", "admin"
+BODY_MAX_BYTES = 1 << 20
+FEEDBACK_MAX = 250
+"""In one request: reading and keeping more at once would hold up decisions by milliseconds."""
+_LIMIT = 100
+_NDJSON = "application/x-ndjson"
+_ASKED = frozenset({"state", "impression_id", "failing", "after", "limit"})
+
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
+
+
+class FeedbackHttp:
+    """The endpoints; *body_max_bytes* is the gate's limit, this one's own is lower."""
+
+    def __init__(
+        self,
+        inbox: FeedbackInbox,
+        store: FeedbackStore,
+        access: Access,
+        registry: CollectorRegistry,
+        body_max_bytes: int,
+    ) -> None:
+        self._inbox = inbox
+        self._store = store
+        self._access = access
+        self._body_max_bytes = min(body_max_bytes, BODY_MAX_BYTES)
+        self._answers = Counter(
+            "impledger_feedback_answers", "Feedback answered", ("status", "reason"), registry=registry
+        )
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/feedback", guarded(self._access, SCOPE, self._take), methods=["POST"]),
+            Route("/v1/feedback", guarded(self._access, ADMIN, self._entries)),
+            Route("/v1/feedback/books", guarded(self._access, ADMIN, self._tell_books)),
+            Route("/v1/feedback/{id}", guarded(self._access, ADMIN, self._find)),
+        ]
+
+    async def _take(self, request: Request) -> Reply:
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in {JSON, _NDJSON}:
+            raise UnsupportedMedia(f"send {JSON} or {_NDJSON}")
+        raws, is_single = _split(await body_of(request, self._body_max_bytes), media_type)
+        if len(raws) > FEEDBACK_MAX:
+            raise TooMuchFeedback(f"at most {FEEDBACK_MAX} pieces of feedback go in one request")
+        answers = await self._inbox.take(raws, self._access.key_of(request.headers.get("authorization")))
+        for answer in answers:
+            self._answers.labels(answer.status.value, answer.reason.value if answer.reason else "").inc()
+        if is_single:
+            return _single(answers[0], request_id_of(request))
+        if media_type == _NDJSON:
+            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in answers), _NDJSON)
+        return json_reply(answers)
+
+    async def _entries(self, request: Request) -> Reply:
+        only_known(request.query_params, _ASKED)
+        wanted = _wanted(request)
+        found = await self._store.entries(wanted)
+        is_full = bool(found) and len(found) == wanted.limit
+        last = f"{found[-1].received_at}_{found[-1].feedback.id}" if is_full else None
+        return json_reply({"feedback": [_told(one) for one in found], "after": last})
+
+    async def _find(self, request: Request) -> Reply:
+        found = await self._store.find(_uuid(request.path_params["id"], "id"))
+        if found is None:
+            raise NoSuchThing("nobody sent feedback of that id, or it was settled and is forgotten")
+        return json_reply(_told(found))
+
+    async def _tell_books(self, request: Request) -> Reply:
+        only_known(request.query_params, ())
+        return json_reply(books_facts(await self._store.books()))
+
+
+def books_facts(books: FeedbackBooks) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(books)
+    oldest_at = None if books.oldest_at is None else rfc3339(books.oldest_at)
+    return {**told, "oldest_at": oldest_at, "unaccounted": books.unaccounted}
+
+
+def _split(body: bytes, media_type: str) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
+    """Return the feedback in *body* unread, so that one that cannot be read leaves its neighbours alone."""
+    if media_type == _NDJSON:
+        return [line for line in body.split(b"\n") if line.strip()], False
+    if body.lstrip()[:1] != b"[":
+        return [body], True
+    try:
+        return _RAWS.decode(body), False
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
+
+
+def _single(answer: FeedbackAnswer, request_id: str) -> Reply:
+    match answer.status:
+        case FeedbackStatus.ACCEPTED | FeedbackStatus.HELD:
+            return json_reply(answer)
+        case FeedbackStatus.DEFERRED:
+            return document(FEEDBACK_DEFERRED, request_id, headers=(("retry-after", "1"),), outcome=answer)
+        case FeedbackStatus.MALFORMED:
+            return document(FEEDBACK_MALFORMED, request_id, outcome=answer)
+        case FeedbackStatus.REFUSED:
+            assert answer.reason is not None
+            return document(FEEDBACK_REFUSALS[answer.reason], request_id, outcome=answer)
+
+
+def _wanted(request: Request) -> Wanted:
+    parameters = request.query_params
+    limit = number_of(parameters, "limit", _LIMIT) or 0
+    if not 1 <= limit <= LISTED_MAX:
+        raise BadParameter(f"limit: must be 1 to {LISTED_MAX}")
+    failing = parameters.get("failing", "false")
+    if failing not in {"true", "false"}:
+        raise BadParameter("failing: must be true or false")
+    impression = parameters.get("impression_id")
+    return Wanted(
+        states=members_of(parameters, "state", FeedbackState),
+        impression=None if impression is None else _uuid(impression, "impression_id"),
+        failing=failing == "true",
+        after=_after(parameters.get("after")),
+        limit=limit,
+    )
+
+
+def _after(text: str | None) -> tuple[int, UUID] | None:
+    if text is None:
+        return None
+    at, _, id_ = text.partition("_")
+    if not (at.isascii() and at.isdigit() and len(at) <= 15):
+        raise BadParameter("after: must be what an answer before gave")
+    return int(at), _uuid(id_, "after")
+
+
+def _uuid(text: str, name: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise BadParameter(f"{name}: must be a UUID") from error
+
+
+def _told(one: Kept) -> dict[str, Any]:
+    feedback = one.feedback
+    return {
+        "id": feedback.id,
+        "type": feedback.type,
+        "impression_id": feedback.impression_id,
+        "traffic": None if feedback.traffic is None else _told_traffic(feedback.traffic),
+        "label": feedback.label,
+        "weight": SOURCES[feedback.type].weight,
+        "observed_at": rfc3339(millis(feedback.observed_at)),
+        "received_at": rfc3339(one.received_at),
+        "sent_by": one.sent_by,
+        "state": one.state,
+        "due_at": None if one.due_at is None else rfc3339(one.due_at),
+        "tries": one.tries,
+        "error": one.error,
+        "settled_at": None if one.settled_at is None else rfc3339(one.settled_at),
+    }
+
+
+def _told_traffic(traffic: Traffic) -> dict[str, Any]:
+    told: dict[str, Any] = {name: value for name, value in msgspec.to_builtins(traffic).items() if value is not None}
+    return {**told, "since": rfc3339(millis(traffic.since)), "until": rfc3339(millis(traffic.until))}
