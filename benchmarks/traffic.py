@@ -18,7 +18,7 @@ START = 1_790_000_000_000
 WARM_UP, MEASURED = 20_000, 60_000
 
 
-OFFLINE = Plan(seed=1, rate=15, seconds=4_000)
+OFFLINE = Plan(seed=1, rate=15, seconds=2_000)
 
 
 def offline() -> dict[str, float]:

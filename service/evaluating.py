@@ -33,12 +33,12 @@ from ml.training.stages import train_s2
 from ml.training.table import read_table
 from service import evaluating_studies as studies
 from service.evaluating_runs import Run, Scene, evaluation_seed, play
-from service.generated import SPAN_S, START_MS, Generated, generate
+from service.generated import START_MS, Generated, generate
 from service.scoring import Line
 from service.wiring import ScreenLists
 
 WORLDS = 4
-RUNG_SHARE = 0.08
+RUNG_SHARE = 0.05
 """Impressions of the run on each rung, as a share of all."""
 
 Tell = Callable[[str], None]
@@ -46,13 +46,14 @@ Tell = Callable[[str], None]
 
 class Order(Struct, frozen=True, kw_only=True):
     """
-    What to evaluate on: *impressions* in `WORLDS` runs of the generator, and *access_log* if there is one.
+    What to evaluate on: *impressions* in so many *worlds*, runs of the generator, and *access_log* if there is one.
 
     Baselines, and the model if none is given, are trained on *training_impressions* of *training_seed*. Without
     *studies* there are tables alone.
     """
 
     impressions: int = 200_000
+    worlds: int = WORLDS
     seed: int = 1
     rounds: int = 200
     training_impressions: int = 60_000
@@ -130,11 +131,11 @@ class _Work:
 
     def _played(self, tell: Tell) -> Worlds:
         order, worlds = self._order, []
-        for number in range(WORLDS):
-            tell(f"world {number + 1} of {WORLDS}")
+        for number in range(order.worlds):
+            tell(f"world {number + 1} of {order.worlds}")
             run = Run(
                 seed=evaluation_seed(order.seed, number),
-                impressions=order.impressions // WORLDS,
+                impressions=order.impressions // order.worlds,
                 line=Line(champion=self._subject.scorer),
             )
             worlds.append(play(run, self._scene, number + 1))
@@ -169,7 +170,8 @@ class _Work:
         tell("without groups of features")
         ablations = studies.ablations(rows, self._taught, self._params, order.training_seed, asked)
         tell("labels that were waited for")
-        last_at = START_MS + int(SPAN_S * 1_000)
+        taught = Generated(impressions=order.training_impressions, seed=order.training_seed)
+        last_at = START_MS + int(taught.span_s * 1_000)
         delays = studies.delays(rows, self._snapshot, last_at, self._params, asked)
         tell("an adversary")
         attacks = studies.attacks(scorer, scene, asked)
@@ -193,9 +195,9 @@ def _costs(artifact: ModelArtifact) -> Costs:
 
 
 def _data(frame: pl.DataFrame, rows: Worlds, order: Order) -> Data:
-    open_ = frame.filter(~pl.col("settled"))
+    open_, whole = frame.filter(~pl.col("settled")), len(frame) + rows.aside
     return Data(
-        origin=f"{len(frame) + rows.aside:,} generated impressions in {WORLDS} worlds, all families, seed {order.seed}",
+        origin=f"{whole:,} generated impressions in {order.worlds} worlds, all families; seed {order.seed}",
         baselines_from=f"{order.training_impressions:,} other generated impressions, none of held-out families, with "
         f"labels as they arrive; seed {order.training_seed}",
         gross=len(frame),

@@ -4,11 +4,11 @@ Generated traffic through a gate that has a model in force, for evaluation: what
 The gate is `service/offline.py`'s, so features, scores and verdicts are what a real one would have made of the same.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands.activity import Activity
 from commands.ladder import Ladder
@@ -24,29 +24,24 @@ from ml.evaluation.collect import collect
 from ml.evaluation.frames import World as Told
 from ml.traffic.events import Truth
 from ml.traffic.families import FAMILIES
-from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import SPAN_S, START_MS
+from service.generated import START_MS, Generated
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
 
 ALL_FAMILIES = tuple(family.name for family in FAMILIES)
-EVENTS_PER_IMPRESSION = 1.52
-"""Views, retries and repeats among them; measured."""
 DRILL_S = 1.0
 HISTORY_EVERY_MS = 60_000
 _CLOCK_S = 0.0
 _KEY_BYTES = 16
 
-Tell: TypeAlias = Callable[[int], None]
-
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One run: about so many *impressions* of the traffic of *seed*, over `SPAN_S` seconds as when a model is trained on
-    generated traffic, decided by *line*, on *rung* as in a drill of it.
+    One run: so many *impressions*, and a few, of the traffic of *seed*, as when a model is trained on generated
+    traffic; decided by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
@@ -71,27 +66,28 @@ def evaluation_seed(seed: int, number: int) -> int:
     return int.from_bytes(blake2b(f"evaluation {seed} {number}".encode(), digest_size=7).digest())
 
 
-def play(run: Run, scene: Scene, number: int, tell: Tell | None = None) -> Told:
-    """Return what became of *run*; *tell* is told now and then how many events there were."""
-    commits, truths = play_whole(run, scene, tell)
+def play(run: Run, scene: Scene, number: int) -> Told:
+    """Return what became of *run*, which is the world *number*."""
+    commits, truths = play_whole(run, scene)
     return Told(number, collect(commits, scene.pack), truths)
 
 
-def play_whole(run: Run, scene: Scene, tell: Tell | None = None) -> Passed:
-    """Return all commits and truths of *run*."""
+def play_whole(run: Run, scene: Scene) -> Passed:
+    """Return all commits and truths of *run*, until there are as many impressions as it is to have."""
     commits: list[Commit] = []
     truths: list[Truth] = []
+    seen = 0
     scored = _Scored(run, scene)
-    rate = run.impressions * EVENTS_PER_IMPRESSION / SPAN_S
-    plan = Plan(seed=run.seed, rate=rate, seconds=SPAN_S, families=run.families)
+    plan = replace(Generated(impressions=run.impressions, seed=run.seed).plan, families=run.families)
     log = PublisherLog(HISTORY_EVERY_MS)
-    for passed in run_offline(plan, scored.world(SPAN_S)):
+    for passed in run_offline(plan, scored.world(plan.seconds)):
         commits += passed.commits
         truths += passed.truths
         if run.history:
             scored.learn(log, passed.commits)
-        if tell is not None:
-            tell(len(truths))
+        seen += sum(isinstance(commit.stream, ImpressionId) and not commit.version for commit in passed.commits)
+        if seen >= run.impressions:
+            break
     return Passed(commits, truths)
 
 

@@ -33,7 +33,7 @@ from service.scoring import Line
 
 HOUR_MS = 3_600_000
 DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
-ATTACK_ROUNDS, ATTACK_RUNS = 8, 3
+ATTACK_ROUNDS, ATTACK_RUNS = 6, 2
 ATTACKED_S = 86_400.0
 _RUNG_WORLD, _ATTACK_WORLD = 1_000, 2_000
 """Numbers of worlds, apart from those of the tables."""
@@ -45,7 +45,9 @@ NOT_RUN = {
 }
 
 
-class _OnRung(NamedTuple):
+class OnRung(NamedTuple):
+    """A run on *rung*, of which *note* says what is special."""
+
     rung: Rung
     line: Line
     note: str
@@ -56,20 +58,20 @@ def rungs(scorer: Scorer, scene: Scene, impressions: int, asked: Asked) -> list[
     """Return a row for every rung, from a run of known families on it where the rung changes what is scored."""
     line, before = Line(champion=scorer), Line(previous=scorer)
     runs = [
-        _OnRung(Rung.FULL, line, "publishers' history given, as computed from this run's past", history=True),
-        _OnRung(Rung.NO_ASYNC, line, "no history of publishers"),
-        _OnRung(Rung.PARTIAL_CLIENT, line, "no measures of any client"),
-        _OnRung(Rung.PARTIAL_COUNTERS, line, "counters are not asked"),
-        _OnRung(Rung.MODEL_FALLBACK, before, "the model as the previous one: it advises, and drops nothing"),
-        _OnRung(Rung.MODEL_FALLBACK, Line(), "no model: rules alone"),
-        _OnRung(Rung.SHED, line, "figures of ranks and size are of what was scored all the same"),
-        _OnRung(Rung.STALE_LISTS, line, "same lists, older"),
+        OnRung(Rung.FULL, line, "publishers' history given, as computed from this run's past", history=True),
+        OnRung(Rung.NO_ASYNC, line, "no history of publishers"),
+        OnRung(Rung.PARTIAL_CLIENT, line, "no measures of any client"),
+        OnRung(Rung.PARTIAL_COUNTERS, line, "counters are not asked"),
+        OnRung(Rung.MODEL_FALLBACK, before, "the model as the previous one: it advises, and drops nothing"),
+        OnRung(Rung.MODEL_FALLBACK, Line(), "no model: rules alone"),
+        OnRung(Rung.SHED, line, "figures of ranks and size are of what was scored all the same"),
+        OnRung(Rung.STALE_LISTS, line, "same lists, older"),
     ]
-    found = [_on_rung(run, scene, impressions, asked) for run in runs]
+    found = [on_rung(run, scene, impressions, asked) for run in runs]
     return found + [RungRow(rung=rung.value, mask=None, note=note, row=None) for rung, note in NOT_RUN.items()]
 
 
-def _on_rung(on: _OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
+def on_rung(on: OnRung, scene: Scene, impressions: int, asked: Asked) -> RungRow:
     run = Run(
         seed=evaluation_seed(asked.seed, _RUNG_WORLD),
         impressions=impressions,
@@ -131,7 +133,8 @@ def attacks(scorer: Scorer, scene: Scene, asked: Asked) -> list[Attack]:
 
 
 def _attack(against: str, line: Line, scene: Scene, asked: Asked) -> Attack:
-    runs = [_run(line, scene, evaluation_seed(asked.seed, _ATTACK_WORLD + run)) for run in range(ATTACK_RUNS)]
+    seeds = [evaluation_seed(asked.seed, _ATTACK_WORLD + run) for run in range(ATTACK_RUNS)]
+    runs = [attacked(line, scene, seed, ATTACK_ROUNDS) for seed in seeds]
     first, last = [rounds[0] for rounds, _ in runs], [rounds[-1] for rounds, _ in runs]
     habits = [way.habits() for round_ in last for way in round_.ways[:KEPT]]
     return Attack(
@@ -147,8 +150,8 @@ def _attack(against: str, line: Line, scene: Scene, asked: Asked) -> Attack:
     )
 
 
-def _run(line: Line, scene: Scene, seed: int) -> tuple[list[Round], int]:
-    """Return the rounds of one adversary, and how many events it sent."""
+def attacked(line: Line, scene: Scene, seed: int, rounds: int) -> tuple[list[Round], int]:
+    """Return the *rounds* of one adversary against *line*, and how many events it sent."""
     sent = 0
     with offline_gate(Run(seed=seed, impressions=1, line=line), scene, ATTACKED_S) as gate:
 
@@ -160,11 +163,11 @@ def _run(line: Line, scene: Scene, seed: int) -> tuple[list[Round], int]:
 
         market = Traffic(Plan(seed=seed, rate=1.0, seconds=ATTACKED_S), gate.minter, _forget).market
         adversary = Adversary(seed, gate.minter, market, _forget)
-        at, rounds = START_MS, []
-        for _ in range(ATTACK_ROUNDS):
-            rounds.append(adversary.round(decide, at))
-            at = rounds[-1].ends_ms + 1
-    return rounds, sent
+        at, played = START_MS, []
+        for _ in range(rounds):
+            played.append(adversary.round(decide, at))
+            at = played[-1].ends_ms + 1
+    return played, sent
 
 
 def _forget(_: Truth) -> None:

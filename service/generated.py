@@ -24,21 +24,28 @@ from service.scoring import ModelHolder
 from service.wiring import ScreenLists
 
 START_MS = 1_790_000_000_000
-SPAN_S = 6 * 3_600.0
-"""Impressions are spread over so long, whatever their number: windows of counters are as full as in steady traffic."""
+SPAN_MIN_S = 6 * 3_600.0
+RATE_MAX = 4.0
+"""Traffic takes six hours at least, and no more events come a second: counters' windows are full, memory is not."""
 _EVENTS_PER_IMPRESSION = 1.6
 
 
 class Generated(Struct, frozen=True, kw_only=True):
-    """So many *impressions*, drawn by *seed*, over `SPAN_S` seconds."""
+    """So many *impressions*, drawn by *seed*."""
 
     impressions: int
     seed: int
 
     @property
+    def span_s(self) -> float:
+        """Return over how many seconds they come."""
+        return max(SPAN_MIN_S, self.impressions * _EVENTS_PER_IMPRESSION / RATE_MAX)
+
+    @property
     def plan(self) -> Plan:
-        rate = self.impressions * _EVENTS_PER_IMPRESSION / SPAN_S
-        return Plan(seed=self.seed, rate=rate, seconds=2 * SPAN_S)
+        """Return the traffic that has them in its first half, surely."""
+        rate = self.impressions * _EVENTS_PER_IMPRESSION / self.span_s
+        return Plan(seed=self.seed, rate=rate, seconds=2 * self.span_s)
 
 
 def generate(order: Generated, pack: Pack) -> Iterator[Commit]:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from ledger.store import LedgerError
 from ml.monitors.alarms import Alarm, Alarms, cell_of
 from ml.monitors.checks import Check, Finding, Measured, judge
+from ml.monitors.storms import gathered
 from projections.errors import ProjectionError
 from projections.queries import Fresh
 
@@ -125,7 +126,7 @@ class Watch:
 
     async def _look(self, inspection: Inspection) -> Look:
         seen = await inspection.measure()
-        findings = await asyncio.to_thread(judge, seen.measured)
+        findings = gathered(await asyncio.to_thread(judge, seen.measured))
         at = self._now()
         changes = self._alarms.look(findings, at, inspection.checks)
         look = Look(

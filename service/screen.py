@@ -85,6 +85,13 @@ def _served(served: Served) -> str:
     return f"{said}, {served.in_flight:,} in flight"
 
 
+def _alarms(served: Served) -> str:
+    of_clients = ", ".join(served.alarms) or "no alarm"
+    if not served.model_alarms:
+        return of_clients
+    return f"{of_clients}; {served.model_alarms:,} of the model (`impledger monitors`)"
+
+
 def _budgets(budgets: Budgets) -> str:
     wrong = len(budgets.differences)
     as_told = f"{wrong:,} otherwise than the ledger" if wrong else "all as in the ledger"
@@ -106,7 +113,7 @@ def _facts(report: DemoReport) -> list[tuple[str, str]]:
         ("billable", money or "nothing"),
         ("budgets", _budgets(report.budgets)),
         ("served", _served(report.served)),
-        ("monitors", ", ".join(report.served.alarms) or "no alarm"),
+        ("monitors", _alarms(report.served)),
         (
             "latency",
             (

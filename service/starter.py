@@ -33,7 +33,7 @@ UNSCALED = ("network_hour", "network_devices_hour")
 """Features whose size is that of the installation's traffic: what is busy in one is quiet in another."""
 GATE_WITHIN_S = 120.0
 _FILE = "starter.json"
-_NICE = 10
+_NICE = 5
 _POLL_S = 0.5
 _REQUESTS = UUID("5b3c7a54-8f0e-4f0d-9a3e-6f6d5f1f6a10")
 

@@ -1,17 +1,18 @@
 """
 Decisions of the ledger, replayed: what each logged beside what the same code makes of the same renders now.
 
-A gate counts a render once it knows that the ledger has it. Where the ledger took it and the answer was late, that is
-after its spool was drained; decisions in between rightly saw less than a replay does, and are not compared.
+A gate counts a render once it knows that the ledger has it. While the ledger is away or late, that is after its spool
+was drained; decisions in between rightly saw less than a replay does, and are not compared.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from domain.events import ImpressionAnswered
+from domain.events import ImpressionAnswered, ImpressionRendered, ImpressionScored
+from domain.vocabulary import Rung
 from ledger.codec import decode_impression
 from ledger.store import Commit
 from ml.features.matrix import AT_LEAST, COLD, Vectors
@@ -22,7 +23,9 @@ from ml.monitors.skew import Side, Skew, compare, merged
 CLOCKS_APART_MS = 5_000
 """Gates' clocks may differ so much: of the first moments a render may stand before the first commit."""
 NAMES = tuple(feature.name for feature in SCHEMA)
-_ANSWERED = b'"ImpressionAnswered"'
+SETTLED_AFTER_MS = 15_000
+"""What was drained is decided again and counted by then."""
+_ANSWERED, _SPOOLED = b'"ImpressionAnswered"', b'"spooled"'
 _NO_VECTORS = Vectors(np.zeros((0, len(NAMES))), np.zeros((0, len(NAMES)), np.uint8))
 
 
@@ -40,20 +43,30 @@ def unsettled(commits: Iterable[Commit], known: Sequence[Span] = ()) -> list[Spa
     Raises:
         UnreadableCommit: one of them is damaged.
     """
-    spans = [
-        Span(event.answered_at - CLOCKS_APART_MS, commit.recorded_at)
-        for commit in commits
-        if not isinstance(commit.stream, str) and _ANSWERED in commit.data
-        for event in decode_impression(commit.data)
-        if isinstance(event, ImpressionAnswered)
-    ]
     apart: list[Span] = []
-    for span in sorted([*known, *spans]):
+    for span in sorted([*known, *(span for commit in commits for span in _spans(commit))]):
         if apart and span.since <= apart[-1].until:
             apart[-1] = Span(apart[-1].since, max(apart[-1].until, span.until))
         else:
             apart.append(span)
     return apart
+
+
+def _spans(commit: Commit) -> Iterator[Span]:
+    """Yield from when the gate did not know of something until it had put it right."""
+    if isinstance(commit.stream, str) or not (_ANSWERED in commit.data or _SPOOLED in commit.data):
+        return
+    rendered: ImpressionRendered | None = None
+    for event in decode_impression(commit.data):
+        match event:
+            case ImpressionAnswered():
+                yield Span(event.answered_at - CLOCKS_APART_MS, commit.recorded_at + SETTLED_AFTER_MS)
+            case ImpressionRendered():
+                rendered = event
+            case ImpressionScored(rung=Rung.SPOOLED) if rendered is not None:
+                yield Span(rendered.received_at - CLOCKS_APART_MS, commit.recorded_at + SETTLED_AFTER_MS)
+            case _:
+                pass
 
 
 class Comparison:

@@ -11,7 +11,7 @@ from ml.features.schema import Group, columns_of
 STATES = len(STATUS_LETTERS)
 CLEAR, RISKY, UNSCORED = "clear", "risky", ""
 """Words of `ImpressionScored.band`; the one between is grey."""
-_SHARED = np.array(columns_of(Group.SHARED))
+_TOGETHER = tuple(np.array(columns_of(group)) for group in (Group.SHARED, Group.ASYNC))
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint8]
@@ -73,10 +73,11 @@ def rows_of(surface: Texts, vectors: Vectors) -> Rows:
     """
     Return rows of *vectors* of the schema, of which no more is known.
 
-    Where several workers share the counters of devices and networks, all of these are missing on purpose: such cells
-    say nothing of traffic, and stand as not watched.
+    Where several workers share the counters of devices and networks, or nobody computes history, all of these are
+    missing, which a mask of its own is for: such cells say nothing of traffic, and stand as not watched.
     """
     status = vectors.status.copy()
-    unshared = (status[:, _SHARED] == MISSING).all(axis=1)
-    status[np.ix_(unshared, _SHARED)] = COLD
+    for columns in _TOGETHER:
+        without = (status[:, columns] == MISSING).all(axis=1)
+        status[np.ix_(without, columns)] = COLD
     return plain_rows(surface, vectors.values, status)

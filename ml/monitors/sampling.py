@@ -100,12 +100,12 @@ def decisions_of(commits: Iterable[Commit]) -> list[Decision]:
 
 def rows_of_decisions(decisions: Sequence[Decision]) -> Rows:
     """
-    Return *decisions* side by side; those whose features are of another schema are left out.
+    Return *decisions* side by side; those that logged no features, or those of another schema, are left out.
 
     Raises:
         UnreadableVector: logged features are damaged.
     """
-    known = [one for one in decisions if one.scored.versions.features == SCHEMA_ID]
+    known = [one for one in decisions if one.scored.versions.features == SCHEMA_ID and one.scored.features]
     vectors = unpack([(one.scored.features, one.scored.feature_status) for one in known])
     risks = [np.nan if one.scored.risk is None else one.scored.risk for one in known]
     return rows_of(np.array([one.cut.surface.value for one in known], np.str_), vectors)._replace(

@@ -5,6 +5,7 @@ Models are kept by what they consist of and never change. Placements follow the 
 be rebuilt from it alone. Comparisons are what gates saw of two models side by side, by the hour.
 """
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -178,7 +179,7 @@ async def add_model(store: ModelStore, data: bytes, *, by: str, at: int) -> tupl
         CorruptArtifact, SchemaMismatch: see `entry_of`; nothing was kept.
         LedgerUnavailable: the store did not answer; adding it again is safe.
     """
-    entry = entry_of(data, by=by, at=at)
+    entry = await asyncio.to_thread(entry_of, data, by=by, at=at)  # a large one takes a while to check
     if await store.add(entry, data):
         return entry, True
     kept = await store.find(entry.model)

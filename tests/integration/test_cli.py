@@ -27,7 +27,7 @@ not a line of a log
 
 @pytest.fixture
 def settings(tmp_path):
-    return replace(on_free_ports(Settings()), data_dir=tmp_path / "data")
+    return replace(on_free_ports(Settings(starter="no")), data_dir=tmp_path / "data")
 
 
 def environment(settings):

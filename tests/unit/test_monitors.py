@@ -15,6 +15,7 @@ from ml.monitors.checks import CLIENT_CHECKS, FALSE_DISCOVERY_RATE, TERMS, Check
 from ml.monitors.checks import judge as judge_measured
 from ml.monitors.clients import Series, versions_apart
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, false_discovery
+from ml.monitors.storms import STORM_FROM, gathered
 
 SURFACES = ("feed", "instagram", "reels", "audience_network")
 VERSIONS = ("1.0", "1.1", "2.0")
@@ -312,3 +313,40 @@ def test_a_look_at_other_things_between_two_does_not_count_as_quiet():
     alarms.look([YES], 0, [Check.LOST])
     alarms.look([], 1, [Check.SKEW])
     assert len(alarms.look([YES], 2, [Check.LOST]).started) == 1
+
+
+def a_feature(number, *, found=True, check=Check.FEATURE_SHIFT, surface="feed"):
+    return Finding(
+        check=check,
+        surface=surface,
+        subject=f"feature-{number}",
+        trials=1_000,
+        value=number / 10,
+        excess=number / 10,
+        p_value=1e-9,
+        q_value=1e-8,
+        found=found,
+        lasting=True,
+    )
+
+
+def test_many_features_that_move_at_once_are_one_finding_that_names_the_worst():
+    findings = [a_feature(number) for number in range(STORM_FROM)]
+    *members, storm = gathered([*findings, YES])
+    assert (storm.check, storm.surface, storm.subject, storm.found) == (Check.FEATURE_SHIFT, "feed", "", True)
+    assert storm.says == "8 features at once, most of all feature-7, feature-6, feature-5, feature-4, feature-3"
+    assert storm.value == 0.7
+    assert members == [*(replace(one, found=False, lasting=False) for one in findings), YES]
+
+
+def test_a_few_features_stand_for_themselves_and_so_do_those_of_other_surfaces():
+    few = [a_feature(number) for number in range(STORM_FROM // 2 - 1)]
+    elsewhere = [a_feature(number, surface="reels") for number in range(STORM_FROM // 2 - 1)]
+    assert gathered([*few, *elsewhere]) == [*few, *elsewhere]
+
+
+def test_a_storm_that_abates_keeps_its_alarm_and_starts_none():
+    findings = [a_feature(number, found=number < 2) for number in range(STORM_FROM // 2)]
+    *members, storm = gathered(findings)
+    assert members == findings
+    assert (storm.found, storm.lasting) == (False, True)

@@ -20,7 +20,7 @@ from ml.counters.features import Column, Features, Status
 from ml.counters.tables import Capacities
 from ml.features.schema import SHARED_TABLES
 from ml.monitors.checks import judge
-from ml.monitors.replaying import CLOCKS_APART_MS, Span, unsettled
+from ml.monitors.replaying import CLOCKS_APART_MS, SETTLED_AFTER_MS, Span, unsettled
 from service.activity import CountedActivity
 from service.monitors_skew import SkewInspection
 
@@ -165,8 +165,9 @@ def test_decisions_made_before_a_gate_knew_what_the_ledger_had_are_left_out():
         await answered_late(store, 20, NOW + 60_000, NOW + 200_000)
         inspection = SkewInspection(store, lambda: NOW, every_s=600, sample=100_000)
         seen = await inspection.measure()
-        assert inspection.last.rows == RENDERS - (200_000 // (BATCH * 500) + 1) * BATCH
-        assert seen.says.endswith("; 420 left out, for the ledger answered late then")
+        left_out = ((200_000 + SETTLED_AFTER_MS) // (BATCH * 500) + 1) * BATCH
+        assert inspection.last.rows == RENDERS - left_out
+        assert seen.says.endswith(f"; {left_out} left out, for the ledger answered late then")
 
     asyncio.run(run())
 
@@ -177,13 +178,13 @@ def test_spans_that_touch_are_one_whatever_page_they_came_from():
         for place, told_at, known_at in (
             (1, NOW, NOW + 10_000),
             (2, NOW + 50_000, NOW + 60_000),
-            (3, NOW, NOW + 46_000),
+            (3, NOW, NOW + 31_000),
         ):
             await answered_late(store, place, told_at, known_at)
         commits = await store.read_all(0, 1_000)
         spans = []
         for commit in commits:
             spans = unsettled([commit], spans)
-        assert spans == unsettled(commits) == [Span(NOW - CLOCKS_APART_MS, NOW + 60_000)]
+        assert spans == unsettled(commits) == [Span(NOW - CLOCKS_APART_MS, NOW + 60_000 + SETTLED_AFTER_MS)]
 
     asyncio.run(run())
