@@ -1,4 +1,4 @@
-"""Everything as processes on real engines: labels, a model that looks again, work and scheduler killed in the middle."""
+"""Everything as processes on real engines: labels, a model that looks again, processes killed in the middle."""
 
 import json
 import random
