@@ -29,17 +29,17 @@ from ml.models.artifact import ModelArtifact, load, model_id
 from ml.models.scorer import Scorer
 from ml.training.bands import Costs
 from ml.training.params import Params
-from ml.training.stages import train_s2
+from ml.training.stages import train_s2, train_s3
 from ml.training.table import read_table
 from service import evaluating_studies as studies
 from service.evaluating_runs import Run, Scene, evaluation_seed, play
-from service.generated import START_MS, Generated, generate
+from service.generated import Generated, generate
 from service.scoring import Line
 from service.wiring import ScreenLists
 
 WORLDS = 4
-RUNG_SHARE = 0.05
-"""Impressions of the run on each rung, as a share of all."""
+RUNG_SHARE, AGAIN_SHARE = 0.05, 0.1
+"""Impressions of the run on each rung, and of the one that is looked at again, as shares of all."""
 
 Tell = Callable[[str], None]
 
@@ -170,12 +170,13 @@ class _Work:
         tell("without groups of features")
         ablations = studies.ablations(rows, self._taught, self._params, order.training_seed, asked)
         tell("labels that were waited for")
-        taught = Generated(impressions=order.training_impressions, seed=order.training_seed)
-        last_at = START_MS + int(taught.span_s * 1_000)
-        delays = studies.delays(rows, self._snapshot, last_at, self._params, asked)
+        delays = studies.delays(rows, self._snapshot, self._params, asked)
+        tell("looking again")
+        later = train_s3(self._snapshot, self._params, order.training_seed)
+        again = studies.looking_again(scorer, later.data, scene, int(order.impressions * AGAIN_SHARE), asked)
         tell("an adversary")
         attacks = studies.attacks(scorer, scene, asked)
-        return replace(found, rungs=rungs, ablations=ablations, delays=delays, attacks=attacks)
+        return replace(found, rungs=rungs, ablations=ablations, delays=delays, again=again, attacks=attacks)
 
 
 def _taught(order: Order, pack: Pack, folder: Path) -> Snapshot:

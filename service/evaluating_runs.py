@@ -24,6 +24,7 @@ from ml.evaluation.collect import collect
 from ml.evaluation.frames import World as Told
 from ml.traffic.events import Truth
 from ml.traffic.families import FAMILIES
+from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
 from service.generated import START_MS, Generated
@@ -40,8 +41,8 @@ _KEY_BYTES = 16
 
 class Run(Struct, frozen=True, kw_only=True):
     """
-    One run: so many *impressions*, and a few, of the traffic of *seed*, as when a model is trained on generated
-    traffic; decided by *line*, on *rung* as in a drill of it.
+    One run: so many *impressions*, and a few, of the traffic of *seed*, as dense as what models are trained on; decided
+    by *line*, on *rung* as in a drill of it.
 
     With *history* the gate knows its publishers by what it saw of them in this run, looked up every minute.
     """
@@ -52,6 +53,12 @@ class Run(Struct, frozen=True, kw_only=True):
     rung: Rung | None = None
     history: bool = False
     families: tuple[str, ...] = ALL_FAMILIES
+
+    @property
+    def plan(self) -> Plan:
+        """Return its traffic, whose days and outages are within the run."""
+        given = Generated(impressions=self.impressions, seed=self.seed)
+        return replace(given.plan, seconds=given.span_s, families=self.families)
 
 
 class Scene(Struct, frozen=True):
@@ -78,7 +85,7 @@ def play_whole(run: Run, scene: Scene) -> Passed:
     truths: list[Truth] = []
     seen = 0
     scored = _Scored(run, scene)
-    plan = replace(Generated(impressions=run.impressions, seed=run.seed).plan, families=run.families)
+    plan = run.plan
     log = PublisherLog(HISTORY_EVERY_MS)
     for passed in run_offline(plan, scored.world(plan.seconds)):
         commits += passed.commits

@@ -1,6 +1,8 @@
 """What an evaluation asks beside its tables: rungs, groups of features, how long labels took, an adversary."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,34 +10,41 @@ import polars as pl
 from msgspec.structs import replace
 
 from commands.items import Answer
+from domain.placement_events import Stage
 from domain.vocabulary import Rung
-from ml.datasets.snapshot import Snapshot
+from ml.datasets.build import build_of
+from ml.datasets.snapshot import Recipe, Snapshot
 from ml.evaluation.bootstrap import Estimate
-from ml.evaluation.frames import Worlds, rows_of, with_scores
+from ml.evaluation.collect import collect
+from ml.evaluation.frames import World, Worlds, rows_of, with_scores
+from ml.evaluation.later import looked_again
 from ml.evaluation.measures import outcome_measures, score_measures
-from ml.evaluation.report import Attack, Delay, RungRow
-from ml.evaluation.scored import MODEL, Cell
-from ml.evaluation.tables import Against, Asked, against_baselines, known, measured
+from ml.evaluation.report import Again, Attack, Delay, RungRow
+from ml.evaluation.scored import COLUMNS, MODEL, Cell
+from ml.evaluation.tables import Against, Asked, Row, against_baselines, held_out, known, measured
 from ml.evaluation.variants import Lesson, without
 from ml.features.schema import Group
-from ml.models.artifact import load
+from ml.models.artifact import load, model_id
+from ml.models.s3 import load_s3
 from ml.models.scorer import Scorer
 from ml.traffic.adversary import KEPT, Adversary, Round
 from ml.traffic.events import Sending, Truth
 from ml.traffic.families import TRAINABLE
+from ml.traffic.feedback import Labels
 from ml.traffic.generator import Plan, Traffic
 from ml.training.params import Params
 from ml.training.stages import train_s2
 from ml.training.table import read_table
-from service.evaluating_runs import Run, Scene, evaluation_seed, offline_gate, play
-from service.generated import START_MS
+from service.evaluating_runs import Run, Scene, evaluation_seed, offline_gate, play, play_whole
+from service.generated import START_MS, label_commit
 from service.scoring import Line
 
 HOUR_MS = 3_600_000
 DELAYS = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS), ("30 d", 30 * 24 * HOUR_MS))
 ATTACK_ROUNDS, ATTACK_RUNS = 6, 2
 ATTACKED_S = 86_400.0
-_RUNG_WORLD, _ATTACK_WORLD = 1_000, 2_000
+LOOKED_AGAIN = (("1 h", HOUR_MS), ("1 d", 24 * HOUR_MS), ("7 d", 7 * 24 * HOUR_MS))
+_RUNG_WORLD, _ATTACK_WORLD, _AGAIN_WORLD = 1_000, 2_000, 3_000
 """Numbers of worlds, apart from those of the tables."""
 NOT_RUN = {
     Rung.STALE_REGISTRY: "changes no input of the model; what the copy denies is uncertain",
@@ -109,9 +118,10 @@ def ablations(rows: Worlds, taught: Lesson, params: Params, seed: int, asked: As
     return against_baselines(Cell.of(known(frame).filter(~pl.col("settled"))), asked)
 
 
-def delays(rows: Worlds, snapshot: Snapshot, last_at: int, params: Params, asked: Asked) -> list[Delay]:
-    """Return how models do that were trained with the labels that had arrived so long after *last_at* (epoch ms)."""
+def delays(rows: Worlds, snapshot: Snapshot, params: Params, asked: Asked) -> list[Delay]:
+    """Return how models do that were trained with the labels that had arrived so long after the last decision."""
     found = []
+    last_at = snapshot.scan("rows").select(pl.col("decided_at").max()).collect().item()
     for after, delay_ms in DELAYS:
         seen = replace(snapshot, cutoff=last_at + delay_ms)
         trained = train_s2(seen, params, asked.seed)
@@ -122,6 +132,31 @@ def delays(rows: Worlds, snapshot: Snapshot, last_at: int, params: Params, asked
         of_score = measured(after, cell, score_measures(cell, MODEL, is_probability=True), asked)
         found.append(Delay(after=after, labels=len(told.row), positives=int(told.is_invalid.sum()), row=of_score))
     return found
+
+
+def looking_again(scorer: Scorer, later: bytes, scene: Scene, impressions: int, asked: Asked) -> list[Again]:
+    """Return how the model in *later*, of stage S3, does some time after the decisions of *scorer*."""
+    run = Run(seed=evaluation_seed(asked.seed, _AGAIN_WORLD), impressions=impressions, line=Line(champion=scorer))
+    commits, truths = play_whole(run, scene)
+    rows = rows_of([World(1, collect(commits, scene.pack), truths)])
+    decided = rows.frame.with_columns(impression=pl.Series(rows.impressions)).filter(~pl.col("settled"))
+    artifact, name = load_s3(later), model_id(later, Stage.S3)
+    with tempfile.TemporaryDirectory(prefix="impledger-again-") as folder:
+        told = Labels(run.seed, held_out=True).of(truths)
+        labels = [label_commit(feedback, len(commits) + at) for at, feedback in enumerate(told, start=1)]
+        snapshot = build_of([*commits, *labels], Recipe(seed=run.seed, history=False), Path(folder))
+        scores = {after: looked_again(snapshot, artifact, after_ms) for after, after_ms in LOOKED_AGAIN}
+    return [_again(name, after, decided, score, asked) for after, score in scores.items()]
+
+
+def _again(name: str, after: str, decided: pl.DataFrame, score: pl.DataFrame, asked: Asked) -> Again:
+    both = decided.join(score, on="impression", maintain_order="left").drop("impression")
+    found: dict[str, Row] = {}
+    for which, part in (("known", known(both)), ("held_out", held_out(both))):
+        for suffix, p in (("", "again"), ("_decided", MODEL)):
+            cell = Cell.of(part.select(*COLUMNS, pl.col(p).alias(MODEL)))
+            found[which + suffix] = measured(after, cell, score_measures(cell, MODEL, is_probability=True), asked)
+    return Again(model=name, after=after, **found)
 
 
 def attacks(scorer: Scorer, scene: Scene, asked: Asked) -> list[Attack]:

@@ -66,12 +66,12 @@ def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
             seen += isinstance(commit.stream, ImpressionId) and commit.version == 0
         for told in _received(due, _last_of(passed)):
             position += 1
-            yield _commit(told, position)
+            yield label_commit(told, position)
         if seen >= order.impressions:
             break
     while due:
         position += 1
-        yield _commit(heappop(due)[2], position)
+        yield label_commit(heappop(due)[2], position)
 
 
 def _world(plan: Plan, pack: Pack) -> World:
@@ -96,7 +96,8 @@ def _received(due: list[tuple[int, int, Feedback]], now: int) -> list[Feedback]:
     return found
 
 
-def _commit(feedback: Feedback, position: int) -> Commit:
+def label_commit(feedback: Feedback, position: int) -> Commit:
+    """Return *feedback* as it stands in a ledger at *position*."""
     cause = label_id(feedback.id, feedback.impression_id)
     event = ImpressionLabelled(
         cause=cause,

@@ -43,7 +43,7 @@ few of them there is none. Recall at 0.1 % is the share of invalid traffic over 
 reaches. ECE is the mean distance of foretold and seen, over 15 bins of equal width; by mass: of equal weight."""
 _FAMILIES = """\
 Invalid families first; of a valid one, what stands over a line or is dropped is a false alarm. The lines are the scores
-that 0.1 % and 1 % of the valid traffic reaches that rules leave open."""
+that 0.1 % and 1 % of the valid traffic reaches that rules leave open; over them are shares of what rules leave open."""
 _WEAK = """\
 Scored without what agents say and without what is compared with it. **The label is weak**: it is what the agent said,
 so bots that say nothing count as people, and a web page's requests are no ads. The figures say whether rhythm and

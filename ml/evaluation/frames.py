@@ -51,8 +51,14 @@ def rows_of(worlds: Iterable[World]) -> Worlds:
 
 
 def with_scores(frame: pl.DataFrame, scores: Mapping[str, Floats]) -> pl.DataFrame:
-    """Return *frame* with *scores* of its rows by name, ready to be measured; the model's own must be known of all."""
-    return check(frame.with_columns(pl.Series(name, score) for name, score in scores.items()))
+    """
+    Return *frame* with *scores* of its rows by name, ready to be measured.
+
+    What rules settle a gate scores only for the random sample: as it is dropped, it counts as surely invalid.
+    """
+    settled = pl.when("settled").then(pl.col(MODEL).fill_null(1.0)).otherwise(MODEL)
+    given = frame.with_columns(settled.alias(MODEL)) if MODEL in frame.columns else frame
+    return check(given.with_columns(pl.Series(name, score) for name, score in scores.items()))
 
 
 def _truth_frame(truths: Iterable[Truth]) -> pl.DataFrame:

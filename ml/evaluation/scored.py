@@ -61,6 +61,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     weight: Floats
     scores: dict[str, Floats]
     outcomes: dict[str, NDArray[np.str_]]
+    settled: Floats
     price_micros: Floats
     currency: NDArray[np.str_]
     entities: Entities
@@ -73,6 +74,7 @@ class Cell(Struct, frozen=True, kw_only=True):
             weight=frame["weight"].to_numpy(),
             scores={name: frame[name].cast(pl.Float64).to_numpy() for name in scores},
             outcomes={name: frame[name].to_numpy().astype(str) for name in ("outcome", "outcome_by_rules")},
+            settled=frame["settled"].cast(pl.Float64).to_numpy(),
             price_micros=frame["price_micros"].cast(pl.Float64).to_numpy(),
             currency=frame["currency"].to_numpy().astype(str),
             entities=Entities(frame["entity"].to_numpy(), frame["weight"].to_numpy()),

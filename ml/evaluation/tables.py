@@ -8,7 +8,6 @@ here made are three questions.
 from collections.abc import Mapping
 from typing import TypeVar
 
-import numpy as np
 import polars as pl
 from msgspec import Struct
 
@@ -21,8 +20,8 @@ from ml.evaluation.measures import (
     more,
     outcome_measures,
     outcome_shares,
+    ratio,
     score_measures,
-    share,
 )
 from ml.evaluation.scored import COLUMNS, MODEL, Cell
 from ml.training.bands import Costs
@@ -58,8 +57,8 @@ class Table(Struct, frozen=True, kw_only=True):
     """
     One question answered: over everything in gross, over what rules leave open, and cuts of the latter.
 
-    Rows of `families` are of one family each: how many of them stand over the scores that 0.1 % and 1 % of all valid
-    traffic that rules leave open stand over, and what becomes of them. Of valid families these are false alarms.
+    Rows of `families` are of one family each: how many of those that rules leave open stand over the scores that 0.1 %
+    and 1 % of such valid traffic stand over, and what becomes of all. Of valid families these are false alarms.
     """
 
     name: str
@@ -167,7 +166,8 @@ def _row(name: str, cell: Cell, figures: dict[str, Estimate]) -> Row:
 
 
 def _over(cell: Cell, threshold: float) -> Measure:
-    return share(cell.entities, (cell.scores[MODEL] >= threshold).astype(np.float64))
+    left_open = 1.0 - cell.settled
+    return ratio(cell.entities, left_open * (cell.scores[MODEL] >= threshold), left_open)
 
 
 def _thresholds(valid: pl.DataFrame) -> tuple[float, float]:
