@@ -1,8 +1,8 @@
 """
 Which test of shifted scores? False alarms where nothing changed, minutes until a change is found, CPU per row.
 
-Run: python benchmarks/score_shift.py [--streams 10] [--minutes 240] [--only KS]. Streams are seeded; risks come as visits
-of four rows on average. `waves` makes fraud come and go by the minute, `day` by half over twelve hours.
+Run: python benchmarks/score_shift.py [--streams 10] [--minutes 240] [--only KS]. Streams are seeded; risks come as
+visits of four rows on average. `waves` makes fraud come and go by the minute, `day` by half over twelve hours.
 Windowed tests look once a minute at the last hour and want two looks running, as monitors do.
 """
 
