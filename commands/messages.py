@@ -7,8 +7,12 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain.ids import ImpressionId
+
 FEEDBACK_QUEUE = "feedback"
 APPLY_FEEDBACK = "apply_feedback"
+REEVALUATIONS_QUEUE = "reevaluations"
+REEVALUATE = "reevaluate"
 
 
 class BrokerUnavailable(Exception):
@@ -49,3 +53,8 @@ class MemoryMessages:
 def apply_feedback(ids: Sequence[UUID]) -> Message:
     """Return the message that asks for feedback *ids* to be applied."""
     return Message(FEEDBACK_QUEUE, APPLY_FEEDBACK, ([str(id_) for id_ in ids],))
+
+
+def reevaluate(impressions: Sequence[ImpressionId]) -> Message:
+    """Return the message that asks for *impressions* to be looked at again."""
+    return Message(REEVALUATIONS_QUEUE, REEVALUATE, ([str(one) for one in impressions],))

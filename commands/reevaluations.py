@@ -1,34 +1,24 @@
-"""Which impressions are to be scored again, why and when; whatever scores them reads this table."""
+"""
+Which impressions are to be looked at again, why and when: what is due stands here until it was done.
+
+A row is one reason for one impression. A message about it may be lost or come twice; the row is what counts.
+"""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.ids import ImpressionId
-from ledger.postgres_arrays import UuidArray
-from ledger.postgres_connection import PostgresConnection
+from domain.reevaluation import Look, Why
+from ledger.following import Followed, Page
 
 KEPT_MS = 93 * 86_400_000
-"""What nobody scored until no correction reaches it any more is forgotten."""
+"""What nobody could look at until no correction reaches it any more is forgotten."""
 DUE_MAX = 10_000
-_NOTE = """
-insert into reevaluations (impression, why, due_at, noted_at)
-select distinct i, %(why)s::text, %(due_at)s::bigint, %(now)s::bigint from unnest(%(impressions)s) as v(i) order by i
-on conflict (impression, why) do update set due_at = least(reevaluations.due_at, excluded.due_at) returning impression
-"""
-_DUE = "select impression, why, due_at from reevaluations where due_at <= %s order by due_at, impression, why limit %s"
-_FORGET = f"""
-delete from reevaluations where (impression, why) in (
-    select impression, why from reevaluations where noted_at <= %s limit {DUE_MAX} for update skip locked
-) returning impression
-"""  # noqa: S608 (made of a constant)
-
-
-class Why(StrEnum):
-    LABEL = "label"
-    """A label came."""
+COUNTED_MAX = 100_000
+"""More than this is told as this."""
 
 
 class Reevaluation(Struct, frozen=True):
@@ -37,55 +27,178 @@ class Reevaluation(Struct, frozen=True):
     due_at: int
 
 
+class Noted(Struct, frozen=True, kw_only=True):
+    """
+    One row as it was read. `notes`: how often it was noted; a later note is not done with an earlier one.
+
+    `wanted_at` is when it was due first (epoch ms), `tries` how often in a row it failed.
+    """
+
+    impression: ImpressionId
+    why: Why
+    wanted_at: int
+    notes: int
+    tries: int = 0
+
+
+class Postponed(Struct, frozen=True):
+    """The row is to be looked at again at *due_at* (epoch ms); it failed if there is an *error*."""
+
+    noted: Noted
+    due_at: int
+    error: str = ""
+
+
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What was due for *why* and is not done: how many (COUNTED_MAX at most), how many failed, since when."""
+
+    why: Why
+    due: int
+    failing: int
+    oldest_at: int
+
+
 class Reevaluations(Protocol):
     """Everything is durable when a call returns. Calls raise `LedgerUnavailable` if the store does not answer."""
 
     async def note(self, impressions: Sequence[ImpressionId], why: Why, due_at: int, now: int) -> None:
-        """Have *impressions* scored again at *due_at* (epoch ms); what is noted already stays due when it was."""
+        """Have *impressions* looked at again at *due_at* (epoch ms), or before, if they were due before."""
+
+    async def followed(self) -> Followed:
+        """Return up to where in the ledger impressions have been chosen."""
+
+    async def choose(self, page: Page, looks: Sequence[tuple[ImpressionId, Look]], now: int) -> bool:
+        """Note *looks*, all that *page* gives cause for, at once with its end; False if it does not begin there."""
 
     async def due(self, now: int, limit: int) -> list[Reevaluation]:
         """Return up to *limit* of what is due, the longest due first."""
 
+    async def claim(self, now: int, again_at: int, limit: int) -> list[ImpressionId]:
+        """Make up to *limit* rows that are due be due *again_at*; return their impressions, once each."""
+
+    async def noted(self, impressions: Sequence[ImpressionId], now: int) -> list[Noted]:
+        """Return what is noted of *impressions* and has been due since *now* or before, claimed or not."""
+
+    async def done(self, rows: Sequence[Noted]) -> int:
+        """Delete *rows*, but those noted again since they were read; say how many."""
+
+    async def postpone(self, rows: Sequence[Postponed]) -> None:
+        """Make *rows* due later, but those noted again since they were read."""
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        """Say what is due, by reason; reasons without any are left out."""
+
+    async def waiting(self, why: Why) -> int:
+        """Return how many are noted for *why*, COUNTED_MAX at most; quick for `finalise`."""
+
     async def forget(self, now: int) -> int:
         """Delete what was noted `KEPT_MS` before *now*; say how many, at most DUE_MAX."""
+
+
+class _Row(Struct, frozen=True, kw_only=True):
+    """`wanted_at` is when it was due first; `due_at` when it is looked at next."""
+
+    wanted_at: int
+    due_at: int
+    noted_at: int
+    notes: int = 1
+    tries: int = 0
+    error: str = ""
 
 
 class MemoryReevaluations:
     """`Reevaluations` in memory, for tests and simulation."""
 
     def __init__(self) -> None:
-        self._noted: dict[tuple[ImpressionId, Why], tuple[int, int]] = {}
+        self.rows: dict[tuple[ImpressionId, Why], _Row] = {}
+        self._followed = Followed()
 
     async def note(self, impressions: Sequence[ImpressionId], why: Why, due_at: int, now: int) -> None:
-        for impression in impressions:
-            before, noted_at = self._noted.get((impression, why), (due_at, now))
-            self._noted[impression, why] = min(before, due_at), noted_at
+        for impression in dict.fromkeys(impressions):
+            self._note(impression, Look(why, due_at), now)
+
+    async def followed(self) -> Followed:
+        return self._followed
+
+    async def choose(self, page: Page, looks: Sequence[tuple[ImpressionId, Look]], now: int) -> bool:
+        if page.after != self._followed.position:
+            return False
+        self._followed = Followed(page.through, max(page.at, self._followed.at))
+        for impression, look in looks:
+            self._note(impression, look, now)
+        return True
 
     async def due(self, now: int, limit: int) -> list[Reevaluation]:
-        found = [(due_at, *key) for key, (due_at, _) in self._noted.items() if due_at <= now]
-        return [Reevaluation(impression, why, due_at) for due_at, impression, why in sorted(found)[:limit]]
+        return [Reevaluation(*key, self.rows[key].due_at) for key in self._due(now)[: min(limit, DUE_MAX)]]
+
+    async def claim(self, now: int, again_at: int, limit: int) -> list[ImpressionId]:
+        keys = self._due(now)[: min(limit, DUE_MAX)]
+        for key in keys:
+            self.rows[key] = replace(self.rows[key], due_at=again_at)
+        return list(dict.fromkeys(impression for impression, _ in keys))
+
+    async def noted(self, impressions: Sequence[ImpressionId], now: int) -> list[Noted]:
+        wanted = set(impressions)
+        return [
+            Noted(impression=key[0], why=key[1], wanted_at=row.wanted_at, notes=row.notes, tries=row.tries)
+            for key, row in self.rows.items()
+            if key[0] in wanted and row.wanted_at <= now
+        ]
+
+    async def done(self, rows: Sequence[Noted]) -> int:
+        same = [row for row in rows if self._is_same(row)]
+        for row in same:
+            del self.rows[row.impression, row.why]
+        return len(same)
+
+    async def postpone(self, rows: Sequence[Postponed]) -> None:
+        for row in rows:
+            if self._is_same(row.noted):
+                key = row.noted.impression, row.noted.why
+                tries = self.rows[key].tries + 1 if row.error else 0
+                self.rows[key] = replace(self.rows[key], due_at=row.due_at, error=row.error, tries=tries)
+
+    async def backlog(self, now: int) -> list[Backlog]:
+        found: dict[Why, list[_Row]] = {}
+        for (_, why), row in self.rows.items():
+            if row.wanted_at <= now:
+                found.setdefault(why, []).append(row)
+        return [
+            Backlog(
+                why=why,
+                due=min(len(rows), COUNTED_MAX),
+                failing=sum(bool(row.error) for row in rows),
+                oldest_at=min(row.wanted_at for row in rows),
+            )
+            for why, rows in sorted(found.items())
+        ]
+
+    async def waiting(self, why: Why) -> int:
+        return min(sum(one is why for _, one in self.rows), COUNTED_MAX)
 
     async def forget(self, now: int) -> int:
-        old = [key for key, (_, noted_at) in self._noted.items() if noted_at + KEPT_MS <= now][:DUE_MAX]
+        old = [key for key, row in self.rows.items() if row.noted_at + KEPT_MS <= now][:DUE_MAX]
         for key in old:
-            del self._noted[key]
+            del self.rows[key]
         return len(old)
 
+    def _note(self, impression: ImpressionId, look: Look, now: int) -> None:
+        key, due_at = (impression, look.why), look.due_at
+        known = self.rows.get(key)
+        if known is None:
+            self.rows[key] = _Row(wanted_at=due_at, due_at=due_at, noted_at=now)
+            return
+        self.rows[key] = replace(
+            known,
+            wanted_at=min(known.wanted_at, due_at),
+            due_at=min(known.due_at, due_at),
+            notes=known.notes + 1,
+        )
 
-class PostgresReevaluations:
-    """`Reevaluations` on PostgreSQL."""
+    def _due(self, now: int) -> list[tuple[ImpressionId, Why]]:
+        found = [(row.due_at, *key) for key, row in self.rows.items() if row.due_at <= now]
+        return [(impression, why) for _, impression, why in sorted(found)]
 
-    def __init__(self, connection: PostgresConnection) -> None:
-        self._connection = connection
-
-    async def note(self, impressions: Sequence[ImpressionId], why: Why, due_at: int, now: int) -> None:
-        if impressions:
-            arguments = {"impressions": UuidArray.of(impressions), "why": why.value, "due_at": due_at, "now": now}
-            await self._connection.fetch(_NOTE, arguments)
-
-    async def due(self, now: int, limit: int) -> list[Reevaluation]:
-        rows = await self._connection.fetch(_DUE, [now, min(limit, DUE_MAX)])
-        return [Reevaluation(impression, Why(why), due_at) for impression, why, due_at in rows]
-
-    async def forget(self, now: int) -> int:
-        return len(await self._connection.fetch(_FORGET, [now - KEPT_MS]))
+    def _is_same(self, row: Noted) -> bool:
+        known = self.rows.get((row.impression, row.why))
+        return known is not None and known.notes == row.notes

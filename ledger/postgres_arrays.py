@@ -9,8 +9,8 @@ from psycopg import AsyncConnection
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
-_UUID, _INT4, _TEXT, _BYTEA = 2950, 23, 25, 17
-_UUID_ARRAY, _INT4_ARRAY, _TEXT_ARRAY, _BYTEA_ARRAY = 2951, 1007, 1009, 1001
+_UUID, _INT4, _INT8, _TEXT, _BYTEA = 2950, 23, 20, 25, 17
+_UUID_ARRAY, _INT4_ARRAY, _INT8_ARRAY, _TEXT_ARRAY, _BYTEA_ARRAY = 2951, 1007, 1016, 1009, 1001
 _HEADER = struct.Struct("!iiIii")
 _LENGTH = struct.Struct("!i")
 _SIXTEEN = _LENGTH.pack(16)
@@ -39,6 +39,15 @@ class IntArray(bytes):
     def of(cls, values: Sequence[int]) -> "IntArray":
         items = chain.from_iterable(zip(repeat(4), values, strict=False))
         return cls(_header(_INT4, len(values)) + struct.pack("!" + "ii" * len(values), *items))
+
+
+class BigintArray(bytes):
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, values: Sequence[int]) -> "BigintArray":
+        items = chain.from_iterable(zip(repeat(8), values, strict=False))
+        return cls(_header(_INT8, len(values)) + struct.pack("!" + "iq" * len(values), *items))
 
 
 class TextArray(bytes):
@@ -81,6 +90,10 @@ class _IntArrayDumper(_ArrayDumper):
     oid = _INT4_ARRAY
 
 
+class _BigintArrayDumper(_ArrayDumper):
+    oid = _INT8_ARRAY
+
+
 class _TextArrayDumper(_ArrayDumper):
     oid = _TEXT_ARRAY
 
@@ -93,5 +106,6 @@ def register(connection: AsyncConnection[tuple[object, ...]]) -> None:
     """Teach *connection* to send the arrays of this module."""
     connection.adapters.register_dumper(UuidArray, _UuidArrayDumper)
     connection.adapters.register_dumper(IntArray, _IntArrayDumper)
+    connection.adapters.register_dumper(BigintArray, _BigintArrayDumper)
     connection.adapters.register_dumper(TextArray, _TextArrayDumper)
     connection.adapters.register_dumper(ByteaArray, _ByteaArrayDumper)

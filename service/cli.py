@@ -20,13 +20,16 @@ from service import (
     cli_campaigns,
     cli_capacity,
     cli_cells,
+    cli_demo,
     cli_drill,
+    cli_evaluate,
     cli_feedback,
     cli_lists,
     cli_models,
     cli_monitors,
     cli_packs,
     cli_quarantine,
+    cli_reevaluations,
     cli_shelter,
     cli_train,
     cli_work,
@@ -55,14 +58,19 @@ app.add_typer(cli_models.app, name="models")
 app.command(name="promote")(cli_models.promote)
 app.command(name="rollback")(cli_models.rollback)
 app.add_typer(cli_packs.app, name="packs")
+app.command(name="demo")(cli_demo.demo)
 app.command(name="drill")(cli_drill.drill)
 app.command(name="monitors")(cli_monitors.monitors)
 app.command(name="monitor")(cli_monitors.monitor)
 app.command(name="capacity")(cli_capacity.capacity)
+app.command(name="evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_shelter.app, name="shelter")
 app.command(name="train")(cli_train.train)
+app.command(name="starter", hidden=True)(cli_train.starter)
 app.add_typer(cli_feedback.app, name="feedback")
 app.add_typer(cli_work.letters_app, name="dead-letters")
+app.add_typer(cli_reevaluations.app, name="reevaluations")
+app.command(name="reevaluate")(cli_reevaluations.reevaluate)
 app.command(name="work")(cli_work.work)
 app.command(name="scheduler")(cli_work.scheduler)
 
@@ -89,13 +97,18 @@ def main() -> None:
 def up() -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate, desk, work and scheduler."""
     from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
-    from service.machine import children, ports  # noqa: PLC0415
+    from service.machine import children, ports, starter  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
 
     settings = _settings()
     set_up_logs("up", settings.log_json, quiet=True)
+    once = [starter(settings)] if settings.starter == "yes" else []
     supervisor = Supervisor(
-        settings.data_dir, children(settings), host=settings.host, ports=ports(settings), watch=_Watch(settings)
+        settings.data_dir,
+        [*children(settings), *once],
+        host=settings.host,
+        ports=ports(settings),
+        watch=_Watch(settings),
     )
     supervisor.run()
 
@@ -149,29 +162,6 @@ def desk() -> None:
     settings = process.begin("desk")
     access = Access(load_or_make_keys(settings.data_dir).api)
     process.run(run_desk(open_store(settings), database_url(settings), settings, access))
-
-
-@app.command()
-def demo(
-    seconds: Annotated[float, typer.Option(min=1, help="How long to drive traffic.")] = 60,
-    rate: Annotated[float, typer.Option(min=1, help="Events per second.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="The same seed makes the same people, ads and faults.")] = 1,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the data in IMPLEDGER_DATA_DIR.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run the main job on this machine with generated traffic, then check the books; exits 1 if they are wrong."""
-    from ml.traffic.generator import Plan  # noqa: PLC0415
-    from service.demo import demo as run  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-    from service.screen import DemoScreen  # noqa: PLC0415
-
-    settings = _settings()
-    set_up_logs("demo", settings.log_json, quiet=True)
-    with DemoScreen(out, err, is_quiet=as_json) as screen:
-        plan = Plan(seed=seed, rate=rate, seconds=seconds)
-        report = run(settings, plan, keep=keep, show=screen.show, tell=screen.tell)
-    _print(report, as_json, screen.summary(report))
-    raise typer.Exit(0 if report.holds else 1)
 
 
 @app.command(name="replay-log")
@@ -328,7 +318,7 @@ class _Watch:
             if self._told.get(child.name) != child.state:
                 self._told[child.name] = child.state
                 err.print(f"{child.name:<9} {child.state}  {child.says}")
-        if not self._announced and all(child.state == "ready" for child in states):
+        if not self._announced and all(child.state in {"ready", "done"} for child in states):
             self._announced = True
             host = self._settings.host
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from domain.placement_events import Stage
 from service.cli_screen import AsJson
 from service.settings import Settings
 
@@ -146,19 +147,25 @@ def promote(
     _place(action, id_, reason, request_id, as_json, share=0.0 if canary is None else canary)
 
 
-def rollback(reason: Reason = "impledger rollback", request_id: RequestId = "", as_json: AsJson = False) -> None:
+def rollback(
+    stage: Annotated[Stage, typer.Option(help="Of which stage.")] = Stage.S2,
+    reason: Reason = "impledger rollback",
+    request_id: RequestId = "",
+    as_json: AsJson = False,
+) -> None:
     """End the canary; without one, have the champion before decide again."""
-    standing = _tell("GET", "/v1/models", parameters={"limit": "1"})["in_force"]["s2"]
-    _place("roll_back", standing["canary"] or standing["champion"] or "", reason, request_id, as_json)
+    standing = _tell("GET", "/v1/models", parameters={"limit": "1"})["in_force"][stage.value]
+    latest = standing["canary"] or standing["champion"] or ""
+    _place("roll_back", latest, reason, request_id, as_json, stage=stage.value)
 
 
-def _place(action: str, model: str, reason: str, request_id: str, as_json: bool, *, share: float = 0.0) -> None:
+def _place(action: str, model: str, reason: str, request_id: str, as_json: bool, **more: object) -> None:
     document = {
         "request_id": request_id or str(uuid4()),
         "action": action,
         "model": model,
-        "share": share,
         "reason": reason,
+        **more,
     }
     answer = _tell("POST", "/v1/models/placements", document=document)
     if as_json:

@@ -80,6 +80,18 @@ def train(
     _show(report)
 
 
+def starter() -> None:
+    """Put a model that was trained on generated traffic in force where there is none, then end."""
+    from service.process import begin  # noqa: PLC0415
+    from service.starter import ensure_starter, give_way  # noqa: PLC0415
+
+    settings = begin("starter")
+    give_way()
+    placed = ensure_starter(settings, err.print)
+    for stage, model in placed.items():
+        err.print(f"{stage}: {model} decides from now on; `impledger models show {model}` tells what it is")
+
+
 def _show(report: "TrainReport") -> None:
     first, last = report.ledger_range
     out.print(f"data set {report.snapshot}: positions {first:,} to {last:,}, {report.parts['rows']:,} renders")

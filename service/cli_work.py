@@ -22,7 +22,7 @@ States = Annotated[list[str], typer.Option("--state", help="dead, replaying or r
 
 
 def work() -> None:
-    """Apply feedback: take messages off the broker, alone, against the servers that the settings name."""
+    """Apply feedback and look again: take messages off the broker, alone, against the servers of the settings."""
     from service.wiring import broker_url, database_url, open_store  # noqa: PLC0415 (each command loads what it needs)
     from service.work import run_work  # noqa: PLC0415
 
@@ -33,10 +33,10 @@ def work() -> None:
 def scheduler() -> None:
     """Enqueue what is due, alone, against the servers that the settings name; several at once do no harm."""
     from service.scheduler import run_scheduler  # noqa: PLC0415
-    from service.wiring import broker_url, database_url  # noqa: PLC0415
+    from service.wiring import broker_url, database_url, open_store  # noqa: PLC0415
 
     settings = process.begin("scheduler")
-    process.run(run_scheduler(settings, database_url(settings), broker_url(settings)))
+    process.run(run_scheduler(settings, open_store(settings), database_url(settings), broker_url(settings)))
 
 
 @letters_app.command(name="list")

@@ -6,6 +6,8 @@ shown everything, and recomputes I1-I4 from ledger and ClickHouse.
 """
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -109,6 +111,8 @@ async def _demo(
     keys = load_or_make_keys(settings.data_dir)
     watch = asyncio.create_task(watch_over(supervisor))
     try:
+        if settings.starter == "yes":
+            await _start_model(settings, tell)
         tell(f"driving {plan.seconds:g} s of traffic at {plan.rate:g} events/s (seed {plan.seed})")
         async with Desk(settings) as desk:
             tally, lags = await drive(settings, keys, plan, desk, show)
@@ -128,6 +132,22 @@ async def _demo(
         differences=checked.budgets.differences,
     )
     return _report(settings, tally, books, lags, (served, budgets))
+
+
+async def _start_model(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Wait for the starter model: who looks at a demo wants to see scores, and training beside it would slow it."""
+    tell("training a starter model on generated traffic, in a process of its own")
+    environment = {**os.environ, **settings.environment()}
+    starting = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.cli", "starter"), env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await starting.communicate()
+    except asyncio.CancelledError:
+        starting.kill()
+        raise
+    if starting.returncode != 0:
+        tell(f"going on with rules alone: no starter model, {said.decode(errors='replace').strip()[-300:]}")
 
 
 async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Show) -> tuple[Tally, list[float]]:

@@ -48,6 +48,7 @@ from service.gate_models import GateModels
 from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
+from service.looks_report import LooksReport
 from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
@@ -161,6 +162,7 @@ class Gate:
         self._access = Access(keys.api)
         self._metrics = GateMetrics(pack)
         self._feedback = FeedbackIntake(settings, pack, database_url, self._metrics.registry)
+        self._looks = LooksReport(database_url, self._metrics.registry)
         self._quarantine_metrics = QuarantineMetrics(self._metrics.registry)
         self._campaigning.measure(self._metrics.registry)
         self._models.measure(self._metrics.registry)
@@ -196,7 +198,7 @@ class Gate:
             shelter=None if self._sheltering is None else self._sheltering.shelter,
         )
         server = server_for(app, self._settings.host, self._settings.gate_port)
-        workers = (self._campaigning, self._models, self._spool, self._ladder, self._feedback)
+        workers = (self._campaigning, self._models, self._spool, self._ladder, self._feedback, self._looks)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._spool.close)
             stack.push_async_callback(self._database.close)
@@ -205,6 +207,7 @@ class Gate:
             stack.push_async_callback(self._models.close)
             stack.push_async_callback(self._operators_database.close)
             stack.push_async_callback(self._feedback.close)
+            stack.push_async_callback(self._looks.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
@@ -279,6 +282,7 @@ class Gate:
             *campaign_routes(self._campaigning, self._access),
             *self._models.routes(self._access),
             *self._feedback.routes(self._access),
+            *self._looks.routes(self._access),
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]

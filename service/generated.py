@@ -24,21 +24,28 @@ from service.scoring import ModelHolder
 from service.wiring import ScreenLists
 
 START_MS = 1_790_000_000_000
-SPAN_S = 6 * 3_600.0
-"""Impressions are spread over so long, whatever their number: windows of counters are as full as in steady traffic."""
+SPAN_MIN_S = 6 * 3_600.0
+RATE_MAX = 4.0
+"""Traffic takes six hours at least, and no more events come a second: counters' windows are full, memory is not."""
 _EVENTS_PER_IMPRESSION = 1.6
 
 
 class Generated(Struct, frozen=True, kw_only=True):
-    """So many *impressions*, drawn by *seed*, over `SPAN_S` seconds."""
+    """So many *impressions*, drawn by *seed*."""
 
     impressions: int
     seed: int
 
     @property
+    def span_s(self) -> float:
+        """Return over how many seconds they come."""
+        return max(SPAN_MIN_S, self.impressions * _EVENTS_PER_IMPRESSION / RATE_MAX)
+
+    @property
     def plan(self) -> Plan:
-        rate = self.impressions * _EVENTS_PER_IMPRESSION / SPAN_S
-        return Plan(seed=self.seed, rate=rate, seconds=2 * SPAN_S)
+        """Return the traffic that has them in its first half, surely."""
+        rate = self.impressions * _EVENTS_PER_IMPRESSION / self.span_s
+        return Plan(seed=self.seed, rate=rate, seconds=2 * self.span_s)
 
 
 def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
@@ -59,12 +66,12 @@ def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
             seen += isinstance(commit.stream, ImpressionId) and commit.version == 0
         for told in _received(due, _last_of(passed)):
             position += 1
-            yield _commit(told, position)
+            yield label_commit(told, position)
         if seen >= order.impressions:
             break
     while due:
         position += 1
-        yield _commit(heappop(due)[2], position)
+        yield label_commit(heappop(due)[2], position)
 
 
 def _world(plan: Plan, pack: Pack) -> World:
@@ -89,7 +96,8 @@ def _received(due: list[tuple[int, int, Feedback]], now: int) -> list[Feedback]:
     return found
 
 
-def _commit(feedback: Feedback, position: int) -> Commit:
+def label_commit(feedback: Feedback, position: int) -> Commit:
+    """Return *feedback* as it stands in a ledger at *position*."""
     cause = label_id(feedback.id, feedback.impression_id)
     event = ImpressionLabelled(
         cause=cause,

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from service.cell_maps import homes_of
 from service.children import Child
@@ -52,6 +53,11 @@ def children(settings: Settings) -> list[Child]:
         _own("work", settings, settings.work_port, needs, _ALIVE),
         _own("scheduler", settings, settings.scheduler_port, needs, _ALIVE),
     ]
+
+
+def starter(settings: Settings) -> Child:
+    """Return the process that puts a starter model in force where there is none, and ends."""
+    return replace(_own("starter", settings, 0, ("gate",)), ready=lambda: True, before=lambda: None, once=True)
 
 
 def ports(settings: Settings) -> Mapping[str, int]:

@@ -67,12 +67,13 @@ _PLACED_AS = {"promote": Role.CHAMPION, "shadow": Role.CHALLENGER, "canary": Rol
 
 
 class Placing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be done with *model*. With `roll_back` it is the one to be taken back; empty: none is in force."""
+    """What is to be done with *model*. With `roll_back` it is the one of *stage* to be taken back, empty if none is."""
 
     request_id: UUID
     action: Literal["promote", "shadow", "canary", "retire", "roll_back"]
     model: Name
     share: float = 0.0
+    stage: Stage = Stage.S2
     reason: str
 
 
@@ -183,7 +184,7 @@ def _command(asked: Placing, by: str) -> PlacementCommand:
     if asked.action == "retire":
         return RetireModel(**told, model=asked.model)  # type: ignore[arg-type]
     if asked.action == "roll_back":
-        return RollBack(**told, seen=asked.model)  # type: ignore[arg-type]
+        return RollBack(**told, stage=asked.stage, seen=asked.model)  # type: ignore[arg-type]
     return PlaceModel(**told, model=asked.model, role=_PLACED_AS[asked.action], share=asked.share)  # type: ignore[arg-type]
 
 

@@ -41,7 +41,7 @@ from service.contest import Contest
 from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 
 BATCH_MAX = 256
-BATCH_MS = 1_000
+BATCH_MS = 2_000
 """What is received within so much time is decided together, at the end of it; each has its own time of receipt."""
 UNDER_WAY_MS = 61
 """How long an event is under way at most."""

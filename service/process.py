@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from service.settings import Settings
@@ -19,12 +20,20 @@ def begin(name: str) -> Settings:
     from service.logs import set_up_logs  # noqa: PLC0415
 
     keep_memory()
-    os.nice(GIVES_WAY.get(name, 0))
+    _give_way(GIVES_WAY.get(name, 0))
     settings = Settings.from_env(os.environ)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     keep_compiled(settings.data_dir)
     set_up_logs(name, settings.log_json)
     return settings
+
+
+def _give_way(nicer: int) -> None:
+    """Linux groups processes by session, and then weighs groups, not processes (sched(7))."""
+    os.nice(nicer)
+    group = Path("/proc/self/autogroup")
+    with suppress(OSError):
+        group.write_text(str(nicer))
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -98,6 +98,10 @@ class Settings:
             "`drop_share=0.03 uncertain_share=0.05`."
         },
     )
+    starter: str = field(
+        default="yes",
+        metadata={"doc": "Where no model is in force `up` trains one on generated traffic: `yes` or `no`."},
+    )
     workers: int = field(
         default=1,
         metadata={
@@ -133,6 +137,18 @@ class Settings:
     )
     feedback_pending_max: int = field(
         default=1_000_000, metadata={"doc": "Most feedback that waits or is parked; more is deferred."}
+    )
+    reevaluate_uncertain_s: int = field(
+        default=300, metadata={"doc": "Seconds after which what is uncertain is looked at again for the first time."}
+    )
+    reevaluate_deadline_s: int = field(
+        default=900, metadata={"doc": "Seconds before its deadline at which what is uncertain is looked at again."}
+    )
+    reevaluate_shed_s: int = field(
+        default=3_600, metadata={"doc": "Seconds after which what was decided without a score is looked at again."}
+    )
+    reevaluate_sample_s: int = field(
+        default=604_800, metadata={"doc": "Seconds after which the random sample is looked at again: labels need time."}
     )
     monitor_every_s: int = field(default=60, metadata={"doc": "Seconds between two looks of the monitors."})
     monitor_window_s: int = field(default=3_600, metadata={"doc": "Seconds that the monitors look back."})
@@ -192,12 +208,17 @@ class Settings:
             ("ledger_deadline_ms", 1 <= self.ledger_deadline_ms <= 5_000, "must be 1 to 5000"),
             ("spool_max_mb", 1 <= self.spool_max_mb <= 1_048_576, "must be 1 to 1048576"),
             ("campaigns", self.campaigns in {"token", "registry"}, "must be token or registry"),
+            ("starter", self.starter in {"yes", "no"}, "must be yes or no"),
             ("campaigns_max", self.campaigns_max >= 2, "must be at least 2"),
             ("canary_limits", _is_limits(self.canary_limits), "must be guard=limit, limits over 0 and at most 1"),
             ("quarantine_ttl_h", 1 <= self.quarantine_ttl_h <= 720, "must be 1 to 720"),
             ("serve_ttl_s", _is_ttl(self.serve_ttl_s), "must be seconds, then surface=seconds, 1 to 86400"),
             ("session_idle_s", 1 <= self.session_idle_s <= 86_400, "must be 1 to 86400"),
             ("feedback_pending_max", self.feedback_pending_max >= 1, "must be at least 1"),
+            ("reevaluate_uncertain_s", 0 <= self.reevaluate_uncertain_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_deadline_s", 0 <= self.reevaluate_deadline_s <= 86_400, "must be 0 to 86400"),
+            ("reevaluate_shed_s", 0 <= self.reevaluate_shed_s <= 2_592_000, "must be 0 to 2592000"),
+            ("reevaluate_sample_s", 0 <= self.reevaluate_sample_s <= 2_592_000, "must be 0 to 2592000"),
             ("monitor_every_s", 1 <= self.monitor_every_s <= 3_600, "must be 1 to 3600"),
             ("monitor_window_s", 60 <= self.monitor_window_s <= 86_400, "must be 60 to 86400"),
             ("monitor_sample", 100 <= self.monitor_sample <= 100_000, "must be 100 to 100000"),

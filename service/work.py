@@ -19,14 +19,22 @@ from commands.dead_letters_postgres import PostgresLetters
 from commands.feedback_postgres import PostgresFeedback
 from commands.labelling import FeedbackActor, Labeller
 from commands.messages import FEEDBACK_QUEUE, BrokerUnavailable, Message
-from commands.reevaluations import PostgresReevaluations, Why
+from commands.reevaluated_postgres import PostgresReevaluated
+from commands.reevaluating import Reevaluator
+from commands.reevaluations_postgres import PostgresReevaluations
 from domain.ids import ImpressionId
+from domain.reevaluation import Why
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, LedgerUnavailable
+from ml.context.look import Surroundings
+from ml.context.postgres import PostgresLater
+from ml.registry.postgres import PostgresModels
 from service.actors import WorkMetrics, declare
 from service.broker import DramatiqMessages, open_broker
 from service.clock import now_ms
 from service.health import health_app
+from service.later_models import LaterModels
+from service.second_look import SecondLook
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
 
@@ -51,9 +59,11 @@ async def run_work(settings: Settings, store: EventStore, database_url: str, bro
     metrics = WorkMetrics(registry)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        connection, letters_connection = (PostgresConnection(database_url, _DEADLINE_S) for _ in range(2))
-        stack.push_async_callback(connection.close)
-        stack.push_async_callback(letters_connection.close)
+        connection, letters_connection, looks_connection = (
+            PostgresConnection(database_url, _DEADLINE_S) for _ in range(3)
+        )
+        for one in (connection, letters_connection, looks_connection):
+            stack.push_async_callback(one.close)
         undertaking = _Undertaking(PostgresLetters(letters_connection), metrics)
         run = _runner(loop)
         broker = open_broker(broker_url, lambda message, error: run(undertaking.bury(message, error)))
@@ -65,7 +75,8 @@ async def run_work(settings: Settings, store: EventStore, database_url: str, bro
             touched=_touched(PostgresReevaluations(connection)),
             clock=now_ms,
         )
-        declare(broker, run, FeedbackActor(labeller, messages, metrics.labelled), metrics)
+        looker = _Looker(store, looks_connection, metrics)
+        declare(broker, run, FeedbackActor(labeller, messages, metrics.labelled), looker, metrics)
         worker = Worker(broker, worker_threads=THREADS)
         worker.start()
 
@@ -80,6 +91,32 @@ async def run_work(settings: Settings, store: EventStore, database_url: str, bro
         calm_collector()
         await serve_until_stopped(server_for(health_app(registry, unready), settings.host, settings.work_port))
         await asyncio.to_thread(worker.stop, _STOP_WITHIN_MS)
+
+
+class _Looker:
+    """What a worker does with a message about impressions to look at again."""
+
+    def __init__(self, store: EventStore, connection: PostgresConnection, metrics: WorkMetrics) -> None:
+        self._models = LaterModels(store, PostgresModels(connection), now_ms)
+        self._reevaluator = Reevaluator(
+            ledger=store,
+            noted=PostgresReevaluations(connection),
+            found=PostgresReevaluated(connection),
+            reviewer=SecondLook(self._models, Surroundings(PostgresLater(connection)), now_ms),
+            clock=now_ms,
+        )
+        self._metrics = metrics
+        self._has_model = True
+
+    async def __call__(self, impressions: Sequence[ImpressionId]) -> None:
+        looked = await self._reevaluator.look(impressions)
+        self._metrics.looked(looked)
+        for impression, why in looked.failing.items():
+            log.error("an impression cannot be looked at again", impression=str(impression), error=why)
+        has_model = not looked.without_model
+        if self._has_model and not has_model:
+            log.warning("nothing is looked at again: there is no model of stage s3", refused=self._models.refused)
+        self._has_model = has_model
 
 
 class _Undertaking:

@@ -12,12 +12,13 @@ from commands.feedback_memory import MemoryFeedback
 from commands.feedback_store import FeedbackState, Kept
 from commands.labelling import FeedbackActor, Labeller
 from commands.messages import MemoryMessages
-from commands.reevaluations import MemoryReevaluations, Why
+from commands.reevaluations import MemoryReevaluations
 from domain.decide import decide
 from domain.events import ImpressionLabelled
 from domain.feedback import Feedback, digest
 from domain.ids import day_of, mint
 from domain.impression import Unseen
+from domain.reevaluation import Why
 from domain.vocabulary import DataSet, LabelSource
 from ledger.codec import decode_impression
 from ledger.memory import MemoryStore

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import polars as pl
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from domain.events import ImpressionLabelled, ImpressionViewed
 from domain.ids import ImpressionId
@@ -36,7 +37,7 @@ from ml.features.replayed import Replay, Row
 from ml.features.schema import SCHEMA_ID
 from ml.models.masks import MASK_NAMES, masks_of
 
-PART_ROWS = 50_000
+PART_ROWS = 20_000
 """Rows of a file; so many of each part are held in memory."""
 PAGE = 512
 """Commits that are looked at together."""
@@ -180,43 +181,48 @@ class Builder:
             found = with_history(found, [row.rendered for row in rows], [one.history for one in told])
         letters = _LETTERS[found.status].tobytes().decode()
         width = found.status.shape[1]
-        self._parts["rows"].add(
-            [
-                (
-                    *facts_of(decision_of(row, one.recorded_at), self._groups),
-                    MASK_NAMES[mask],
-                    letters[at * width : (at + 1) * width],
-                    *values,
-                )
-                for at, (row, one, mask, values) in enumerate(
-                    zip(rows, told, masks_of(found.status).tolist(), found.values.tolist(), strict=True)
-                )
-            ]
-        )
+        facts = [
+            (*facts_of(decision_of(row, one.recorded_at), self._groups), MASK_NAMES[mask], letters[at : at + width])
+            for at, row, one, mask in zip(
+                range(0, len(letters), width), rows, told, masks_of(found.status).tolist(), strict=True
+            )
+        ]
+        self._parts["rows"].add(facts, found.values.astype(np.float32))
 
 
 class _Part:
-    """Rows on their way into numbered files."""
+    """Rows on their way into numbered files. The last columns may come as blocks of numbers."""
 
     def __init__(self, folder: Path, name: str, columns: dict[str, type[pl.DataType]]) -> None:
         self._folder, self._name, self._columns = folder, name, columns
         self._waiting: list[tuple[Any, ...]] = []
+        self._blocks: list[NDArray[np.float32]] = []
         self._files = 0
         self.total = 0
 
-    def add(self, rows: list[tuple[Any, ...]]) -> None:
+    def add(self, rows: list[tuple[Any, ...]], block: NDArray[np.float32] | None = None) -> None:
         self._waiting += rows
         self.total += len(rows)
+        if block is not None:
+            self._blocks.append(block)
         if len(self._waiting) >= PART_ROWS:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits; the first file is there even if it is empty, so that its columns are known."""
         if self._waiting or not self._files:
-            frame = pl.DataFrame(self._waiting, schema=self._columns, orient="row")
-            frame.write_parquet(self._folder / f"{self._name}-{self._files:05}.parquet", compression="zstd")
+            file = self._folder / f"{self._name}-{self._files:05}.parquet"
+            self._frame().write_parquet(file, compression="zstd")
             self._files += 1
-            self._waiting = []
+            self._waiting, self._blocks = [], []
+
+    def _frame(self) -> pl.DataFrame:
+        if not self._blocks:
+            return pl.DataFrame(self._waiting, schema=self._columns, orient="row")
+        names, block = list(self._columns), np.concatenate(self._blocks)
+        first = len(names) - block.shape[1]
+        facts = pl.DataFrame(self._waiting, schema={name: self._columns[name] for name in names[:first]}, orient="row")
+        return facts.with_columns(pl.Series(name, block[:, at]) for at, name in enumerate(names[first:]))
 
 
 _LETTERS = np.frombuffer(STATUS_LETTERS.encode(), np.uint8)

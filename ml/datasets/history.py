@@ -4,11 +4,12 @@ What is known of publishers at a moment: repeats, invisible ads and clicks of th
 Fed with decisions in order of the ledger; what it says of a moment rests on nothing that was recorded later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionViewed, Uniqueness
 from domain.vocabulary import Surface
@@ -17,20 +18,28 @@ from ml.features.matrix import NO_HISTORY, History, PublisherHistory
 HOUR_MS = 3_600_000
 HOURS = 24
 PUBLISHERS_MAX = 200_000
-"""Publishers that are remembered; those beyond are unknown until others have had no traffic for a day."""
+"""Publishers, by surface, that are remembered; those beyond are unknown until others have had no traffic for a day."""
 RENDERS_MIN = 50
 """Fewer say nothing about a publisher."""
 
 
-class _Counts:
-    """One publisher's hour: repeats, what was measured, and by surface renders and clicks."""
+class Tally(Struct):
+    """What was counted of one publisher on one surface."""
 
-    __slots__ = ("clicks", "invisible", "measured", "renders", "repeats")
+    renders: int = 0
+    clicks: int = 0
+    repeats: int = 0
+    measured: int = 0
+    invisible: int = 0
 
-    def __init__(self) -> None:
-        self.repeats = self.measured = self.invisible = 0
-        self.renders: dict[Surface, int] = {}
-        self.clicks: dict[Surface, int] = {}
+
+class HourTally(NamedTuple):
+    """*hour*, counted from 1970, in which it was recorded."""
+
+    hour: int
+    publisher: str
+    surface: Surface
+    tally: Tally
 
 
 class _Sums(NamedTuple):
@@ -46,7 +55,7 @@ class PublisherLog:
 
     def __init__(self, every_ms: int = HOUR_MS) -> None:
         self._every_ms = every_ms
-        self._hours: dict[int, dict[str, _Counts]] = {}
+        self._hours: dict[int, dict[tuple[str, Surface], Tally]] = {}
         self._next_ms: int | None = None
         self._history = NO_HISTORY
 
@@ -55,69 +64,78 @@ class PublisherLog:
         if self._next_ms is None:
             self._next_ms = recorded_at + self._every_ms
         elif recorded_at >= self._next_ms:
-            self._history = self._compute(recorded_at)
+            self._hours = {hour: tallies for hour, tallies in self._hours.items() if hour >= first_hour(recorded_at)}
+            self._history = history_of(self.tallies(), recorded_at)
             self._next_ms = recorded_at + self._every_ms
         return self._history
 
-    def count(self, events: tuple[ImpressionEvent, ...], recorded_at: int) -> None:
+    def count(self, events: Iterable[ImpressionEvent], recorded_at: int) -> None:
         """Count what *events*, which are one commit of an impression, say of its publisher."""
         for event in events:
             match event:
                 case ImpressionRendered():
                     self._rendered(event, recorded_at)
                 case ImpressionDeduped(uniqueness=Uniqueness.DUPLICATE):
-                    counts = self._of(event.cut.publisher, recorded_at)
-                    if counts is not None:
-                        counts.repeats += event.renders
+                    tally = self._of(event.cut.publisher, event.cut.surface, recorded_at)
+                    if tally is not None:
+                        tally.repeats += event.renders
                 case ImpressionViewed(clicked=True):
                     self._clicked(event.cut.publisher, event.cut.surface, recorded_at)
                 case _:
                     pass
 
+    def tallies(self) -> Iterator[HourTally]:
+        """Yield what was counted, by the hour."""
+        for hour in sorted(self._hours):
+            for (publisher, surface), tally in self._hours[hour].items():
+                yield HourTally(hour, publisher, surface, tally)
+
     def _rendered(self, event: ImpressionRendered, recorded_at: int) -> None:
-        counts = self._of(event.publisher, recorded_at)
-        if counts is None:
+        tally = self._of(event.publisher, event.surface, recorded_at)
+        if tally is None:
             return
-        counts.renders[event.surface] = counts.renders.get(event.surface, 0) + 1
+        tally.renders += 1
         if event.visible_ratio is not None:
-            counts.measured += 1
-            counts.invisible += event.visible_ratio == 0
-        if event.clicked:
-            self._clicked(event.publisher, event.surface, recorded_at)
+            tally.measured += 1
+            tally.invisible += event.visible_ratio == 0
+        tally.clicks += event.clicked
 
     def _clicked(self, publisher: str, surface: Surface, recorded_at: int) -> None:
-        counts = self._of(publisher, recorded_at)
-        if counts is not None:
-            counts.clicks[surface] = counts.clicks.get(surface, 0) + 1
+        tally = self._of(publisher, surface, recorded_at)
+        if tally is not None:
+            tally.clicks += 1
 
-    def _of(self, publisher: str, recorded_at: int) -> _Counts | None:
+    def _of(self, publisher: str, surface: Surface, recorded_at: int) -> Tally | None:
         hour = self._hours.setdefault(recorded_at // HOUR_MS, {})
-        counts = hour.get(publisher)
-        if counts is None and len(hour) < PUBLISHERS_MAX:
-            counts = hour[publisher] = _Counts()
-        return counts
-
-    def _compute(self, now: int) -> History:
-        oldest = now // HOUR_MS - HOURS
-        self._hours = {hour: counts for hour, counts in self._hours.items() if hour > oldest}
-        of_publisher: dict[str, list[_Counts]] = {}
-        for hour in sorted(self._hours):
-            for publisher, counts in self._hours[hour].items():
-                of_publisher.setdefault(publisher, []).append(counts)
-        sums = {publisher: _sum(counts) for publisher, counts in sorted(of_publisher.items())}
-        rates = _click_rates(sums)
-        return History(now, {publisher: _said(one, rates) for publisher, one in sums.items()})
+        tally = hour.get((publisher, surface))
+        if tally is None and len(hour) < PUBLISHERS_MAX:
+            tally = hour[publisher, surface] = Tally()
+        return tally
 
 
-def _sum(counts: list[_Counts]) -> _Sums:
+def first_hour(at: int) -> int:
+    """Return the first hour, counted from 1970, of what is known of publishers at *at* (epoch ms)."""
+    return at // HOUR_MS - HOURS + 1
+
+
+def history_of(tallies: Iterable[HourTally], now: int) -> History:
+    """Return what *tallies*, those from `first_hour` on, say of publishers at *now* (epoch ms)."""
+    of_publisher: dict[str, list[tuple[Surface, Tally]]] = {}
+    for _, publisher, surface, tally in tallies:
+        of_publisher.setdefault(publisher, []).append((surface, tally))
+    sums = {publisher: _sum(counted) for publisher, counted in sorted(of_publisher.items())}
+    rates = _click_rates(sums)
+    return History(now, {publisher: _said(one, rates) for publisher, one in sums.items()})
+
+
+def _sum(counted: list[tuple[Surface, Tally]]) -> _Sums:
     renders: dict[Surface, int] = {}
     clicks: dict[Surface, int] = {}
-    for one in counts:
-        for total, hour in ((renders, one.renders), (clicks, one.clicks)):
-            for surface, n in hour.items():
-                total[surface] = total.get(surface, 0) + n
+    for surface, tally in counted:
+        renders[surface] = renders.get(surface, 0) + tally.renders
+        clicks[surface] = clicks.get(surface, 0) + tally.clicks
     repeats, measured, invisible = (
-        sum(getattr(one, name) for one in counts) for name in ("repeats", "measured", "invisible")
+        sum(getattr(tally, name) for _, tally in counted) for name in ("repeats", "measured", "invisible")
     )
     return _Sums(repeats, measured, invisible, renders, clicks)
 

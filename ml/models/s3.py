@@ -26,7 +26,7 @@ from ml.features.matrix import Vectors, vectors
 from ml.features.schema import SCHEMA_ID, columns_of, columns_of_family
 from ml.labels.sources import LESSONS
 from ml.models import kernel
-from ml.models.artifact import ModelArtifact, load
+from ml.models.artifact import ModelArtifact, SchemaMismatch, load
 from ml.models.masks import FULL, MASK_NAMES, MASKS, masks_of
 
 MODEL, LABEL = "s3", "label"
@@ -102,6 +102,17 @@ class LaterScorer:
 def load_s3(data: bytes, expected_hash: str | None = None) -> ModelArtifact:
     """Return the model of stage S3 in *data*; raises as `ml.models.artifact.load` does."""
     return load(data, expected_hash, schema_id=LATER_SCHEMA_ID, width=WIDTH)
+
+
+def load_any(data: bytes, expected_hash: str | None = None) -> ModelArtifact:
+    """Return the model in *data*, of whatever stage; raises as `ml.models.artifact.load` does."""
+    try:
+        artifact = load(data, expected_hash)
+    except SchemaMismatch:
+        artifact = load_s3(data, expected_hash)
+    if (artifact.stage is Stage.S3) is not (artifact.schema_id == LATER_SCHEMA_ID):
+        raise SchemaMismatch(f"a model of stage {artifact.stage.value} does not read {artifact.schema_id}")
+    return artifact
 
 
 def reevaluate(events: Sequence[ImpressionEvent], context: Context, model: LaterScorer) -> WouldBe:

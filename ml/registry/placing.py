@@ -11,11 +11,12 @@ from domain.placements import NO_PLACEMENTS, Placements, fold_placements
 from domain.placing import PlacementCommand, PlaceModel, decide_placement
 from ledger.codec import decode
 from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable
+from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
 from ml.registry.registry import ModelStore, PlacementRow, PlacementTable
 
 STREAM = "config-models"
-SCHEMAS: Mapping[Stage, str] = {Stage.S2: SCHEMA_ID}
+SCHEMAS: Mapping[Stage, str] = {Stage.S2: SCHEMA_ID, Stage.S3: LATER_SCHEMA_ID}
 """By stage: the schema of the features that this program computes."""
 ROUNDS_MAX = 5
 """Placements that others keep changing are decided again this often; then the caller is told to ask again."""

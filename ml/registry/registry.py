@@ -5,6 +5,7 @@ Models are kept by what they consist of and never change. Placements follow the 
 be rebuilt from it alone. Comparisons are what gates saw of two models side by side, by the hour.
 """
 
+import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,8 @@ from msgspec import Struct
 
 from domain.placement_events import ModelPlaced, ModelRef, Role, Stage
 from domain.placing import KnownModel
-from ml.models.artifact import CorruptArtifact, load, model_id
+from ml.models.artifact import CorruptArtifact, model_id
+from ml.models.s3 import load_any
 
 MODEL_BYTES_MAX = 16 << 20
 PAGE_MAX = 1_000
@@ -156,7 +158,7 @@ def entry_of(data: bytes, *, by: str, at: int) -> ModelEntry:
     """
     if len(data) > MODEL_BYTES_MAX:
         raise CorruptArtifact(f"a model has at most {MODEL_BYTES_MAX} bytes")
-    artifact = load(data)
+    artifact = load_any(data)
     return ModelEntry(
         model=model_id(data, artifact.stage),
         stage=artifact.stage,
@@ -177,7 +179,7 @@ async def add_model(store: ModelStore, data: bytes, *, by: str, at: int) -> tupl
         CorruptArtifact, SchemaMismatch: see `entry_of`; nothing was kept.
         LedgerUnavailable: the store did not answer; adding it again is safe.
     """
-    entry = entry_of(data, by=by, at=at)
+    entry = await asyncio.to_thread(entry_of, data, by=by, at=at)  # a large one takes a while to check
     if await store.add(entry, data):
         return entry, True
     kept = await store.find(entry.model)

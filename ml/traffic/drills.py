@@ -3,6 +3,7 @@ Days that are not like others. A drill changes how many come, what they come to,
 it does anything wrong. That a tier of the gate is away is no drill of the traffic's: `impledger drill` does that.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from random import Random
 
@@ -35,6 +36,19 @@ class Drill(StrEnum):
     """Twice the traffic for half of the run, most of it by people who are seldom there."""
     FLASH_CROWD = "flash_crowd"
     """Everybody goes to one place at once, for some minutes."""
+
+
+def days(names: Iterable[str]) -> tuple[Drill, ...]:
+    """
+    Return the drills of these names.
+
+    Raises:
+        ValueError: there is no such drill.
+    """
+    chosen = tuple(names)
+    if unknown := set(chosen) - set(Drill):
+        raise ValueError(f"no day is called {', '.join(sorted(unknown))}; there are {', '.join(Drill)}")
+    return tuple(map(Drill, chosen))
 
 
 class Window(Struct, frozen=True):

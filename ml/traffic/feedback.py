@@ -14,6 +14,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain import feedback
 from domain.ids import ImpressionId
 from domain.render import Kind
 from domain.vocabulary import Label, LabelSource
@@ -37,6 +38,16 @@ class Feedback(Struct, frozen=True, kw_only=True):
     label: Label
     observed_at: int
     received_at: int
+
+    def posted(self) -> feedback.Feedback:
+        """Return it as its sender posts it."""
+        return feedback.Feedback(
+            id=self.id,
+            type=self.source,
+            impression_id=self.impression_id,
+            label=self.label,
+            observed_at=self.observed_at,
+        )
 
 
 class Delay(NamedTuple):

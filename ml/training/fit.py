@@ -78,6 +78,7 @@ def fit(table: Table, snapshot: Snapshot, stage: Stage, params: Params, seed: in
     Raises:
         OneClass: labels say too little to learn from.
     """
+    table = table.without(params.unread)
     parts = split(table.decided_at, table.entities, params.split, seed)
     known = targets(table, parts.train, seed)
     trees = _grown(table, known, parts.train, params, seed)

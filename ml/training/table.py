@@ -1,5 +1,6 @@
 """A data set in memory, as training reads it: the renders that a stage learns from, and what labels say of them."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from ml.datasets.rows import FEATURES
 from ml.datasets.snapshot import Snapshot
 from ml.datasets.split import Entities
 from ml.features.later import LATER_NAMES, widened
+from ml.features.schema import PLACE
 from ml.labels.beliefs import arrived, beliefs
 from ml.labels.sources import LESSONS, Sight
 
@@ -58,6 +60,12 @@ class Table(NamedTuple):
     invalid: Floats
     human: Floats
     told: Told
+
+    def without(self, unread: Collection[str]) -> "Table":
+        """Return the table as if nobody knew the features *unread*."""
+        features = self.features.copy()
+        features[:, [PLACE[name] for name in unread]] = np.nan
+        return self._replace(features=features)
 
     @property
     def decided_at(self) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 FOLDS = 2
 LABELS_MIN = 20
-"""Fewer labels of one sight say nothing about what has none."""
+"""Fewer labels of one sight, on rows that train, say nothing about what has none."""
 _FIRST_LOOK = TreeRules(trees=60, leaves_max=15, depth_max=5, learning_rate=0.12, rows_per_leaf_min=60)
 
 Curves = Mapping[LabelSource, ArrivalCurve]
@@ -51,12 +51,12 @@ def targets(table: Table, train: Places, seed: int) -> Targets:
     silent, shares = np.ones(len(table.age_ms)), dict[LabelSource, float]()
     for sight in Sight:
         labels = table.told.of(sight)
-        if len(labels.row) >= LABELS_MIN:
+        if np.isin(labels.row, train).sum() >= LABELS_MIN:
             seen = _seen(table, labels, curves, train, seed)
             silent *= 1.0 - seen.chance
             shares |= seen.shares
     if not shares:
-        raise OneClass(f"fewer than {LABELS_MIN} labels of any kind say invalid")
+        raise OneClass(f"no kind of source has labelled {LABELS_MIN} of the rows to train on as invalid")
     chance = table.invalid + (1.0 - table.invalid - table.human) * (1.0 - silent)
     return Targets(chance, curves, shares)
 

@@ -12,7 +12,9 @@ from commands.dead_letters import ERROR_MAX, KEPT_MS, Letter, LetterState, Memor
 from commands.dead_letters_postgres import PostgresLetters
 from commands.messages import Message
 from commands.reevaluations import KEPT_MS as REEVALUATIONS_KEPT_MS
-from commands.reevaluations import MemoryReevaluations, PostgresReevaluations, Reevaluation, Why
+from commands.reevaluations import MemoryReevaluations, Reevaluation
+from commands.reevaluations_postgres import PostgresReevaluations
+from domain.reevaluation import Why
 from ledger.postgres_connection import PostgresConnection
 
 DEAD, REPLAYING, REPLAYED = LetterState

@@ -30,7 +30,7 @@ from service.keyfiles import load_or_make_keys
 from service.settings import Settings
 from service.stage import on_free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 TOGETHER, EVERY_S = 20, 0.04
 FOLLOWS_WITHIN_S = 2.0

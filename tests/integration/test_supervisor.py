@@ -60,7 +60,7 @@ source = '''
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: open(sys.argv[1] + "/asked", "w").close())
 open(sys.argv[1] + "/deaf", "w").close()
-while True: time.sleep(600)
+time.sleep(60)
 '''
 argv = (sys.executable, "-c", source, str(folder))
 child = Child(name="deaf", argv=argv, ready=(folder / "deaf").exists, stop_grace_s=600)

@@ -11,7 +11,7 @@ from commands.dispatch import AGAIN_MS, CHUNK, DEPTH_MAX, Swept
 from commands.feedback_store import SETTLED_KEPT_MS
 from commands.messages import FEEDBACK_QUEUE, BrokerUnavailable, MemoryMessages, Message, apply_feedback
 from commands.reevaluations import KEPT_MS as REEVALUATIONS_KEPT_MS
-from commands.reevaluations import Why
+from domain.reevaluation import Why
 
 LETTER = Message("feedback", "apply_feedback", (["x"],))
 

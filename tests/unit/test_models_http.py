@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from lookkit import a_later_artifact
 from registrykit import a_model, saying
 from starlette.applications import Starlette
 from test_contest import an_outcome, asked
@@ -14,6 +15,7 @@ from domain.placing import PlacementRefusal
 from domain.reasons import Reason
 from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable
+from ml.models.artifact import dump
 from ml.registry.guards import LIMITS
 from ml.registry.memory import MemoryComparisonTable, memory_tables
 from ml.registry.registry import MODEL_BYTES_MAX
@@ -162,6 +164,18 @@ def test_what_cannot_be_done_is_told_apart():
         assert is_problem(await gate.get("/v1/models/comparisons?hours=1000"), 400, "hours")
         broken = await gate.http.post("/v1/models/placements", content=b"{", headers=ADMIN)
         assert is_problem(broken, 400)
+
+    run(test)
+
+
+def test_a_later_stage_is_rolled_back_by_its_name():
+    async def test(gate):
+        first, second = [await gate.add(dump(a_later_artifact(margin))) for margin in (1.0, 2.0)]
+        for model in (first, second):
+            assert (await gate.place("promote", model)).json()["in_force"]["s3"]["champion"] == model
+        assert is_problem(await gate.place("roll_back", second), 409)
+        answer = await gate.place("roll_back", second, stage="s3")
+        assert answer.json()["in_force"]["s3"]["champion"] == first
 
     run(test)
 

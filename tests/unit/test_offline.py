@@ -18,12 +18,12 @@ from service.scoring import Line, ModelHolder
 from service.wiring import ScreenLists, load_pack
 
 START = 1_790_000_000_000
-PLAN = Plan(seed=2, rate=400, seconds=12)
+PLAN = Plan(seed=2, rate=300, seconds=9)
 PACK = load_pack("base-1")
 LISTS = ScreenLists()
 
 
-def world(seed=2, seconds=12, line=None):
+def world(seed=2, seconds=9, line=None):
     activity = scored(PACK, ModelHolder(line), seed)
     return World(seed=seed, start_ms=START, seconds=seconds, pack=PACK, lists=LISTS, activity=activity)
 
@@ -40,7 +40,11 @@ def run():
 
 def test_the_same_plan_and_seed_give_the_same_commits_byte_for_byte(run):
     assert passed() == run
-    assert passed(seed=3)[0] != run[0]
+
+
+def test_another_seed_of_the_keys_gives_other_pseudonyms(run):
+    short = Plan(seed=2, rate=100, seconds=2)
+    assert passed(short, seed=3)[0] != passed(short)[0]
 
 
 def test_commits_come_in_order_and_every_event_that_can_be_read_is_in_them(run):
@@ -62,8 +66,8 @@ def test_what_is_decided_is_what_the_gate_decides(run):
                 verdicts[family[commit.stream], event.verdict, event.reason] += 1
             if isinstance(event, ImpressionRendered | ImpressionViewed):
                 seen[type(event).__name__] += 1
-    assert min(seen.values()) > 500
-    assert verdicts["person", Verdict.VALID, None] > 1_000
+    assert min(seen.values()) > 200
+    assert verdicts["person", Verdict.VALID, None] > 500
     assert verdicts["declared_crawler", Verdict.DROPPED, Reason.AGENT_DECLARED_BOT] > 5
     assert verdicts["prefetch", Verdict.DROPPED, Reason.PREFETCHED] > 5
 

@@ -101,6 +101,7 @@ def test_only_families_without_families_are_left_where_none_is_named():
     assert all(event.truth.human for event in plain.events)
 
 
+@pytest.mark.slow
 def test_about_a_tenth_of_all_impressions_is_invalid():
     invalid = {}
     for seed in range(3):
@@ -144,6 +145,7 @@ def test_some_farm_is_faster_than_any_person(run):
     assert most > 60
 
 
+@pytest.mark.slow
 def test_bursts_of_bots_keep_their_pace_where_little_else_comes():
     quiet = Run(Plan(seed=2, rate=5, seconds=3_600, families=("device_farm",)))
     times = [sorted(e.at for e in session) for session in by(lambda e: e.truth.who, quiet.of("device_farm"))]

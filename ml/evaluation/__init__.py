@@ -1,0 +1,1 @@
+"""What a model is worth, measured on data that its training never saw."""
