@@ -11,6 +11,7 @@ import json
 import random
 import resource
 import shutil
+import struct
 import tempfile
 import time
 from importlib.resources import files
@@ -173,7 +174,7 @@ def a_commit(chance: random.Random, position: int) -> Commit:
         reasons=against[0],
         versions=Versions(pack="base-1", lists="2026-10-01", model="gb-20261001", calibration="iso-3", features="f-1"),
         risk=chance.random(),
-        features=tuple(chance.random() for _ in range(30)),
+        features=struct.pack("<30f", *(chance.random() for _ in range(30))),
         feature_status="f" * 30,
     )
     cut = Cut(

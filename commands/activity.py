@@ -13,7 +13,7 @@ from domain.signals import Signal
 from domain.vocabulary import Rung
 
 
-class Conduct(Struct, frozen=True):
+class Conduct(Struct, frozen=True, gc=False):
     """
     What stands out about one render: whether its rate is beyond anything human, and signals.
 

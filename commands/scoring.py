@@ -15,7 +15,6 @@ from domain.pack import Pack
 from domain.suspicion import fingerprint, geometry
 from domain.vocabulary import Rung
 
-_SHED = (Rung.SHED,)
 _PLAIN = Conduct()
 
 
@@ -24,9 +23,9 @@ class Scoring(Protocol):
 
     def think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         """
-        Return what is thought of each of *renders*, which were just looked at, in order.
+        Return what is thought of each of *renders*, which were just looked at, in order; None of what is not scored.
 
-        Those at the places *shed* are left out, but for the random sample, whose thoughts do not decide then.
+        Those at the places *shed* are not, but for the random sample, whose thoughts do not decide then.
         """
 
 
@@ -78,8 +77,12 @@ class ScoringActivity:
             return {}
         found = self._activity.look(renders)
         shed = () if self._shedding is None else self._shedding.places(renders, found)
-        thoughts = self._think(renders, shed)
-        return {place: _conduct(found.get(place), thought, place in shed) for place, thought in enumerate(thoughts)}
+        conducts = {at: Conduct(False, (), (), thought) for at, thought in enumerate(self._think(renders, shed))}
+        for place, conduct in found.items():
+            conducts[place] = replace(conduct, thought=conducts[place].thought)
+        for place in shed:
+            conducts[place] = replace(conducts[place], rungs=(*conducts[place].rungs, Rung.SHED))
+        return conducts
 
     def _think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         try:
@@ -91,10 +94,3 @@ class ScoringActivity:
             return [None] * len(renders)
         self._ladder.model.well()
         return thoughts
-
-
-def _conduct(found: Conduct | None, thought: Thought | None, is_shed: bool) -> Conduct:  # noqa: FBT001
-    if found is None and not is_shed:
-        return Conduct(False, (), (), thought)
-    conduct = _PLAIN if found is None else found
-    return replace(conduct, thought=thought, rungs=(*conduct.rungs, *_SHED) if is_shed else conduct.rungs)

@@ -138,9 +138,10 @@ class ImpressionScored(
 
     `signals` stand out about it; `pair` names those that carry a reason of class sivt, or the one that stands alone.
     `rung` is the worst in force, `rungs` are those that say something beside it, worst first (`domain/ladder.py`).
-    `features` are what `versions.features` names, float32 in little-endian order, NaN where unknown, with a letter of
-    status for each. `risk` is a calibrated probability, `masked_risk` the one that corroborates the pair: without the
-    features of its other family. `propensity` says that the render is of the random sample, and how likely that was.
+    `features` are those of what `versions.features` names that are known, float32 in little-endian order;
+    `feature_status` has a letter for each, known or not. `risk` is a calibrated probability, `masked_risk` the one that
+    corroborates the pair: without the features of its other family. `propensity` says that the render is of the random
+    sample, and how likely that was.
     """
 
     reasons: tuple[Reason, ...] = ()

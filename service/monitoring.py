@@ -169,7 +169,7 @@ async def _stopped(stop: asyncio.Event, within_s: float) -> bool:
 
 def _is_shown(finding: Finding) -> bool:
     """Of SDK versions times features there are thousands; Prometheus gets those that may matter."""
-    return finding.check is not Check.CLIENT_SHIFT or finding.lasting
+    return finding.check is not Check.CLIENT_UNIT or finding.lasting
 
 
 def _told(finding: Finding) -> dict[str, object]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import Commit, EventStore
-from ml.features.schema import SCHEMA_ID, Group, columns_of
+from ml.features.schema import PLACE, SCHEMA_ID
 from ml.monitors.checks import DECISION_CHECKS, LABEL_CHECKS, Measured
 from ml.monitors.decisions import Window
 from ml.monitors.kept import KeptReferences
@@ -29,7 +29,8 @@ from service.monitoring import Seen
 LABELS_BACK_MS = 14 * 86_400_000
 """How old decisions may be whose labels are looked at."""
 PAGES = 100
-MEASURED_BY_CLIENTS = (*columns_of(Group.GEOMETRY), *columns_of(Group.TIME))
+MEASURED_BY_CLIENTS = tuple(PLACE[name] for name in ("area_px", "visible_ratio", "visible_ms"))
+"""What has a unit that an SDK can mistake. Times differ between versions for good: not all send their clock."""
 _NO_MODEL = "no model decided"
 
 
@@ -87,7 +88,7 @@ class DecisionInspection:
         rows = rows_of_decisions([one for one in decisions if one.model == name])
         bins = reference.bins._replace(clients=MEASURED_BY_CLIENTS)
         self._slices.add(name, at, rows, bins)
-        return Window(reference, bins, self._slices.of(name)).measured()
+        return Window(reference, bins, self._slices.of(name), self._slices.times(name)).measured()
 
 
 class LabelInspection:

@@ -1,11 +1,9 @@
 """The gate's models: which are in force, and what they think of the renders that counters have just looked at."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -70,20 +68,14 @@ class Sample:
     """The random sample: a share *propensity* of all renders, by a keyed hash of their event ids."""
 
     def __init__(self, root: bytes, propensity: float = SAMPLED) -> None:
-        key = blake2b(key=root, person=b"random sample", digest_size=16).digest()
         self.propensity = propensity
-        self._keys = np.frombuffer(key, np.uint64)
-        self._below = np.uint64(min(int(propensity * 2**64), _WORD))
-        self._is_all = propensity >= 1
+        self._factor = int.from_bytes(blake2b(key=root, person=b"random sample", digest_size=8).digest()) | 1
+        self._below = round(propensity * (_WORD + 1))
 
-    def drawn(self, claims: Sequence[ImpressionRendered]) -> NDArray[np.bool_]:
+    def drawn(self, claims: Iterable[ImpressionRendered]) -> list[bool]:
         """Tell of each of *claims* whether it is in the sample; always the same for one event id."""
-        ids = np.array([(claim.cause.int ^ claim.cause.int >> 64) & _WORD for claim in claims], np.uint64)
-        mixed = (ids ^ self._keys[0]) * np.uint64(0x9E37_79B9_7F4A_7C15)
-        mixed = ((mixed ^ mixed >> np.uint64(32)) + self._keys[1]) * np.uint64(0xBF58_476D_1CE4_E5B9)
-        mixed = (mixed ^ mixed >> np.uint64(29)) * np.uint64(0x94D0_49BB_1331_11EB)
-        found: NDArray[np.bool_] = ((mixed ^ mixed >> np.uint64(32)) < self._below) | self._is_all
-        return found
+        factor, below = self._factor, self._below
+        return [((claim.cause.int ^ claim.cause.int >> 64) * factor & _WORD) < below for claim in claims]
 
 
 class _Batch:
@@ -123,38 +115,28 @@ class GateScoring(Collector):
 
     def think(self, renders: Sequence[Ready], shed: Collection[int]) -> Sequence[Thought | None]:
         """See `Scoring.think`."""
-        counted, claims = self._counted(), [item.claim for item in renders]
-        drawn = self._sample.drawn(claims)
+        counted = self._counted()
+        drawn = self._sample.drawn(item.claim for item in renders)
         if not shed:
-            return self._thoughts(renders, claims, counted, drawn.tolist(), decides=True)
+            return self._thoughts(renders, counted, drawn, [True] * len(renders))
         thoughts: list[Thought | None] = [None] * len(renders)
-        noted = [place for place in shed if drawn[place]]
-        for places, decides in ([place for place in range(len(renders)) if place not in shed], True), (noted, False):
-            rows = None if counted is None else Features(counted.values[places], counted.status[places])
-            chosen = [renders[place] for place in places]
-            some = self._thoughts(
-                chosen, [item.claim for item in chosen], rows, drawn[places].tolist(), decides=decides
-            )
-            for place, thought in zip(places, some, strict=True):
-                thoughts[place] = thought
+        places = [place for place, is_drawn in enumerate(drawn) if is_drawn or place not in shed]
+        rows = None if counted is None else Features(counted.values[places], counted.status[places])
+        deciding = [place not in shed for place in places]
+        some = self._thoughts([renders[at] for at in places], rows, [drawn[at] for at in places], deciding)
+        for place, thought in zip(places, some, strict=True):
+            thoughts[place] = thought
         return thoughts
 
     def _thoughts(
-        self,
-        renders: Sequence[Ready],
-        claims: Sequence[ImpressionRendered],
-        counted: Features | None,
-        drawn: Sequence[bool],
-        *,
-        decides: bool,
+        self, renders: Sequence[Ready], counted: Features | None, drawn: Sequence[bool], deciding: Sequence[bool]
     ) -> list[Thought]:
-        ladder, line = self._ladder, self._models.line
+        ladder, line, propensity = self._ladder, self._models.line, self._sample.propensity
         history = NO_HISTORY if ladder.is_without(Rung.NO_ASYNC) else self.history
         without = _GEOMETRY if ladder.is_without(Rung.PARTIAL_CLIENT) else _NOTHING
-        batch = _Batch(vectors(claims, counted, history), without)
+        batch = _Batch(vectors([item.claim for item in renders], counted, history), without)
         is_fallback = line.champion is None or ladder.is_without(Rung.MODEL_FALLBACK)
         scorer = line.previous if is_fallback else line.champion
-        propensity = self._sample.propensity
         rows = zip(pack(batch.vectors), drawn, strict=True)
         if scorer is None:
             return [
@@ -173,7 +155,7 @@ class GateScoring(Collector):
                 risks[at],
                 _BANDS[bands[at]],
                 propensity if is_drawn else None,
-                decides,
+                deciding[at],
                 not is_fallback,
                 rungs[masks[at]],
                 batch,

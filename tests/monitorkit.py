@@ -44,10 +44,10 @@ def trained(chance, n=30_000, **changes):
     return reference_of(rows(chance, n, **changes), NAMES, "features-test")
 
 
-def measured(reference, slices, terms=TERMS, clients=(VISIBLE,)):
+def measured(reference, slices, terms=TERMS, clients=(VISIBLE,), times=()):
     """What a window of *slices* of rows says beside *reference*."""
     bins = reference.bins._replace(clients=clients)
-    return Window(reference, bins, [count(one, bins) for one in slices], terms).measured()
+    return Window(reference, bins, [count(one, bins) for one in slices], times, terms).measured()
 
 
 def window(chance, change=lambda one: one, slices=10, n=1_000, **changes):

@@ -1,11 +1,12 @@
-"""How a vector stands in `ImpressionScored`: float32, little-endian, and a letter of status for each feature."""
+"""How a vector stands in `ImpressionScored`: a letter of status per feature, and those that are known as float32."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.features.matrix import STATUS_LETTERS, Vectors
+from ml.features import kernel
+from ml.features.matrix import COLD, MISSING, STATUS_LETTERS, TIMEOUT, Vectors
 from ml.features.schema import SCHEMA
 
 _FLOAT = np.dtype("<f4")
@@ -14,16 +15,27 @@ _STATUS = np.full(256, len(STATUS_LETTERS), np.uint8)
 _STATUS[_LETTERS] = range(len(STATUS_LETTERS))
 
 
+_UNKNOWN = (COLD, MISSING, TIMEOUT)
+"""With one of these a value is NaN, with another one it is not."""
+
+
 class UnreadableVector(ValueError):
     """What is logged is not a vector of this schema."""
 
 
 def pack(vectors: Vectors) -> list[tuple[bytes, str]]:
     """Return each row of *vectors* as it is logged."""
-    n, width = vectors.values.shape
-    values, letters = vectors.values.astype(_FLOAT).tobytes(), _LETTERS[vectors.status].tobytes().decode()
-    step = width * _FLOAT.itemsize
-    return [(values[at * step : (at + 1) * step], letters[at * width : (at + 1) * width]) for at in range(n)]
+    values, status = vectors
+    n, width = values.shape
+    known, ends = np.empty(values.size + 1, np.float32), np.empty(n, np.int64)
+    kernel.squeeze(np.ascontiguousarray(values), known, ends)
+    packed = known.astype(_FLOAT, copy=False).tobytes()
+    letters = _LETTERS[status].tobytes().decode()
+    rows, begin = [], 0
+    for at, end in enumerate((ends * _FLOAT.itemsize).tolist()):
+        rows.append((packed[begin:end], letters[at * width : (at + 1) * width]))
+        begin = end
+    return rows
 
 
 def unpack(rows: Sequence[tuple[bytes, str]]) -> Vectors:
@@ -34,11 +46,15 @@ def unpack(rows: Sequence[tuple[bytes, str]]) -> Vectors:
         UnreadableVector: one has other features, or a status that there is not.
     """
     n, width = len(rows), len(SCHEMA)
-    for packed, letters in rows:
-        if len(packed) != width * _FLOAT.itemsize or len(letters) != width or not letters.isascii():
-            raise UnreadableVector(f"a vector has {width} features, not {len(packed) / _FLOAT.itemsize:g}")
-    values = np.frombuffer(b"".join([one for one, _ in rows]), _FLOAT).astype(np.float64).reshape(n, width)
-    return Vectors(values, status_of([one for _, one in rows]))
+    if any(len(letters) != width or not letters.isascii() for _, letters in rows):
+        raise UnreadableVector(f"a vector has {width} features")
+    status = status_of([letters for _, letters in rows])
+    known = ~np.isin(status, _UNKNOWN)
+    if (known.sum(axis=1) * _FLOAT.itemsize != [len(packed) for packed, _ in rows]).any():
+        raise UnreadableVector("a vector has a value for each feature that is known, and no other")
+    values = np.full((n, width), np.nan)
+    values[known] = np.frombuffer(b"".join([packed for packed, _ in rows]), _FLOAT)
+    return Vectors(values, status)
 
 
 def status_of(letters: Sequence[str]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from domain.events import ImpressionRendered
 from domain.vocabulary import AgentClass, Format, NetworkClass, OmidType, Surface
 from ml.counters.features import PLACE as COUNTED_PLACE
 from ml.counters.features import Column, Features
+from ml.features import kernel
 from ml.features.schema import PLACE, SCHEMA, Group, columns_of
 
 Matrix: TypeAlias = NDArray[np.float64]
@@ -71,43 +72,38 @@ def vectors(
 
     Groups that are *masked* are left out, as if nobody knew.
     """
-    values = np.full((len(claims), len(SCHEMA)), np.nan)
-    _fill_claimed(values, claims)
+    values, status = np.empty((len(claims), len(SCHEMA))), np.empty((len(claims), len(SCHEMA)), np.uint8)
+    said = _NO_COUNTS if counted is None else counted
+    to = _NOWHERE if counted is None else _COUNTED
+    kernel.fill(_read(claims), _PLUS, _MINUS, *said, _COUNTED_FROM, to, _COUNTED_STATUS, values, status)
+    if counted is None:
+        status[:, _COUNTED] = TIMEOUT
     if history.publishers:
-        _fill_history(values, claims, history)
-    status = np.where(np.isnan(values), np.uint8(MISSING), np.uint8(FRESH))
-    _fill_counted(values, status, counted)
-    if history.publishers:
-        _mark_stale(status, claims, history)
+        _look_up(values, status, claims, history)
     for group in masked:
         values[:, _COLUMNS[group]] = np.nan
         status[:, _COLUMNS[group]] = MISSING
-    return Vectors(values.astype(np.float32).astype(np.float64), status)
+    return Vectors(values, status)
 
 
 _COLUMNS = {group: np.array(columns_of(group)) for group in Group}
 
 # What a render says of itself
 
-_SURFACES = dict(
-    zip(
-        (Surface.FEED, Surface.INSTAGRAM, Surface.REELS, Surface.AUDIENCE_NETWORK, Surface.PIXEL), range(5), strict=True
-    )
-)
-_AGENTS = {
+_CODES: Mapping[str | None, float] = {
+    **dict(zip((Surface.FEED, Surface.INSTAGRAM, Surface.REELS, Surface.AUDIENCE_NETWORK), range(4), strict=True)),
+    Surface.PIXEL: 4,
+    Format.DISPLAY: 0,
+    Format.VIDEO: 1,
     AgentClass.BROWSER: 0,
     AgentClass.NOT_A_BROWSER: 1,
     AgentClass.DECLARED_BOT: 2,
     AgentClass.ABSENT: np.nan,
-}
-_NETWORKS = {
     NetworkClass.EYEBALL: 0,
     NetworkClass.RELAY: 1,
     NetworkClass.VPN: 2,
     NetworkClass.DATA_CENTRE: 3,
     NetworkClass.ABSENT: np.nan,
-}
-_OMID = {
     None: np.nan,
     OmidType.UNSPECIFIED: 0,
     OmidType.OTHER: 1,
@@ -118,76 +114,72 @@ _OMID = {
     OmidType.VIEWABLE: 6,
     OmidType.AUDIBLE: 7,
 }
-
-_DIRECT = (
-    "agent_age_days",
-    "sdk_age_days",
-    "fingerprint_inconsistencies",
-    "prefetched",
-    "background",
-    "auto_refresh",
-    "clicked",
-    "area_px",
-    "stack_depth",
-    "visible_ratio",
-    "visible_ms",
-    "skew_ms",
+"""By word, which no two lists have with different codes."""
+_CODED = {
+    "surface": "surface",
+    "is_video": "format",
+    "agent_class": "agent_class",
+    "network_class": "network_class",
+    "omid_strength": "omid_type",
+}
+"""Feature -> the field of a render that it is the code of."""
+_NUMBERS = (
+    *("agent_age_days", "sdk_age_days", "fingerprint_inconsistencies"),
+    *("prefetched", "background", "auto_refresh", "clicked"),
+    *("area_px", "stack_depth", "visible_ratio", "visible_ms", "skew_ms"),
+    *("served_at", "received_at", "event_at", "client_at", "sent_at", "on_screen_at"),
 )
-"""Fields of a render that are features as they stand."""
-_TIMES = ("served_at", "received_at", "event_at", "client_at", "sent_at", "on_screen_at")
-_numbers = attrgetter(*_DIRECT, *_TIMES)
-_READ = len(_DIRECT) + len(_TIMES)
-_DIRECT_COLUMNS = np.array([PLACE[name] for name in _DIRECT])
+"""Fields of a render that are numbers; those that are features have their names."""
+_OPEN_MS, _ABSENT = "open_ms", "absent_fields"
+_READ = (*_NUMBERS, *_CODED, _OPEN_MS, _ABSENT)
+_AT = {name: column for column, name in enumerate(_READ)}
+_LESS = {
+    "visible_excess_ms": ("visible_ms", _OPEN_MS),
+    "serve_to_render_ms": ("event_at", "served_at"),
+    "render_to_receipt_ms": ("received_at", "event_at"),
+    "upload_wait_ms": ("sent_at", "client_at"),
+    "begin_wait_ms": ("on_screen_at", "client_at"),
+}
+"""Features that are the difference of two."""
+
+_numbers, _coded, _missing = attrgetter(*_NUMBERS), attrgetter(*_CODED.values()), attrgetter("missing")
+_code = _CODES.__getitem__
 
 
-def _fill_claimed(values: Matrix, claims: Sequence[ImpressionRendered]) -> None:
-    n = len(claims)
-    read = np.fromiter(chain.from_iterable(map(_numbers, claims)), np.float64, n * _READ).reshape(n, _READ)
-    values[:, _DIRECT_COLUMNS] = read[:, : len(_DIRECT)]
-    served, received, event, client, sent, shown = read[:, len(_DIRECT) :].T
-    values[:, PLACE["visible_excess_ms"]] = values[:, PLACE["visible_ms"]] - (received - served)
-    values[:, PLACE["serve_to_render_ms"]] = event - served
-    values[:, PLACE["render_to_receipt_ms"]] = received - event
-    values[:, PLACE["upload_wait_ms"]] = sent - client
-    values[:, PLACE["begin_wait_ms"]] = shown - client
-    values[:, PLACE["surface"]] = [_SURFACES[claim.surface] for claim in claims]
-    values[:, PLACE["is_video"]] = [claim.format is Format.VIDEO for claim in claims]
-    values[:, PLACE["agent_class"]] = [_AGENTS[claim.agent_class] for claim in claims]
-    values[:, PLACE["network_class"]] = [_NETWORKS[claim.network_class] for claim in claims]
-    values[:, PLACE["omid_strength"]] = [_OMID[claim.omid_type] for claim in claims]
-    values[:, PLACE["absent_fields"]] = [len(claim.missing) for claim in claims]
+def _read(claims: Sequence[ImpressionRendered]) -> Matrix:
+    """Return what the renders say (renders, `_READ`), NaN where they do not."""
+    n, numbers, coded = len(claims), len(_NUMBERS), len(_CODED)
+    read = np.empty((n, len(_READ)))
+    said = np.fromiter(chain.from_iterable(map(_numbers, claims)), np.float64, n * numbers)
+    read[:, :numbers] = said.reshape(n, numbers)
+    codes = np.fromiter(map(_code, chain.from_iterable(map(_coded, claims))), np.float64, n * coded)
+    read[:, numbers : numbers + coded] = codes.reshape(n, coded)
+    read[:, _AT[_OPEN_MS]] = read[:, _AT["received_at"]] - read[:, _AT["served_at"]]
+    read[:, _AT[_ABSENT]] = np.fromiter(map(len, map(_missing, claims)), np.float64, n)
+    return read
 
 
-# What counters say
+_PLUS = np.array([_AT.get(_LESS.get(one.name, (one.name, ""))[0], -1) for one in SCHEMA])
+_MINUS = np.array([_AT[_LESS[one.name][1]] if one.name in _LESS else -1 for one in SCHEMA])
+
+# What counters say: a count that may be too low is none, for models are trained on windows that were watched whole
 
 _COUNTED = np.array([column for feature, column in PLACE.items() if feature in set(Column)])
 _COUNTED_FROM = np.array([COUNTED_PLACE[Column(SCHEMA[column].name)] for column in _COUNTED])
 _COUNTED_STATUS = np.array([FRESH, COLD, AT_LEAST, MISSING], np.uint8)
 """By `ml.counters.features.Status`."""
-
-
-def _fill_counted(values: Matrix, status: NDArray[np.uint8], counted: Features | None) -> None:
-    """A count that may be too low is none: models are trained on windows that were watched whole."""
-    if counted is None:
-        status[:, _COUNTED] = TIMEOUT
-        return
-    said = _COUNTED_STATUS[counted.status[:, _COUNTED_FROM]]
-    values[:, _COUNTED] = np.where(said == COLD, np.nan, counted.values[:, _COUNTED_FROM])
-    status[:, _COUNTED] = said
-
+_NO_COUNTS = Features(np.empty((0, 0)), np.empty((0, 0), np.uint8))
+_NOWHERE = np.empty(0, np.int64)
 
 # What is known of publishers
 
 
-def _fill_history(values: Matrix, claims: Sequence[ImpressionRendered], history: History) -> None:
-    known = [history.publishers.get(claim.publisher, _UNKNOWN_PUBLISHER) for claim in claims]
-    values[:, _COLUMNS[Group.ASYNC]] = known
-
-
-def _mark_stale(status: NDArray[np.uint8], claims: Sequence[ImpressionRendered], history: History) -> None:
+def _look_up(values: Matrix, status: NDArray[np.uint8], claims: Sequence[ImpressionRendered], history: History) -> None:
     columns = _COLUMNS[Group.ASYNC]
-    is_old = np.array([claim.received_at - history.computed_at > STALE_AFTER_MS for claim in claims])
-    status[:, columns] = np.where((status[:, columns] == FRESH) & is_old[:, None], STALE, status[:, columns])
+    known = np.array([history.publishers.get(claim.publisher, _UNKNOWN_PUBLISHER) for claim in claims], np.float32)
+    is_old = [[claim.received_at - history.computed_at > STALE_AFTER_MS] for claim in claims]
+    values[:, columns] = known.reshape(len(claims), len(columns))
+    status[:, columns] = np.where(np.isnan(known), MISSING, np.where(is_old, STALE, FRESH))
 
 
 _UNKNOWN_PUBLISHER = PublisherHistory(np.nan, np.nan, np.nan)

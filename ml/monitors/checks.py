@@ -31,8 +31,8 @@ class Check(StrEnum):
     """Rows in which a feature has no value: of all, against the training. Feature."""
     FEATURE_STALE = "feature_stale"
     """Rows in which a feature is stale or came too late: of all, against the training. Feature."""
-    CLIENT_SHIFT = "client_shift"
-    """Population stability index of what one SDK measures against the others. SDK version and feature."""
+    CLIENT_UNIT = "client_unit"
+    """Decades between the median of what one SDK measures and that of the others. SDK version and feature."""
     SCORE_SHIFT = "score_shift"
     """Kolmogorov and Smirnov's distance of risks from those of the training."""
     GREY = "grey"
@@ -72,7 +72,7 @@ TERMS: Mapping[Check, Terms] = {
     Check.FEATURE_SHIFT: Terms(0.25, 500),
     Check.FEATURE_MISSING: Terms(0.05, 500),
     Check.FEATURE_STALE: Terms(0.05, 500),
-    Check.CLIENT_SHIFT: Terms(1.0, 200),
+    Check.CLIENT_UNIT: Terms(1.5, 20),
     Check.SCORE_SHIFT: Terms(0.1, 500),
     Check.GREY: Terms(0.01, 500),
     Check.RULES_ONLY: Terms(0.1, 200),

@@ -7,25 +7,51 @@ import numpy as np
 from msgspec.structs import replace
 
 from ml.features.matrix import STALE, TIMEOUT
+from ml.monitors.changes import changed_at, told
 from ml.monitors.checks import TERMS, Check, Measured, Terms
 from ml.monitors.estimates import fall
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, over_limit_p_value
 from ml.monitors.reference import Reference
-from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, index, scatter_of, shift
-from ml.monitors.tallies import CLIENTS_MAX, NO_VALUE, SHARES, SURFACES, Bins, Counts, Tally, stacked, total
+from ml.monitors.shifts import DRAWS, Scatter, distance, distance_p_value, homogeneity, scatter_of, shift
+from ml.monitors.tallies import (
+    CLIENTS_MAX,
+    DECADES,
+    NO_VALUE,
+    RISK_CENTRES,
+    SHARES,
+    SURFACES,
+    Bins,
+    Counts,
+    Tally,
+    median_of,
+    stacked,
+    total,
+)
 
 GREY_MAX = 0.03
 """Source: the design's section 11, uncertain at most 3 % when everything is at hand."""
 _SCORE_GROUPS = 10
+_SURE = 1e-4
+_LOG_ODDS = np.log(RISK_CENTRES / (1 - RISK_CENTRES))
 
 
 class Window:
-    """*slices* of decisions in *bins*, and the *reference* that they are compared with, whose bins those are."""
+    """
+    *slices* of decisions in *bins*, and the *reference* that they are compared with, whose bins those are.
+
+    *times* (epoch ms) are those of the slices, if it is to be told since when scores differ.
+    """
 
     def __init__(
-        self, reference: Reference, bins: Bins, slices: Sequence[Tally], terms: Mapping[Check, Terms] = TERMS
+        self,
+        reference: Reference,
+        bins: Bins,
+        slices: Sequence[Tally],
+        times: Sequence[int] = (),
+        terms: Mapping[Check, Terms] = TERMS,
     ) -> None:
         self._bins = bins
+        self._times = times
         self._then = reference.tally
         self._slices = stacked(slices, len(bins.names))
         self._now = total(slices, len(bins.names))
@@ -43,7 +69,7 @@ class Window:
             yield self._feature_shift(at, feature)
             yield self._state_share(Check.FEATURE_MISSING, at, feature)
             yield self._state_share(Check.FEATURE_STALE, at, feature)
-        yield from self._client_shifts(at)
+        yield from self._client_units(at)
         yield from self._scores(at)
         yield from self._shares(at)
 
@@ -76,24 +102,25 @@ class Window:
             p_value=float(p_value),
         )
 
-    def _client_shifts(self, at: int) -> Iterator[Measured]:
-        """Compare what each SDK version measures with the others on its surface; missing values are another check's."""
+    def _client_units(self, at: int) -> Iterator[Measured]:
+        """Compare the size of what each SDK version measures with that of the others on its surface."""
         versions = {sdk: counts for (place, sdk), counts in self._now.clients.items() if place == at}
         largest = sorted(versions, key=lambda sdk: (-int(versions[sdk].sum()), sdk))[:CLIENTS_MAX]
         for place, feature in enumerate(self._bins.clients):
             scatter = scatter_of(self._slices.features[:, at, feature, :NO_VALUE])
-            counts = {sdk: versions[sdk][place, :NO_VALUE] for sdk in largest}
+            counts = {sdk: versions[sdk][place] for sdk in largest}
             for sdk, (now, rest) in _set_apart(counts).items():
-                seen = _series(Check.CLIENT_SHIFT, (at, f"{sdk} {self._bins.names[feature]}"), now)
+                seen = _series(Check.CLIENT_UNIT, (at, f"{sdk} {self._bins.names[feature]}"), now)
                 why = self._why_not(seen, int(rest.sum()))
-                yield replace(seen, untested=why) if why else _shifted(seen, self._bins, feature, (now, rest, scatter))
+                yield replace(seen, untested=why) if why else _apart(seen, (now, rest), scatter)
 
     def _scores(self, at: int) -> Iterator[Measured]:
         now, then = self._now.risks[at], self._then.risks[at]
         if not now.any():
             return
         scatter = scatter_of(_grouped(self._slices.risks[:, at], then)) if then.any() else DRAWS
-        yield self._score_shift(_series(Check.SCORE_SHIFT, (at, ""), now), (now, then), scatter)
+        moved = self._score_shift(_series(Check.SCORE_SHIFT, (at, ""), now), (now, then), scatter)
+        yield self._dated(moved, at)
         yield self._performance(_series(Check.PERFORMANCE, (at, ""), now), (now, then), scatter)
 
     def _score_shift(self, seen: Measured, risks: tuple[Counts, Counts], scatter: Scatter) -> Measured:
@@ -102,6 +129,16 @@ class Window:
         far = distance(*risks)
         p_value = distance_p_value(far, [float(one.sum()) for one in risks], scatter.factor)
         return replace(seen, value=far, excess=far, dispersion=scatter.factor, p_value=p_value)
+
+    def _dated(self, moved: Measured, at: int) -> Measured:
+        """Say since when, of a shift that will surely be found."""
+        matters = self._terms[Check.SCORE_SHIFT].excess_min
+        if not self._times or moved.p_value is None or moved.p_value > _SURE or moved.value < matters:
+            return moved
+        risks = self._slices.risks[:, at]
+        filled = np.flatnonzero(risks.sum(axis=1))
+        odds = risks[filled] @ _LOG_ODDS / risks[filled].sum(axis=1)
+        return replace(moved, says=told(changed_at(odds), [self._times[place] for place in filled.tolist()]))
 
     def _performance(self, seen: Measured, risks: tuple[Counts, Counts], scatter: Scatter) -> Measured:
         if why := self._why_not(seen, int(risks[1].sum())):
@@ -145,19 +182,37 @@ class Window:
 
 def _set_apart(versions: dict[str, Counts]) -> dict[str, tuple[Counts, Counts]]:
     """
-    Put beside the counts of each version those of the others that are less unlike the rest than itself.
+    Put beside the counts of each version those of the others that are less far from the rest than itself.
 
     So one that is wrong is compared with those that are right, and these not with it. Of two that differ from each
     other alike, the one with fewer rows is the odd one.
     """
     whole = np.sum(list(versions.values()), axis=0)
     known = {sdk: counts for sdk, counts in versions.items() if 0 < counts.sum() < whole.sum()}
-    unlike = {sdk: round(index(counts, whole - counts), 1) for sdk, counts in known.items()}
+    far = {sdk: abs(median_of(counts) - median_of(whole - counts)) for sdk, counts in known.items()}
     apart, rest = {}, whole
-    for sdk in sorted(known, key=lambda one: (-unlike[one], int(known[one].sum()), one)):
+    for sdk in sorted(known, key=lambda one: (-far[one], int(known[one].sum()), one)):
         rest = rest - known[sdk]
         apart[sdk] = known[sdk], rest
     return apart
+
+
+def _apart(seen: Measured, counts: tuple[Counts, Counts], scatter: Scatter) -> Measured:
+    now, rest = counts
+    own, others = median_of(now), median_of(rest)
+    return replace(
+        seen,
+        value=own - others,
+        expected=0.0,
+        excess=abs(own - others),
+        dispersion=scatter.factor,
+        p_value=homogeneity(now, rest, scatter),
+        says=f"median about {_size(own)}, elsewhere {_size(others)}",
+    )
+
+
+def _size(decades: float) -> str:
+    return "0" if decades < DECADES[0] else f"{10**decades:.2g}"
 
 
 def _series(check: Check, cell: tuple[int, str], counts: Counts) -> Measured:

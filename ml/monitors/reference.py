@@ -4,7 +4,7 @@ What decisions looked like when a model was trained: frozen bins, the counts in 
 Made once, from the rows of the training, and kept in the model's artifact, whose hash covers it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -85,18 +85,25 @@ class References(Protocol):
         """
 
 
-def reference_of(rows: Rows, names: Sequence[str], schema_id: str, labels: Sequence[LabelCurve] = ()) -> Reference:
+def reference_of(
+    rows: Rows,
+    names: Sequence[str],
+    schema_id: str,
+    labels: Sequence[LabelCurve] = (),
+    unwatched: Collection[int] = (),
+) -> Reference:
     """
     Return the reference of a training: *rows* as they were decided, with risks that the model gave to unseen rows.
 
-    Bins are deciles and both tails of all surfaces' values together; of a feature with few values each has its bin.
+    Bins are deciles and both tails of all surfaces' values together; of a feature with few values each has its bin, and
+    of columns that are *unwatched* all have one.
 
     Raises:
         ValueError: *names* are not those of the columns.
     """
     if len(names) != rows.values.shape[1]:
         raise ValueError(f"{len(names)} names for {rows.values.shape[1]} features")
-    edges = tuple(_edges(rows.values[:, at], rows.status[:, at]) for at in range(len(names)))
+    edges = tuple(() if at in unwatched else _edges(rows.values[:, at], rows.status[:, at]) for at in range(len(names)))
     frozen = Reference(
         schema_id=schema_id, names=tuple(names), edges=edges, features=(), states=(), risks=(), shares=()
     )

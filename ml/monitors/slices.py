@@ -35,6 +35,10 @@ class Slices:
         """Return the slices of *model*, the oldest first."""
         return list(self._models.get(model, {}).values())
 
+    def times(self, model: str) -> Sequence[int]:
+        """Return when the span of each slice of *model* began (epoch ms)."""
+        return [span * self._span_ms for span, _ in self._models.get(model, {})]
+
     def _forget(self, span: int) -> None:
         for slices in self._models.values():
             for old in [cell for cell in slices if cell[0] <= span - SPANS_MAX]:

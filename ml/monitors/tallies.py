@@ -20,6 +20,10 @@ EDGES_MAX = 15
 CELLS = EDGES_MAX + 2
 """Bins of a feature: between the edges and beyond them, then the one of missing values."""
 NO_VALUE = CELLS - 1
+DECADES = (-3.0, 9.0)
+PER_DECADE = 4
+LOG_BINS = int((DECADES[1] - DECADES[0]) * PER_DECADE) + 1
+"""Bins of what clients measure, by the logarithm of its size; the first is of nought and less."""
 CLIENTS_MAX = 40
 """SDK versions of a surface that a slice keeps apart, those with most rows; clients may name as many as they like."""
 SURFACES = tuple(Surface)
@@ -36,7 +40,7 @@ class Bins(NamedTuple):
     """
     Frozen bins: `edges` (f, EDGES_MAX) ascending, padded with infinity; a bin includes its upper edge.
 
-    `clients` are the columns that clients measure, which are counted by SDK version, too.
+    `clients` are the columns that clients measure, whose sizes are counted by SDK version, too.
     """
 
     names: tuple[str, ...]
@@ -49,7 +53,7 @@ class Tally(NamedTuple):
     Counts by surface, in the order of `SURFACES`.
 
     `features` (s, f, CELLS); `states` (s, f, letters); `risks` (s, RISK_BINS); `shares` (s, SHARES, hits and trials);
-    `clients` by surface and SDK version, of the columns `Bins.clients`, (columns, CELLS).
+    `clients` by surface and SDK version, of the columns `Bins.clients`, (columns, LOG_BINS).
     """
 
     features: Counts
@@ -94,7 +98,7 @@ def count(rows: Rows, bins: Bins) -> Tally:
         states=_counted(surface, rows.status.astype(np.int64), (surfaces, STATES)),
         risks=_risks(surface, rows.risk),
         shares=_shares(surface, rows),
-        clients=_clients(surface, rows.sdk, binned[:, list(bins.clients)]) if bins.clients else {},
+        clients=_clients(surface, rows.sdk, rows.values[:, list(bins.clients)]) if bins.clients else {},
     )
 
 
@@ -143,17 +147,27 @@ def _shares(surface: Counts, rows: Rows) -> Counts:
     return counted
 
 
-def _clients(surface: Counts, sdk: NDArray[np.str_], binned: Counts) -> dict[tuple[int, str], Counts]:
+def _clients(surface: Counts, sdk: NDArray[np.str_], values: Floats) -> dict[tuple[int, str], Counts]:
+    """Count *values* (n, columns) by the logarithm of their size; what is not known does not count."""
+    sizes = np.log10(np.maximum(values, 10 ** (DECADES[0] - 1)))
+    binned = np.clip(np.floor((sizes - DECADES[0]) * PER_DECADE) + 1, 0, LOG_BINS - 1)
+    codes = np.where(np.isnan(values), LOG_BINS, binned).astype(np.int64)
     names, of_row = np.unique(sdk, return_inverse=True)
     cell = surface * len(names) + of_row
     rows_of = np.bincount(cell[sdk != ""], minlength=len(SURFACES) * len(names)).reshape(len(SURFACES), len(names))
     found: dict[tuple[int, str], Counts] = {}
     for place, of_version in enumerate(rows_of):
         for version in np.argsort(-of_version, kind="stable")[:CLIENTS_MAX].tolist():
-            mine = binned[cell == place * len(names) + version] if of_version[version] else binned[:0]
-            if len(mine):
-                found[place, str(names[version])] = _counted(np.zeros(len(mine), np.int64), mine, (1, CELLS))[0]
+            if of_version[version]:
+                mine = codes[cell == place * len(names) + version]
+                found[place, str(names[version])] = _counted(np.zeros(len(mine), np.int64), mine, (1, LOG_BINS))[0]
     return found
+
+
+def median_of(counts: Counts) -> float:
+    """Return the logarithm of the median size in *counts* (LOG_BINS), to a quarter of a decade."""
+    at = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
+    return DECADES[0] + (at - 0.5) / PER_DECADE
 
 
 def stacked(slices: Sequence[Tally], features: int) -> Tally:

@@ -12,7 +12,7 @@ from ml.datasets.rows import FEATURES
 from ml.datasets.snapshot import Snapshot
 from ml.features.logged import status_of
 from ml.features.matrix import Vectors
-from ml.features.schema import SCHEMA, SCHEMA_ID
+from ml.features.schema import SCHEMA, SCHEMA_ID, Group, columns_of
 from ml.labels.arrival import ArrivalCurve
 from ml.models.scorer import BAND_NAMES, Scorer
 from ml.monitors.reference import LabelCurve, Reference, reference_of
@@ -58,7 +58,7 @@ def reference_of_training(
     )
     awaits = table["begun"].to_numpy() & ~np.isin(table["agent_class"].to_numpy(), _DECLARED)
     labels = label_curves(labelled, float(scores.risk[awaits].mean()) if awaits.any() else 0.0)
-    return reference_of(rows, [feature.name for feature in SCHEMA], SCHEMA_ID, labels)
+    return reference_of(rows, [feature.name for feature in SCHEMA], SCHEMA_ID, labels, _SOLD)
 
 
 def label_curves(labelled: Mapping[LabelSource, Labelling], mean_risk: float) -> tuple[LabelCurve, ...]:
@@ -70,6 +70,8 @@ def label_curves(labelled: Mapping[LabelSource, Labelling], mean_risk: float) ->
     )
 
 
+_SOLD = columns_of(Group.TOKEN)
+"""What delivery sells changes with its campaigns, and says nothing of how it is measured."""
 _GIVT = [reason.value for reason in Reason if CLASS_OF[reason] is ReasonClass.GIVT]
 _DECLARED = [one.value for one in DECLARED]
 _NOMINAL = [Rung.FULL.value, Rung.NO_ASYNC.value]

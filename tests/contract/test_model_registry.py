@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
+from lookkit import a_later_artifact
 from msgspec.structs import replace
 from registrykit import NOW, a_model, asked, saying
 
@@ -13,7 +14,7 @@ from domain.placing import PlacementRefusal, PlacementRefused, PlaceModel, RollB
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
-from ml.models.artifact import CorruptArtifact, load
+from ml.models.artifact import CorruptArtifact, dump, load
 from ml.registry import registry
 from ml.registry.memory import MemoryComparisonTable, MemoryModels, MemoryPlacementTable
 from ml.registry.placing import ModelPlacements, PlacementList
@@ -111,7 +112,7 @@ def test_what_is_not_here_is_said_to_be_so(run):
 def test_models_are_listed_page_by_page_the_latest_first(run):
     async def test(kit):
         made = [await kit.add(saying(margin), at=NOW + margin) for margin in (1, 2, 3)]
-        third = await kit.add(saying(4, stage=Stage.S3), at=NOW + 4)
+        third = await kit.add(dump(a_later_artifact()), at=NOW + 4)
         listed = [entry.model for entry in await kit.models.page("", 10)]
         assert listed == [third, *reversed(made)]
         assert [entry.model for entry in await kit.models.page(listed[1], 1)] == listed[2:3]
@@ -167,9 +168,10 @@ def test_a_placement_is_checked_against_the_registry_and_done_once(run):
         with pytest.raises(PlacementRefused) as caught:
             await kit.place("s2-nothing")
         assert caught.value.refusal is PlacementRefusal.UNKNOWN_MODEL
-        third = await kit.add(saying(4, stage=Stage.S3))
+        old = replace(await kit.models.find(model), model="s2-old", sha256="0" * 64, features="features-old")
+        await kit.models.add(old, b"of last year")
         with pytest.raises(PlacementRefused) as caught:
-            await kit.place(third)
+            await kit.place("s2-old")
         assert caught.value.refusal is PlacementRefusal.SCHEMA_MISMATCH
         command = PlaceModel(**asked(), model=model, role=Role.CHAMPION)
         first, again = [await kit.placing.handle(command) for _ in range(2)]

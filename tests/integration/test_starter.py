@@ -25,10 +25,12 @@ def test_up_puts_a_starter_model_in_force_once_and_keeps_it(tmp_path):
     settings = replace(on_free_ports(Settings()), data_dir=tmp_path / "data")
     with Up(settings):
         assert models_of(settings)["in_force"]["s2"]["champion"] is None  # the gate did not wait
-        eventually(lambda: models_of(settings)["gate"]["champion"], within_s=240)
+        eventually(lambda: all(one["champion"] for one in models_of(settings)["in_force"].values()), within_s=240)
+        eventually(lambda: models_of(settings)["gate"]["champion"])
         told = models_of(settings)
     starter = kept_starter(settings)
     assert {stage: one["champion"] for stage, one in told["in_force"].items()} == starter.models
+    assert told["gate"]["champion"] == starter.models["s2"]
     for model in starter.models.values():
         kept = load_any((settings.data_dir / "models" / f"{model}.model").read_bytes(), model)
         assert kept.card.note == NOTE

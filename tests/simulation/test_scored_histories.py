@@ -107,10 +107,7 @@ def made_again(rendered, scored):
     """The reasons that hold against a stored render, under the versions that its decision names."""
     assert scored.versions.pack == PACK.id
     against = set(screen(rendered, PACK)) | (CONTEXT & set(scored.reasons))
-    values = unpack([(scored.features, scored.feature_status)]).values[0]
-    counts = {name: values[PLACE[name]] for name in ("person_10s", "person_min", "person_hour")}
-    activity = Activity(**{name: int(count) for name, count in counts.items() if not isnan(count)})
-    if is_abusive(activity, PACK.rates):
+    if is_too_fast(scored):
         against.add(Reason.RATE_ABUSIVE)
     opinion = Remembered(scored) if scored.versions.model else None
     if opinion is not None:
@@ -120,6 +117,12 @@ def made_again(rendered, scored):
         against.update(suspicion.reasons)
         assert (suspicion.pair, suspicion.masked_risk) == (scored.pair, scored.masked_risk)
     return in_order(against)
+
+
+def is_too_fast(scored):
+    values = unpack([(scored.features, scored.feature_status)]).values[0]
+    counts = {name: values[PLACE[name]] for name in ("person_10s", "person_min", "person_hour")}
+    return is_abusive(Activity(**{name: int(count) for name, count in counts.items() if not isnan(count)}), PACK.rates)
 
 
 def test_every_stored_decision_is_made_again_by_the_versions_that_it_names():

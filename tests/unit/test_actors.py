@@ -76,7 +76,7 @@ def working(fate, retries=0):
     bury = Undertaker(lambda message, error: buried.append((message, error)))
     broker = StubBroker(middleware=[Retries(max_retries=retries, min_backoff=1, max_backoff=2), bury])
     with loop_elsewhere() as run:
-        declare(broker, run, apply, WorkMetrics(registry))
+        declare(broker, run, apply, apply, WorkMetrics(registry))
         work = Work(broker, registry, seen, buried)
         work.worker = Worker(broker, worker_threads=1, worker_timeout=10)
         work.worker.start()

@@ -190,21 +190,30 @@ def test_values_are_those_that_a_float32_holds():
     assert of(found, "visible_ratio")[0] == float(np.float32(0.1)) != 0.1
 
 
-cells = st.one_of(st.floats(width=32), st.sampled_from([np.nan, np.inf, -np.inf, -0.0]))
+known = st.tuples(
+    st.floats(width=32, allow_nan=False) | st.sampled_from([np.inf, -np.inf, -0.0]),
+    st.sampled_from([FRESH, STALE, AT_LEAST]),
+)
+unknown = st.tuples(st.just(np.nan), st.sampled_from([COLD, MISSING, TIMEOUT]))
+rows = st.lists(known | unknown, min_size=len(SCHEMA), max_size=len(SCHEMA))
 
 
-@for_all(data=st.data(), n=st.integers(0, 4))
+@for_all(given=st.lists(rows, max_size=4))
 @settings(deadline=None, max_examples=40)
-def test_what_is_logged_is_read_again_bit_for_bit(data, n):
-    width = len(SCHEMA)
-    rows = st.lists(cells, min_size=width, max_size=width)
-    values = np.array([data.draw(rows) for _ in range(n)], np.float64).reshape(n, width)
-    status = np.array(
-        [data.draw(st.lists(st.integers(0, 5), min_size=width, max_size=width)) for _ in range(n)], np.uint8
-    ).reshape(n, width)
+def test_what_is_logged_is_read_again_bit_for_bit(given):
+    cells = np.array(given).reshape(len(given), len(SCHEMA), 2)
+    values, status = np.ascontiguousarray(cells[:, :, 0]), cells[:, :, 1].astype(np.uint8)
     again = unpack(pack(Vectors(values, status)))
     assert again.values.tobytes() == values.tobytes()
     assert (again.status == status).all()
+
+
+def test_a_vector_has_a_value_exactly_where_its_status_says_so():
+    claims = [a_claimed(), a_claimed(user="", device="", visible_ratio=None), a_claimed(network="")]
+    for counts in (counted(claims), None, counted(claims, since=MINTED)):
+        found = vectors(claims, counts)
+        assert (np.isnan(found.values) == np.isin(found.status, (COLD, MISSING, TIMEOUT))).all()
+        assert unpack(pack(found)).values.tobytes() == found.values.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +223,8 @@ def test_what_is_logged_is_read_again_bit_for_bit(data, n):
         (b"\0" * 4 * len(SCHEMA), "f"),
         (b"\0" * 4 * len(SCHEMA), "x" * len(SCHEMA)),
         (b"\0" * 4 * len(SCHEMA), "é" * len(SCHEMA)),
+        (b"\0" * 4 * len(SCHEMA), "f-" + "f" * (len(SCHEMA) - 2)),
+        (b"\0" * 4, "-" * len(SCHEMA)),
     ],
 )
 def test_what_is_no_vector_is_refused(values, letters):

@@ -26,7 +26,7 @@ from ml.features.later import LATER_NAMES, columns, later_of
 
 IMPRESSIONS = 40
 SPAN = 4 * HOUR
-PEOPLE = ("ann", "bob", "")
+PEOPLE = ("a" * 24, "b" * 24, "")
 KINDS = (
     (LabelSource.THIRD_PARTY, Label.INVALID),
     (LabelSource.HUMAN_SIGNAL, Label.HUMAN),

@@ -1,5 +1,9 @@
 """Models as arrays: the same word as scikit-learn's, bit for bit; and nothing damaged is ever walked."""
 
+import os
+import subprocess
+import sys
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from msgspec.structs import replace
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from domain.signals import Family
+from ml.features import kernel as filling
 from ml.features.matrix import COLD, MISSING, TIMEOUT
 from ml.features.schema import PLACE, SCHEMA, Group, columns_of
 from ml.models import kernel
@@ -79,13 +84,31 @@ def test_values_right_at_the_thresholds_go_where_scikit_learn_sends_them():
         assert same(kernel.margins(FOREST, x), MODEL.decision_function(x))
 
 
-def test_the_kernels_are_compiled_before_the_first_row():
-    for walk in (kernel._walk_each, kernel._walk_blocks):
-        before = len(walk.signatures)
-        assert before == 1
-    kernel.margins(FOREST, X[:1])
-    kernel.margins(FOREST, np.asfortranarray(X))
-    assert len(kernel._walk_each.signatures) == len(kernel._walk_blocks.signatures) == 1
+def test_scoring_draws_in_no_library_of_models_and_compiles_nothing_at_a_request():
+    code = """
+import sys
+from counterskit import RATE_RULES
+from gatekit import NOW
+from modelkit import an_artifact, rows
+from ml.features import kernel as filling
+from ml.models import kernel
+from ml.models.artifact import dump, load
+from ml.models.scorer import Scorer
+import service.scoring
+assert not {"sklearn", "scipy.stats", "polars", "river", "treelite", "pandas", "joblib"} & sys.modules.keys()
+scorer = Scorer(load(dump(an_artifact())))
+scorer.score(rows(1)), scorer.score(rows(99))
+functions = [*vars(filling).values(), *vars(kernel).values()]
+kernels = [one for one in functions if type(one).__name__ == "CPUDispatcher" and not one._can_compile]
+assert len(kernels) == 4 and all(len(one.signatures) == 1 for one in kernels)
+"""
+    path = os.pathsep.join([".", "tests", *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert done.returncode == 0
+
+
+def test_the_kernel_that_fills_vectors_knows_the_same_statuses():
+    assert (filling._COLD, filling._MISSING) == (COLD, MISSING)
 
 
 def test_more_than_two_classes_are_not_exported():

@@ -3,13 +3,15 @@
 import asyncio
 
 import pytest
-from registrykit import NOW, a_model, asked, saying
+from lookkit import a_later_artifact
+from registrykit import NOW, asked, saying
 from structlog.testing import capture_logs
 
 from domain.placement_events import ModelPlaced, ModelRef, Role, Stage
 from domain.placing import PlaceModel, RetireModel, RollBack
 from ledger.memory import MemoryStore
 from ledger.store import Append, LedgerUnavailable
+from ml.models.artifact import dump
 from ml.registry.memory import MemoryModels
 from ml.registry.placing import STREAM, ModelPlacements
 from ml.registry.registry import add_model
@@ -270,9 +272,9 @@ def test_two_looks_at_once_do_what_one_does():
 
 def test_models_of_the_other_stage_are_nobodys_business_here():
     async def test(kit):
-        [late] = await kit.add(a_model(stage=Stage.S3))
-        assert late.startswith("s3-")
-        await kit.watch.poll()
-        assert kit.line == (None,) * 4
+        [late] = await kit.add(dump(a_later_artifact()))
+        await kit.place(late)
+        assert kit.watch.placements.of(Stage.S3).champion.model == late
+        assert (kit.line, kit.watch.refused) == ((None,) * 4, {})
 
     run(test)

@@ -1,9 +1,11 @@
 """What decisions look like now, beside the training: faults are found by name, and nothing is found without one."""
 
+from datetime import UTC, datetime
+
 import msgspec
 import numpy as np
 import pytest
-from builders import unhurried
+from builders import MINTED, unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from monitorkit import (
@@ -25,6 +27,8 @@ from sklearn.metrics import average_precision_score
 
 from ml.features.matrix import COLD, STALE, TIMEOUT
 from ml.monitors.alarms import Alarms
+from ml.monitors.changes import changed_at
+from ml.monitors.changes import told as when
 from ml.monitors.checks import Check, judge
 from ml.monitors.estimates import average_precision
 from ml.monitors.reference import CorruptReference, dump, load, reference_of
@@ -32,6 +36,8 @@ from ml.monitors.rows import plain_rows
 from ml.monitors.shifts import DRAWS, Scatter, homogeneity, index, scatter_of, shift
 from ml.monitors.slices import CHUNKS, SPANS_MAX, Slices
 from ml.monitors.tallies import CELLS, NO_VALUE, RISK_BINS, RISK_EDGES, SURFACES, Bins, added, count, total
+
+MINUTE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +97,8 @@ def test_one_sdk_that_measures_in_seconds_is_named_with_what_it_measures(referen
         return with_values(one, VISIBLE, one.values[mine, VISIBLE] / 1_000, mine)
 
     named = found(measured(reference, faulty(chance, seconds)))
-    clients = {one for one in named if one[0] is Check.CLIENT_SHIFT}
-    assert clients == {(Check.CLIENT_SHIFT, surface, "ios/12.2 visible_ms") for surface in ("feed", "reels")}
+    clients = {one for one in named if one[0] is Check.CLIENT_UNIT}
+    assert clients == {(Check.CLIENT_UNIT, surface, "ios/12.2 visible_ms") for surface in ("feed", "reels")}
     assert {subject for _, _, subject in named - clients} <= {"visible_ms"}
 
 
@@ -138,6 +144,24 @@ def test_what_is_cold_after_a_restart_is_compared_with_nothing(reference, chance
 def test_risks_that_moved_are_found(reference, chance):
     named = found(measured(reference, faulty(chance, lambda one: one, shift=1.5)))
     assert {(Check.SCORE_SHIFT, surface, "") for surface in ("feed", "reels")} <= named
+
+
+def test_since_when_risks_have_moved_is_told(reference, chance):
+    """Within two slices of it, of a window of forty."""
+    calm, moved = (faulty(chance, lambda one: one, slices=n, n=500, shift=by) for n, by in ((25, 0.0), (15, 1.5)))
+    measures = measured(reference, [*calm, *moved], times=[MINTED + at * MINUTE_MS for at in range(40)])
+    told = {one.says for one in measures if one.check is Check.SCORE_SHIFT and one.p_value is not None}
+    expected = {datetime.fromtimestamp((MINTED + at * MINUTE_MS) / 1_000, UTC) for at in range(23, 28)}
+    assert told
+    assert told <= {f"since about {moment:%Y-%m-%d %H:%M} UTC" for moment in expected}
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(40), np.arange(5.0), np.zeros(0), np.random.default_rng(1).normal(size=60)]
+)
+def test_where_no_change_shows_no_time_is_told(values):
+    assert changed_at(values) is None
+    assert when(None, []) == ""
 
 
 def test_more_left_undecided_than_three_in_a_hundred_is_found(reference, chance):

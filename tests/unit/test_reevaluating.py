@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from builders import a_correction, a_view
-from lookkit import NOW, PRICE, TIMES, Kit, a_first, a_later_model, a_lesson, an_impression, append
+from builders import PRICE, a_correction, a_view
+from lookkit import NOW, TIMES, Kit, a_first, a_later_model, a_lesson, an_impression, append
 
 from domain.events import ImpressionLabelled
 from domain.reasons import Reason, Verdict

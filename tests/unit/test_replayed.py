@@ -77,8 +77,9 @@ def on_store(request):
     return run
 
 
-async def a_gate(store, activity=None, **kept):
-    gate = LadderGate(store, counters=activity or counting(), **kept)
+async def a_gate(store, activity=None, propensity=1.0, **kept):
+    """A gate that logs the vector of every render, unless only that of the sample beside those that are scored."""
+    gate = LadderGate(store, counters=activity or counting(), propensity=propensity, **kept)
     await gate.open(date(2026, 9, 10), date(2026, 9, 24))
     return gate
 
@@ -165,7 +166,7 @@ def test_right_after_midnight_the_names_of_the_day_before_take_part_and_the_rows
 
 def test_what_is_shed_has_a_vector_all_the_same():
     async def test(store):
-        gate, history = await a_gate(store), History(10)
+        gate, history = await a_gate(store, propensity=0.1), History(10)
         gate.ladder.drill("shed", 10)
         for events in history.batches(8):
             await gate.send(*events)
@@ -182,7 +183,7 @@ def scoring(counters, line=None):
     """What scores in a gate without a load to shed, by *counters*."""
     ladder = Ladder(Clock())
     contest = Contest("eu-kit", LIMITS, lambda: NOW)
-    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 0.0), ladder, contest)
+    models = GateScoring(counters.take_features, ModelHolder(line), Sample(b"k" * 32, 1.0), ladder, contest)
     return ScoringActivity(GuardedActivity(counters, ladder), models, ladder)
 
 

@@ -293,6 +293,15 @@ def test_what_is_shed_is_not_scored_but_for_the_sample_whose_score_decides_nothi
     run(test)
 
 
+def test_what_the_screen_settles_is_scored_too_and_stands_as_the_screen_says():
+    async def test(clients):
+        answer, scored = await one(Line(a_scorer()), clients.render(**NARROW, agent="a bot"))
+        assert told(answer) == (Verdict.DROPPED, Reason.AGENT_DECLARED_BOT)
+        assert (scored.band, scored.reasons) == ("risky", (Reason.AGENT_DECLARED_BOT, Reason.RISK_GREY))
+
+    run(test)
+
+
 # Canary and shadow
 
 
@@ -354,11 +363,11 @@ def test_the_sample_is_as_large_as_it_says_and_always_the_same():
     claims = [Claim() for _ in range(20_000)]
     sample, other = Sample(b"k" * 32, 0.01), Sample(b"other" * 7, 0.01)
     drawn = sample.drawn(claims)
-    assert 140 < drawn.sum() < 260
-    assert (drawn == sample.drawn(claims)).all()
-    assert (drawn != other.drawn(claims)).any()
-    assert not Sample(b"k" * 32, 0.0).drawn(claims).any()
-    assert Sample(b"k" * 32, 1.0).drawn(claims).all()
+    assert 140 < sum(drawn) < 260
+    assert drawn == sample.drawn(claims)
+    assert drawn != other.drawn(claims)
+    assert not any(Sample(b"k" * 32, 0.0).drawn(claims))
+    assert all(Sample(b"k" * 32, 1.0).drawn(claims))
 
 
 def test_a_scorer_is_ready_for_any_number_of_rows():
