@@ -125,8 +125,7 @@ def _corroborated(signals: Sequence[Signal], opinion: Opinion | None) -> tuple[S
     if opinion is None or not opinion.may_drop or opinion.band is not Banding.RISKY:
         return None
     for signal in signals:
-        masked = opinion.without(signal.family)
-        if masked.band is Banding.RISKY:
+        if signal.family is not Family.MODEL and (masked := opinion.without(signal.family)).band is Banding.RISKY:
             return signal, masked.risk
     return None
 
