@@ -112,7 +112,7 @@ def test_a_damaged_champion_is_refused_told_once_and_the_one_before_looks():
         first, second = await kit.add(*BYTES[:2])
         await kit.promote(first)
         await kit.promote(second)
-        kit.models.data[second] = BYTES[1][:-1] + b"\x00"
+        kit.models.data[second] = BYTES[1][:-1] + bytes([BYTES[1][-1] ^ 1])
         with capture_logs() as logs:
             assert await kit.looks() == first
             assert await kit.looks() == first
