@@ -122,7 +122,7 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert "no alarm" in watched[1].stdout
     assert again.returncode == 1
     assert "is in use by process" in again.stderr
-    assert json.loads(moved.stdout) == {"postgres": "0009", "clickhouse": None}
+    assert json.loads(moved.stdout) == {"postgres": "0011", "clickhouse": None}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -77,7 +77,7 @@ def test_the_same_range_and_seed_make_the_same_model_in_every_process(settings, 
     assert first["parts"]["rows"] == 2_500
     for model in first["models"].values():
         assert set(model["masks"]) == set(MASKS)
-        assert sum(model["positives"].values()) > 50
+        assert sum(model["positives"].values()) > 30
         assert model["uncertain_share"] <= 0.05
     kept = (settings.data_dir / "models" / f"{first['models']['s2']['model']}.model").read_bytes()
     assert load(kept, first["models"]["s2"]["model"]).card.snapshot == first["snapshot"]
