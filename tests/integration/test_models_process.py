@@ -23,6 +23,7 @@ from registrykit import saying
 
 from domain.events import ImpressionScored
 from domain.token import mint_token
+from domain.vocabulary import Rung
 from ledger.codec import decode
 from ledger.postgres import PostgresStore
 from ledger.store import read_everything
@@ -155,12 +156,13 @@ async def running(settings, other, keys):
 
 
 async def models_of(database):
-    """By impression: the model that scored it, as the ledger has it."""
+    """By impression: the model that scored it, as the ledger has it; None if it was shed, as on a busy machine."""
     store, found = PostgresStore(database), {}
     async for commit in read_everything(store):
         for event in decode(commit.data):
             if isinstance(event, ImpressionScored):
-                found[commit.stream] = event.versions.model
+                is_shed = Rung.SHED in {event.rung, *event.rungs}
+                found[commit.stream] = None if is_shed else event.versions.model
     await store.close()
     return found
 
@@ -168,7 +170,7 @@ async def models_of(database):
 def decided_by(load, models, after, before=float("inf")):
     """Which models decided renders that were sent from *after*, by then followed, until *before*."""
     sent = (one for one, at in load.sent_at.items() if after + FOLLOWS_WITHIN_S <= at < before)
-    return Counter(models[one] for one in sent if one in models)
+    return Counter(model for one in sent if (model := models.get(one)) is not None)
 
 
 @pytest.fixture
