@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter
@@ -15,13 +14,12 @@ from domain.feedback import SOURCES, Traffic
 from domain.render import millis
 from service.access import Access
 from service.endpoints import JSON, body_of, guarded, json_reply, request_id_of
-from service.parameters import members_of, number_of, only_known, rfc3339
+from service.parameters import after_of, flag_of, members_of, only_known, page_limit, rfc3339, uuid_of
 from service.problems import (
     FEEDBACK_DEFERRED,
     FEEDBACK_MALFORMED,
     FEEDBACK_REFUSALS,
     BadDocument,
-    BadParameter,
     NoSuchThing,
     Reply,
     TooMuchFeedback,
@@ -93,7 +91,7 @@ class FeedbackHttp:
         return json_reply({"feedback": [_told(one) for one in found], "after": last})
 
     async def _find(self, request: Request) -> Reply:
-        found = await self._store.find(_uuid(request.path_params["id"], "id"))
+        found = await self._store.find(uuid_of(request.path_params["id"], "id"))
         if found is None:
             raise NoSuchThing("nobody sent feedback of that id, or it was settled and is forgotten")
         return json_reply(_told(found))
@@ -136,36 +134,14 @@ def _single(answer: FeedbackAnswer, request_id: str) -> Reply:
 
 def _wanted(request: Request) -> Wanted:
     parameters = request.query_params
-    limit = number_of(parameters, "limit", _LIMIT) or 0
-    if not 1 <= limit <= LISTED_MAX:
-        raise BadParameter(f"limit: must be 1 to {LISTED_MAX}")
-    failing = parameters.get("failing", "false")
-    if failing not in {"true", "false"}:
-        raise BadParameter("failing: must be true or false")
     impression = parameters.get("impression_id")
     return Wanted(
         states=members_of(parameters, "state", FeedbackState),
-        impression=None if impression is None else _uuid(impression, "impression_id"),
-        failing=failing == "true",
-        after=_after(parameters.get("after")),
-        limit=limit,
+        impression=None if impression is None else uuid_of(impression, "impression_id"),
+        failing=flag_of(parameters, "failing"),
+        after=after_of(parameters),
+        limit=page_limit(parameters, _LIMIT, LISTED_MAX),
     )
-
-
-def _after(text: str | None) -> tuple[int, UUID] | None:
-    if text is None:
-        return None
-    at, _, id_ = text.partition("_")
-    if not (at.isascii() and at.isdigit() and len(at) <= 15):
-        raise BadParameter("after: must be what an answer before gave")
-    return int(at), _uuid(id_, "after")
-
-
-def _uuid(text: str, name: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise BadParameter(f"{name}: must be a UUID") from error
 
 
 def _told(one: Kept) -> dict[str, Any]:

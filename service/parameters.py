@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
+from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
@@ -12,6 +13,7 @@ from service.problems import BadParameter
 E = TypeVar("E", bound=StrEnum)
 
 _TIME_MAX = 1 << 47
+_AFTER_DIGITS_MAX = 15
 
 
 def time_of(parameters: QueryParams, name: str) -> int | None:
@@ -41,6 +43,40 @@ def number_of(parameters: QueryParams, name: str, default: int | None = None) ->
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         raise BadParameter(f"{name}: must be a whole number")
     return int(text)
+
+
+def page_limit(parameters: QueryParams, default: int, most: int) -> int:
+    """Return `limit`, which is in 1 to *most*."""
+    limit = number_of(parameters, "limit", default) or 0
+    if not 1 <= limit <= most:
+        raise BadParameter(f"limit: must be 1 to {most}")
+    return limit
+
+
+def flag_of(parameters: QueryParams, name: str) -> bool:
+    """Return whether it is `true`; not given is `false`."""
+    text = parameters.get(name, "false")
+    if text not in {"true", "false"}:
+        raise BadParameter(f"{name}: must be true or false")
+    return text == "true"
+
+
+def uuid_of(text: str, name: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise BadParameter(f"{name}: must be a UUID") from error
+
+
+def after_of(parameters: QueryParams) -> tuple[int, UUID] | None:
+    """Return the last one seen, as `{epoch ms}_{id}` in `after`; None if it is not given."""
+    text = parameters.get("after")
+    if text is None:
+        return None
+    at, _, id_ = text.partition("_")
+    if not (at.isascii() and at.isdigit() and len(at) <= _AFTER_DIGITS_MAX):
+        raise BadParameter("after: must be what an answer before gave")
+    return int(at), uuid_of(id_, "after")
 
 
 def members_of(parameters: QueryParams, name: str, kind: type[E]) -> tuple[E, ...]:

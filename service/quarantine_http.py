@@ -23,7 +23,7 @@ from commands.quarantine_entries import (
 from commands.quarantine_replay import Explained, Fix, Quarantine, Replayed
 from service.access import Access
 from service.endpoints import Answer, body_of, guarded, json_reply, read_as, request_id_of
-from service.parameters import members_of, number_of, only_known, rfc3339, time_of
+from service.parameters import flag_of, members_of, number_of, only_known, rfc3339, time_of
 from service.problems import BadParameter, Reply
 from service.quarantine_metrics import QuarantineMetrics
 
@@ -80,13 +80,11 @@ class QuarantineHttp:
 
     async def _explain(self, request: Request) -> Reply:
         only_known(request.query_params, {"raw"})
-        raw = request.query_params.get("raw", "false")
-        if raw not in {"true", "false"}:
-            raise BadParameter("raw: must be true or false")
+        raw = flag_of(request.query_params, "raw")
         name = _name(request)
-        explained = await self._quarantine.explain(name, raw=raw == "true")
+        explained = await self._quarantine.explain(name, raw=raw)
         key = self._key(request)
-        log.info("quarantined body shown", entry=name, raw=raw == "true", key=key, request_id=request_id_of(request))
+        log.info("quarantined body shown", entry=name, raw=raw, key=key, request_id=request_id_of(request))
         return json_reply(_explained(explained))
 
     async def _replay(self, request: Request) -> Reply:

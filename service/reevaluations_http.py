@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
@@ -13,8 +12,8 @@ from commands.reevaluations import Backlog, Reevaluations
 from domain.reevaluation import Why
 from service.access import Access
 from service.endpoints import guarded, json_reply
-from service.parameters import member_of, number_of, only_known, rfc3339, time_of
-from service.problems import BadParameter, NoSuchThing, Reply
+from service.parameters import after_of, flag_of, member_of, only_known, page_limit, rfc3339, time_of, uuid_of
+from service.problems import NoSuchThing, Reply
 
 SCOPE = "audit"
 _LIMIT = 100
@@ -60,48 +59,26 @@ class ReevaluationsHttp:
 
     async def _find(self, request: Request) -> Reply:
         only_known(request.query_params, ())
-        found = await self._found.find(_uuid(request.path_params["impression"], "impression"))
+        found = await self._found.find(uuid_of(request.path_params["impression"], "impression"))
         if found is None:
             raise NoSuchThing("the impression was not looked at again, or that is forgotten")
         return json_reply(_told(found))
 
     def _wanted(self, request: Request) -> Wanted:
         parameters = request.query_params
-        limit = number_of(parameters, "limit", _LIMIT) or 0
-        if not 1 <= limit <= LISTED_MAX:
-            raise BadParameter(f"limit: must be 1 to {LISTED_MAX}")
-        changes = parameters.get("changes", "false")
-        if changes not in {"true", "false"}:
-            raise BadParameter("changes: must be true or false")
         why = parameters.get("why")
         return Wanted(
             since=self._since(request),
             why=None if why is None else member_of("why", why, Why),
-            changes_only=changes == "true",
+            changes_only=flag_of(parameters, "changes"),
             campaign=parameters.get("campaign", ""),
-            after=_after(parameters.get("after")),
-            limit=limit,
+            after=after_of(parameters),
+            limit=page_limit(parameters, _LIMIT, LISTED_MAX),
         )
 
     def _since(self, request: Request) -> int:
         since = time_of(request.query_params, "since")
         return max(0, self._clock() - _SINCE_MS) if since is None else since
-
-
-def _after(text: str | None) -> tuple[int, UUID] | None:
-    if text is None:
-        return None
-    at, _, id_ = text.partition("_")
-    if not (at.isascii() and at.isdigit() and len(at) <= 15):
-        raise BadParameter("after: must be what an answer before gave")
-    return int(at), _uuid(id_, "after")
-
-
-def _uuid(text: str, name: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise BadParameter(f"{name}: must be a UUID") from error
 
 
 def _told(one: Reevaluated) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
 from feedbackkit import NOW, SOURCES, an_impression, kept, traffic
+from storekit import ADAPTERS, runner
 
 from commands.feedback_memory import MemoryFeedback
 from commands.feedback_postgres import PostgresFeedback
@@ -28,30 +28,9 @@ WAITING, PARKED, ORPHANED, APPLIED, REFUSED, HELD = FeedbackState
 AGAIN = NOW + 60_000
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(params=ADAPTERS)
 def run(request):
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-
-    @asynccontextmanager
-    async def opened():
-        if url is None:
-            yield [MemoryFeedback()] * 2
-            return
-        connections = [PostgresConnection(url, deadline_s=5.0) for _ in range(2)]
-        try:
-            yield [PostgresFeedback(connection) for connection in connections]
-        finally:
-            for connection in connections:
-                await connection.close()
-
-    def runs(test):
-        async def main():
-            async with opened() as stores:
-                await test(*stores[: test.__code__.co_argcount])
-
-        asyncio.run(main())
-
-    return runs
+    return runner(request, MemoryFeedback, PostgresFeedback)
 
 
 def id_(number):

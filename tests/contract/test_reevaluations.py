@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
 
 import pytest
 from builders import DAY, HOUR
 from lookkit import NOW, an_impression
 from msgspec.structs import replace
+from storekit import ADAPTERS, runner
 
 from commands.finalising import MemoryRuns, a_run
 from commands.finalising_postgres import PostgresRuns
@@ -20,7 +20,6 @@ from domain.reasons import Reason, Verdict
 from domain.reevaluation import Look, Why
 from domain.vocabulary import Label, Surface
 from ledger.following import Followed, Page
-from ledger.postgres_connection import PostgresConnection
 from ml.context.facts import Facts, PersonLabel, PersonRender
 from ml.context.postgres import PostgresLater
 from ml.context.store import NEXT_WITHIN_MS, RENDERS_KEPT_MS, Asked, Known, MemoryLater
@@ -41,30 +40,9 @@ class Postgres:
         self.later, self.runs = PostgresLater(connection), PostgresRuns(connection)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(params=ADAPTERS)
 def run(request):
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-
-    @asynccontextmanager
-    async def opened():
-        if url is None:
-            yield [Memory()] * 2
-            return
-        connections = [PostgresConnection(url, deadline_s=5.0) for _ in range(2)]
-        try:
-            yield [Postgres(connection) for connection in connections]
-        finally:
-            for connection in connections:
-                await connection.close()
-
-    def runs(test):
-        async def main():
-            async with opened() as stores:
-                await test(*stores[: test.__code__.co_argcount])
-
-        asyncio.run(main())
-
-    return runs
+    return runner(request, Memory, Postgres)
 
 
 def ids(*numbers):

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import msgspec
 import pytest
 from gatekit import NOW
+from storekit import ADAPTERS, runner
 
 from commands.shelter_memory import MemoryShelter
 from commands.shelter_postgres import PostgresShelter
@@ -24,36 +24,14 @@ from commands.shelter_store import (
 )
 from domain.ids import mint
 from domain.shelter import Signed
-from ledger.postgres_connection import PostgresConnection
 
 TTL = 1_000
 WIDE = Room(1_000, 1 << 30)
 
 
-@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.fixture(params=ADAPTERS)
 def run(request):
-    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
-
-    @asynccontextmanager
-    async def opened():
-        if url is None:
-            yield [MemoryShelter()] * 2
-            return
-        connections = [PostgresConnection(url, deadline_s=5.0) for _ in range(2)]
-        try:
-            yield [PostgresShelter(connection) for connection in connections]
-        finally:
-            for connection in connections:
-                await connection.close()
-
-    def runs(test):
-        async def main():
-            async with opened() as stores:
-                await test(*stores[: test.__code__.co_argcount])
-
-        asyncio.run(main())
-
-    return runs
+    return runner(request, MemoryShelter, PostgresShelter)
 
 
 def an_event(number, *, home="us-1", impression=None, **changes):
