@@ -27,7 +27,7 @@ from domain.vocabulary import BillingEvent
 from service.access import Access
 from service.campaigning import Campaigning
 from service.clock import now_ms
-from service.endpoints import JSON, body_of, guarded
+from service.endpoints import JSON, body_of, guarded, media_type_of
 from service.parameters import number_of, only_known, rfc3339
 from service.problems import (
     BadDocument,
@@ -241,7 +241,7 @@ def _page_of(request: Request) -> tuple[str, int, str]:
 
 
 async def _document(request: Request, kind: type[T]) -> T:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+    if media_type_of(request.headers.get("content-type", "")) != JSON:
         raise UnsupportedMedia(f"send {JSON}")
     body = await body_of(request, BODY_MAX_BYTES)
     try:

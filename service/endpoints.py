@@ -1,6 +1,6 @@
 """One endpoint, seen from outside its answer: who may ask, what was sent, and every error as its problem document."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from uuid import uuid4
 
@@ -15,9 +15,10 @@ from service.problems import UNFORESEEN, BadDocument, BodyTooLarge, Reply, probl
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Reply]]
 
-JSON = "application/json"
+JSON, NDJSON = "application/json", "application/x-ndjson"
 _REQUEST_ID_MAX = 64
 _ENCODER = msgspec.json.Encoder()
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,31 @@ async def body_of(request: Request, limit: int) -> bytes:
     except ClientDisconnect as error:
         raise BadDocument("the client went away") from error
     return bytes(body)
+
+
+def media_type_of(content_type: str) -> str:
+    """Return the media type in a `Content-Type` header, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def split(body: bytes, media_type: str = JSON) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
+    """
+    Return the documents in *body* unread, so that one that cannot be read leaves its neighbours alone, and whether it
+    is a single one.
+
+    Raises:
+        BadDocument: it begins as a JSON array and is none.
+    """
+    if media_type == NDJSON:
+        return [line for line in body.split(b"\n") if line.strip()], False
+    if body.lstrip()[:1] != b"[":
+        return [body], True
+    try:
+        return _RAWS.decode(body), False
+    except RecursionError as error:
+        raise BadDocument("the document is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
 
 
 def read_as(body: bytes, kind: type[T], what: str) -> T:

@@ -1,6 +1,5 @@
 """`/v1/feedback`: takes feedback (scope `feedback`), and tells what became of it (scope `admin`)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,13 +12,12 @@ from commands.feedback_store import LISTED_MAX, FeedbackBooks, FeedbackState, Fe
 from domain.feedback import SOURCES, Traffic
 from domain.render import millis
 from service.access import Access
-from service.endpoints import JSON, body_of, guarded, json_reply, request_id_of
+from service.endpoints import JSON, NDJSON, body_of, guarded, json_reply, media_type_of, request_id_of, split
 from service.parameters import after_of, flag_of, members_of, only_known, page_limit, rfc3339, uuid_of
 from service.problems import (
     FEEDBACK_DEFERRED,
     FEEDBACK_MALFORMED,
     FEEDBACK_REFUSALS,
-    BadDocument,
     NoSuchThing,
     Reply,
     TooMuchFeedback,
@@ -32,10 +30,8 @@ BODY_MAX_BYTES = 1 << 20
 FEEDBACK_MAX = 250
 """In one request: reading and keeping more at once would hold up decisions by milliseconds."""
 _LIMIT = 100
-_NDJSON = "application/x-ndjson"
 _ASKED = frozenset({"state", "impression_id", "failing", "after", "limit"})
 
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -67,10 +63,10 @@ class FeedbackHttp:
         ]
 
     async def _take(self, request: Request) -> Reply:
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type not in {JSON, _NDJSON}:
-            raise UnsupportedMedia(f"send {JSON} or {_NDJSON}")
-        raws, is_single = _split(await body_of(request, self._body_max_bytes), media_type)
+        media_type = media_type_of(request.headers.get("content-type", ""))
+        if media_type not in {JSON, NDJSON}:
+            raise UnsupportedMedia(f"send {JSON} or {NDJSON}")
+        raws, is_single = split(await body_of(request, self._body_max_bytes), media_type)
         if len(raws) > FEEDBACK_MAX:
             raise TooMuchFeedback(f"at most {FEEDBACK_MAX} pieces of feedback go in one request")
         answers = await self._inbox.take(raws, self._access.key_of(request.headers.get("authorization")))
@@ -78,8 +74,8 @@ class FeedbackHttp:
             self._answers.labels(answer.status.value, answer.reason.value if answer.reason else "").inc()
         if is_single:
             return _single(answers[0], request_id_of(request))
-        if media_type == _NDJSON:
-            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in answers), _NDJSON)
+        if media_type == NDJSON:
+            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in answers), NDJSON)
         return json_reply(answers)
 
     async def _entries(self, request: Request) -> Reply:
@@ -105,18 +101,6 @@ def books_facts(books: FeedbackBooks) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(books)
     oldest_at = None if books.oldest_at is None else rfc3339(books.oldest_at)
     return {**told, "oldest_at": oldest_at, "unaccounted": books.unaccounted}
-
-
-def _split(body: bytes, media_type: str) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
-    """Return the feedback in *body* unread, so that one that cannot be read leaves its neighbours alone."""
-    if media_type == _NDJSON:
-        return [line for line in body.split(b"\n") if line.strip()], False
-    if body.lstrip()[:1] != b"[":
-        return [body], True
-    try:
-        return _RAWS.decode(body), False
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
 
 
 def _single(answer: FeedbackAnswer, request_id: str) -> Reply:

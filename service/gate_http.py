@@ -14,7 +14,7 @@ from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
 from commands.shelter import Shelter
 from service.access import Access
-from service.endpoints import refusal
+from service.endpoints import JSON, NDJSON, media_type_of, refusal, split
 from service.gate_metrics import GateMetrics
 from service.misdirected import misdirected, with_homes
 from service.problems import (
@@ -30,8 +30,6 @@ from service.problems import (
 from service.settings import Settings
 from service.sheltered_requests import all_busy, merged, others
 
-_JSON, _NDJSON = "application/json", "application/x-ndjson"
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -78,12 +76,12 @@ class GateApp:
         if scope["method"] != "POST":
             raise MethodNotAllowed("send renders with POST")
         scopes = self._access.scopes(headers.get(b"authorization"))
-        media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-        if media_type not in {_JSON, _NDJSON}:
-            raise UnsupportedMedia(f"send {_JSON} or {_NDJSON}")
+        media_type = media_type_of(headers.get(b"content-type", ""))
+        if media_type not in {JSON, NDJSON}:
+            raise UnsupportedMedia(f"send {JSON} or {NDJSON}")
         self._batcher.check_admission()
         body = await _body(receive, headers, self._settings.body_max_bytes)
-        raws, is_single = _split(body, media_type)
+        raws, is_single = split(body, media_type)
         if len(raws) > self._settings.renders_max:
             raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
         client = scope.get("client")
@@ -107,23 +105,9 @@ class GateApp:
         shown = answers if "decide" in scopes else [_veiled(answer) for answer in answers]
         if is_single:
             return _single(shown[0], answers[0], request_id)
-        if media_type == _NDJSON:
-            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in shown), _NDJSON)
-        return Reply(200, _ENCODER.encode(shown), _JSON)
-
-
-def _split(body: bytes, media_type: str) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
-    """Return the renders in *body* unread, so that one that cannot be read leaves its neighbours alone."""
-    if media_type == _NDJSON:
-        return [line for line in body.split(b"\n") if line.strip()], False
-    if body.lstrip()[:1] != b"[":
-        return [body], True
-    try:
-        return _RAWS.decode(body), False
-    except RecursionError as error:
-        raise BadDocument("the document is nested too deeply") from error
-    except msgspec.DecodeError as error:
-        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
+        if media_type == NDJSON:
+            return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in shown), NDJSON)
+        return Reply(200, _ENCODER.encode(shown), JSON)
 
 
 async def _body(receive: Receive, headers: dict[bytes, str], limit: int) -> bytes:
@@ -154,7 +138,7 @@ def _veiled(answer: Answer) -> Answer:
 def _single(shown: Answer, answer: Answer, request_id: str) -> Reply:
     problem = problem_of_status(answer.status, answer.reason)
     if problem is None:
-        return Reply(200, _ENCODER.encode(shown), _JSON)
+        return Reply(200, _ENCODER.encode(shown), JSON)
     return document(problem, request_id, outcome=shown)
 
 

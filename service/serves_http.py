@@ -1,6 +1,5 @@
 """`POST /v1/serves`: ad servers report what they served."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +9,10 @@ from starlette.types import Receive, Scope, Send
 
 from commands.serves import ReportAnswer, ReportStatus, Serves
 from service.access import Access
-from service.endpoints import JSON, body_of, refusal, request_id_of, response
+from service.endpoints import JSON, body_of, media_type_of, refusal, request_id_of, response, split
 from service.problems import (
     REPORT_MALFORMED,
     REPORT_REFUSALS,
-    BadDocument,
     MethodNotAllowed,
     Problem,
     Reply,
@@ -29,7 +27,6 @@ REPORTS_MAX = 100
 COUNTS_MAX = 2_000
 """In all reports of one request: reading and appending more at once would hold up decisions by milliseconds."""
 
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -58,9 +55,9 @@ class ServesApp:
             raise MethodNotAllowed("send reports with POST")
         if "decide" not in self._access.scopes(request.headers.get("authorization")):
             raise ScopeMissing("this needs the scope decide")
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        if media_type_of(request.headers.get("content-type", "")) != JSON:
             raise UnsupportedMedia(f"send {JSON}")
-        raws, is_single = _split(await body_of(request, self._body_max_bytes))
+        raws, is_single = split(await body_of(request, self._body_max_bytes))
         if len(raws) > REPORTS_MAX:
             raise TooManyReports(f"at most {REPORTS_MAX} reports go in one request")
         answers = await self._serves.record(raws)
@@ -69,16 +66,6 @@ class ServesApp:
         if is_single:
             return _single(answers[0], request_id)
         return Reply(200, _ENCODER.encode(answers), JSON)
-
-
-def _split(body: bytes) -> tuple[Sequence[bytes | msgspec.Raw], bool]:
-    """Return the reports in *body* unread, so that one that cannot be read leaves its neighbours alone."""
-    if body.lstrip()[:1] != b"[":
-        return [body], True
-    try:
-        return _RAWS.decode(body), False
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadDocument("the document is not a JSON array; nothing of it was taken") from error
 
 
 def _single(answer: ReportAnswer, request_id: str) -> Reply:
