@@ -6,16 +6,11 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID, uuid4
 
-import msgspec
-from msgspec import Struct
-
 from commands.activity import Activity, Conduct
 from commands.answers import decided, deferred, not_taken, quarantined, refused, reused
-from commands.budget_purse import Grant
 from commands.countdown import Countdown
 from commands.floods import Floods, Lot
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
@@ -23,8 +18,9 @@ from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Sl
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
 from commands.quarantine import Holding
-from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown, shown
+from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown
 from commands.stranded import Spooling, Stranded
+from commands.turns import Batch, Group, in_turn, news, number, show, waits
 from domain.aggregates import AnswersCounted, Repeats
 from domain.decide import CommandRefused, CountRepeats, decide
 from domain.events import (
@@ -36,9 +32,9 @@ from domain.events import (
 )
 from domain.funding import committed_micros
 from domain.ids import ImpressionId
-from domain.impression import Decided, Impression, Unseen, adds_to, conflicts, counts_again, fold, lacks_proof
+from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
 from domain.pack import Pack
-from domain.reasons import PRECEDENCE, Reason, Verdict
+from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet, Rung
@@ -51,48 +47,6 @@ ROUNDS_MAX = 8
 
 _FLOODS_AT_ONCE = 64
 _PLAIN = Conduct()
-
-
-class _Group(Struct, gc=False):
-    """The renders of one impression in one batch, and what came of them; `shown` are those that put it in gross."""
-
-    impression: ImpressionId
-    members: list[tuple[int, Ready]]
-    must_read: bool
-    version: int = 0
-    state: Impression = Unseen()
-    events: tuple[ImpressionEvent, ...] = ()
-    first: FirstAnswer | None = None
-    shown: tuple[Ready, ...] = ()
-    rendered: tuple[ImpressionRendered, ...] = ()
-    grants: tuple[Grant, ...] = ()
-    unmoved: int = 0
-    repeats: list[tuple[Reason, int]] = []
-
-
-class _Batch(Struct):
-    """
-    One batch on its way: answers by place, what is still open by impression, what is to be counted or kept aside.
-
-    `now` (epoch ms) is when it is decided.
-    """
-
-    now: int
-    answers: list[Answer | None]
-    open: dict[int, _Group] = {}
-    sent: Sequence[Append] = ()
-    refused: dict[Reason, int] = {}
-    unmoved: int = 0
-    repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
-    quarantine: list[Malformed] = []
-    early: list[tuple[int, Ready]] = []
-    conduct: dict[int, Conduct] = {}
-    rungs: tuple[Rung, ...] = ()
-    is_begun: bool = False
-
-    @property
-    def uncounted(self) -> bool:
-        return bool(self.refused or self.unmoved or self.repeats)
 
 
 class Ingest:
@@ -145,7 +99,7 @@ class Ingest:
         Raises:
             LedgerUnavailable: nothing may be answered; the same items may be sent again.
         """
-        batch = _Batch(self._clock(), [None] * len(items))
+        batch = Batch(self._clock(), [None] * len(items))
         async with self._turn:
             if self._ladder is not None:
                 batch.rungs = self._ladder.for_batch()
@@ -169,12 +123,12 @@ class Ingest:
         Raises:
             LedgerUnavailable: it must be tried again.
         """
-        batch = _Batch(self._clock(), [None] * len(items))
+        batch = Batch(self._clock(), [None] * len(items))
         async with self._turn:
             await self._bring_in(batch, items, is_news=False)
         return [answer for answer in batch.answers if answer is not None]
 
-    async def _bring_in(self, batch: _Batch, items: Sequence[Item], *, is_news: bool = True) -> None:
+    async def _bring_in(self, batch: Batch, items: Sequence[Item], *, is_news: bool = True) -> None:
         self._slots.begin_batch()
         for at, item in enumerate(items):
             self._sort_in(batch, at, item, is_news=is_news)
@@ -186,7 +140,7 @@ class Ingest:
         if batch.quarantine:
             await self._holding.quarantine(batch.quarantine)
 
-    async def _strand(self, spooling: Spooling, batch: _Batch, *, was_asked: bool) -> None:
+    async def _strand(self, spooling: Spooling, batch: Batch, *, was_asked: bool) -> None:
         """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
         members = [member for group in batch.open.values() for member in group.members]
         if self._funds is not None and not (was_asked and batch.sent):
@@ -253,21 +207,21 @@ class Ingest:
                 return
         self._floods.written(lot)
 
-    async def _settle(self, batch: _Batch) -> None:
+    async def _settle(self, batch: Batch) -> None:
         for _ in range(ROUNDS_MAX):
             if not batch.open and not batch.uncounted:
                 return
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
 
-    async def _park(self, batch: _Batch) -> None:
+    async def _park(self, batch: Batch) -> None:
         """Keep views until their render arrives; an id that is parked with another content is refused."""
         reused = await self._holding.park([item for _, item in batch.early])
         for at, item in batch.early:
             if item.claim.cause in reused:
                 batch.answers[at] = self._refuse(batch, item)
 
-    def _sort_in(self, batch: _Batch, at: int, item: Item, *, is_news: bool = True) -> None:
+    def _sort_in(self, batch: Batch, at: int, item: Item, *, is_news: bool = True) -> None:
         match item:
             case Ready():
                 known = self._recent.get(item.impression)
@@ -276,7 +230,7 @@ class Ingest:
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
-                    group = batch.open[item.impression.int] = _Group(item.impression, [], known is not None)
+                    group = batch.open[item.impression.int] = Group(item.impression, [], known is not None)
                 group.members.append((at, item))
                 group.must_read |= item.kind is Kind.VIEW
             case Refused():
@@ -288,24 +242,24 @@ class Ingest:
                 batch.quarantine.append(item)
                 batch.answers[at] = quarantined(item)
 
-    async def _round(self, batch: _Batch) -> None:
+    async def _round(self, batch: Batch) -> None:
         """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
         await self._read([group for group in batch.open.values() if group.must_read])
-        turn = self._in_turn(batch)
+        turn = in_turn(batch, self._slots)
         await self._observe(batch, turn)
-        groups: list[_Group] = []
+        groups: list[Group] = []
         fresh: dict[Slot, list[Shown]] = {}
         for group in turn:
-            if fresh and self._waits(group, fresh):
+            if fresh and waits(group, fresh, self._slots):
                 continue
             self._decide(group, batch)
             if not group.events:
                 self._close(batch, group)
                 continue
             if batch.is_begun:
-                _show(group.shown, fresh)
+                show(group.shown, fresh)
             groups.append(group)
-        groups.sort(key=_number)
+        groups.sort(key=number)
         appends = [_append(group.impression, group.version, group.events) for group in groups]
         counted = self._counts(batch)
         if counted is not None:
@@ -318,7 +272,7 @@ class Ingest:
         if counted is not None:
             self._counted(batch, counted, outcomes[-1])
 
-    def _absorb(self, batch: _Batch, groups: Sequence[_Group], outcomes: Sequence[Outcome]) -> None:
+    def _absorb(self, batch: Batch, groups: Sequence[Group], outcomes: Sequence[Outcome]) -> None:
         """What was appended is done, remembered and counted; the rest is read and decided again."""
         rendered: list[ImpressionRendered] = []
         for group, outcome in zip(groups, outcomes, strict=False):
@@ -342,30 +296,13 @@ class Ingest:
                 if type(event) is ImpressionScored:
                     self._ladder.decided(event.rung, event.rungs)
 
-    def _in_turn(self, batch: _Batch) -> list[_Group]:
-        """
-        Return the groups to decide in this round.
-
-        In the first one, what may be a double fire of another group waits for it: so what is looked at together is
-        appended together.
-        """
-        if batch.is_begun or len(batch.open) == 1:
-            return list(batch.open.values())
-        turn: list[_Group] = []
-        near: dict[Slot, list[Shown]] = {}
-        for group in batch.open.values():
-            if not near or not self._waits(group, near):
-                turn.append(group)
-                _show([item for _, item in group.members], near)
-        return turn
-
-    async def _observe(self, batch: _Batch, turn: Sequence[_Group]) -> None:
+    async def _observe(self, batch: Batch, turn: Sequence[Group]) -> None:
         """
         Ask what stands out about the renders in *turn* that may be news, each counted after those before it in the
         ledger, and see to it that there is money for them.
         """
-        in_ledger = sorted(turn, key=_number)
-        renders = [(at, item) for group in in_ledger for at, item in self._news(group)]
+        in_ledger = sorted(turn, key=number)
+        renders = [(at, item) for group in in_ledger for at, item in news(group, self._slots)]
         found = self._activity.look([item for _, item in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
@@ -374,27 +311,7 @@ class Ingest:
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 
-    def _news(self, group: _Group) -> list[tuple[int, Ready]]:
-        """Return the renders of *group* that may add one to its stream; a repeat does not, and is nobody's activity."""
-        state, members = group.state, group.members
-        is_first = isinstance(state, Unseen)
-        if len(members) == 1 and is_first:
-            return members if members[0][1].kind is Kind.RENDER else []
-        is_open = isinstance(state, Decided) and (counts_again(state) or lacks_proof(state))
-        standing = state.first.reason if isinstance(state, Decided) and is_open else None
-        found: list[tuple[int, Ready]] = []
-        for at, item in members:
-            if item.kind is Kind.RENDER and (is_first or adds_to(standing, item.claim, item.reasons)):
-                found.append((at, item))
-                is_first, standing = False, self._leading(item)
-        return found
-
-    def _leading(self, item: Ready) -> Reason | None:
-        """Return the first reason against *item* that is known before it is looked at."""
-        reasons = item.reasons if self._slots.original_of(item) is None else (*item.reasons, Reason.DOUBLE_FIRE)
-        return min(reasons, key=PRECEDENCE.__getitem__, default=None)
-
-    async def _read(self, groups: Sequence[_Group]) -> None:
+    async def _read(self, groups: Sequence[Group]) -> None:
         if not groups:
             return
         streams = await self._store.read_streams([group.impression for group in groups], READ_MAX)
@@ -404,15 +321,7 @@ class Ingest:
             group.version = commits[-1].version + commits[-1].count if commits else 0
             group.must_read = False
 
-    def _waits(self, group: _Group, fresh: dict[Slot, list[Shown]]) -> bool:
-        """A double fire of an impression in the same batch waits until that one is durable."""
-        for _, item in group.members:
-            for slot in item.slots:
-                if slot in fresh and self._slots.near(item, fresh[slot]) is not None:
-                    return True
-        return False
-
-    def _decide(self, group: _Group, batch: _Batch) -> None:
+    def _decide(self, group: Group, batch: Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
         state = group.state
         group.events, group.shown, group.rendered, group.grants, group.first = (), (), (), (), None
@@ -430,7 +339,7 @@ class Ingest:
             if len(group.members) > 1:
                 state = fold(new, state)
 
-    def _made(self, group: _Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
+    def _made(self, group: Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
         """Note what came of *item*; the answer follows from the last event."""
         group.events += new
         if isinstance(first := new[0], ImpressionRendered):
@@ -450,9 +359,7 @@ class Ingest:
             case _:
                 return decided(item, None, None)
 
-    def _run(
-        self, group: _Group, state: Impression, at: int, item: Ready, batch: _Batch
-    ) -> tuple[ImpressionEvent, ...]:
+    def _run(self, group: Group, state: Impression, at: int, item: Ready, batch: Batch) -> tuple[ImpressionEvent, ...]:
         """Decide one member; what its decision commits is set aside."""
         if item.kind is Kind.VIEW:
             return decide(state, view_of(item, self._pack, batch.now))
@@ -474,7 +381,7 @@ class Ingest:
             self._funds.keep(funded.grant, committed_micros(after))
         return new
 
-    def _known(self, group: _Group, item: Ready, state: Impression) -> Answer:
+    def _known(self, group: Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
         assert isinstance(state, Decided)
         first = state.absorbed.get(item.claim.cause)
@@ -488,7 +395,7 @@ class Ingest:
         group.repeats.append((reason, state.repeats))
         return decided(item, Verdict.DUPLICATE, reason)
 
-    def _counts(self, batch: _Batch) -> Append | None:
+    def _counts(self, batch: Batch) -> Append | None:
         """What touched no impression's stream is counted in one event of this process's own stream."""
         if not batch.uncounted:
             return None
@@ -510,7 +417,7 @@ class Ingest:
             events=(event,),
         )
 
-    def _counted(self, batch: _Batch, append: Append, outcome: Outcome) -> None:
+    def _counted(self, batch: Batch, append: Append, outcome: Outcome) -> None:
         if not isinstance(outcome, Conflict):
             self._counts_version += 1
             return
@@ -523,7 +430,7 @@ class Ingest:
             for reason, count in event.refused.items():
                 batch.refused[reason] = batch.refused.get(reason, 0) + count
 
-    def _close(self, batch: _Batch, group: _Group) -> None:
+    def _close(self, batch: Batch, group: Group) -> None:
         del batch.open[group.impression.int]
         batch.unmoved += group.unmoved
         for reason, stored in group.repeats:
@@ -537,13 +444,13 @@ class Ingest:
             elif answer.status is Status.PARKED:
                 batch.early.append((at, item))
 
-    def _refuse(self, batch: _Batch, item: Ready) -> Answer:
+    def _refuse(self, batch: Batch, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
         batch.quarantine.append(reused(item))
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
-    def _remember(self, group: _Group) -> None:
+    def _remember(self, group: Group) -> None:
         if group.first is not None:
             self._recent.remember(group.impression, group.first)
         for item in group.shown:
@@ -558,17 +465,6 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
     return (event for commit in commits for event in decode_impression(commit.data))
-
-
-def _number(group: _Group) -> int:
-    """In this order the ledger has what is appended in one call: docs/decisions/0036."""
-    return group.impression.int
-
-
-def _show(items: Iterable[Ready], slots: dict[Slot, list[Shown]]) -> None:
-    for item in items:
-        for slot in item.slots:
-            slots.setdefault(slot, []).append(shown(item))
 
 
 def _is_paid(item: Ready) -> bool:
