@@ -33,7 +33,8 @@ from ml.training.trees import grow
 
 Floats = NDArray[np.float64]
 
-_NOMINAL = frozenset({FULL, "no_async"})
+_NOMINAL = frozenset({FULL, "no_async", "partial_client", "no_async+partial_client"})
+"""Masks of ordinary days: most renders carry no measures, and a publisher is new to everybody once."""
 _OF_THE_MODEL = ("", Reason.RISK_GREY.value, Reason.RISK_HIGH.value)
 _HOLED_WEIGHT = 0.5
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "polars")
