@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import structlog
 from xdist.scheduler import LoadScopeScheduling
 
 from service.embedded_postgres import PostgresServer
@@ -14,6 +15,15 @@ from service.migrate import migrate_postgres
 sys.path.insert(0, str(Path(__file__).parent))
 
 from esdb_double import Node
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logs, for a stream that ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
 
 
 class OneMachine(LoadScopeScheduling):
