@@ -48,6 +48,7 @@ def train(
     settings = Settings.from_env(os.environ)
     set_up_logs("train", settings.log_json, quiet=True)
     keep_compiled(settings.data_dir)
+    from service.generated import Generated  # noqa: PLC0415
     from service.training import NothingToLearn, Order, train_on_generated, train_on_ledger  # noqa: PLC0415
 
     order = Order(
@@ -67,7 +68,7 @@ def train(
 
     try:
         if generated:
-            report = train_on_generated(settings, order, generated, tell)
+            report = train_on_generated(settings, order, Generated(impressions=generated, seed=seed), tell)
         else:
             report = train_on_ledger(settings, order, tell)
     except NothingToLearn as error:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from commands.activity import Activity
 from commands.ladder import Ladder
@@ -27,7 +26,7 @@ from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import START_MS, Generated
+from service.generated import START_MS, density
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
@@ -57,8 +56,8 @@ class Run(Struct, frozen=True, kw_only=True):
     @property
     def plan(self) -> Plan:
         """Return its traffic, whose days and outages are within the run."""
-        given = Generated(impressions=self.impressions, seed=self.seed)
-        return replace(given.plan, seconds=given.span_s, families=self.families)
+        dense = density(self.impressions)
+        return Plan(seed=self.seed, rate=dense.rate, seconds=dense.span_s, families=self.families)
 
 
 class Scene(Struct, frozen=True):

@@ -11,6 +11,7 @@ from ledger.following import Follower, advance
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
 from ml.context.follower import LaterFollower
+from ml.context.histories import PostgresHistories, publish_when_due
 from ml.context.postgres import PostgresLater
 from service.clock import now_ms
 from service.settings import Settings
@@ -29,6 +30,7 @@ class Following:
     ) -> None:
         self._store = store
         self._later = PostgresLater(connection)
+        self._histories = PostgresHistories(connection)
         chooser = Chooser(PostgresReevaluations(connection), look_times(settings), self._later.others, now_ms)
         self._followers: Sequence[Follower] = (LaterFollower(store, self._later), chooser)
         self._commits = Counter("impledger_followed_commits", "Commits of the ledger looked at", registry=registry)
@@ -51,6 +53,15 @@ class Following:
             if read < PAGE:
                 break
         self._at.set(min([(await one.followed()).at for one in self._followers]) / 1_000)
+
+    async def publish(self) -> None:
+        """
+        Publish what is known of publishers, when it is time.
+
+        Raises:
+            LedgerUnavailable: see `follow`.
+        """
+        await publish_when_due(self._later, self._histories)
 
     async def tidy(self) -> int:
         """Delete what is too old to be asked for; say how much."""

@@ -10,6 +10,7 @@ from domain.events import ImpressionEvent
 from domain.vocabulary import Rung
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore
+from ml.context.histories import PostgresHistories, newest
 from ml.counters.features import Features
 from ml.registry.guards import parse_limits
 from ml.registry.postgres import postgres_tables
@@ -22,6 +23,7 @@ from service.models_http import ModelsHttp
 from service.scoring import GateScoring, ModelHolder, Sample
 from service.settings import Settings
 
+HISTORY_POLL_S = 30.0
 _DEADLINE_S = 5.0
 
 
@@ -33,6 +35,8 @@ class GateModels:
         self._ladder = ladder
         self._holder = ModelHolder()
         self._contest = Contest(gate, parse_limits(settings.canary_limits), now_ms, lambda: ladder.is_shedding)
+        self._histories = PostgresHistories(self._connection)
+        self._scoring: GateScoring | None = None
         self._modelling = Modelling(store, postgres_tables(self._connection), self._holder, self._contest)
         self.decided: Callable[[Sequence[ImpressionEvent]], None] = self._contest.decided
         """To be told what was decided and is durable."""
@@ -45,6 +49,7 @@ class GateModels:
     def scoring(self, counted: Callable[[], Features | None], root: bytes) -> GateScoring:
         """Return what scores renders of which *counted* says what counters do; the ladder is told of what it lacks."""
         scoring = GateScoring(counted, self._holder, Sample(root), self._ladder, self._contest)
+        self._scoring = scoring
         self._ladder.watch(Rung.MODEL_FALLBACK, lambda: self._holder.is_missing)
         self._ladder.watch(Rung.NO_ASYNC, lambda: not scoring.history.publishers)
         return scoring
@@ -54,11 +59,15 @@ class GateModels:
 
     def works(self) -> list[Work]:
         """Return what must be done again and again beside serving."""
-        return self._modelling.works()
+        return [*self._modelling.works(), (HISTORY_POLL_S, self._look_up_history)]
 
     def measure(self, metrics: CollectorRegistry) -> None:
         """Show in *metrics* what is in force, refused, compared and guarded."""
         self._modelling.measure(metrics)
+
+    async def _look_up_history(self) -> None:
+        if self._scoring is not None:
+            self._scoring.history = await newest(self._histories, self._scoring.history)
 
     async def close(self) -> None:
         """Keep what was compared, as far as the store answers, and let go of what is open."""

@@ -6,7 +6,9 @@ has no model: vectors are logged, and labels alone say what was what.
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,25 +29,42 @@ START_MS = 1_790_000_000_000
 SPAN_MIN_S = 6 * 3_600.0
 RATE_MAX = 4.0
 """Traffic takes six hours at least, and no more events come a second: counters' windows are full, memory is not."""
+WORLDS_MIN, WORLD_MAX = 5, 20_000
+"""A world has only some schemes of bots and some publishers that cheat: one of its own is all that a model learned."""
 _EVENTS_PER_IMPRESSION = 1.6
+_SEED_BYTES = 7
 
 
 class Generated(Struct, frozen=True, kw_only=True):
-    """So many *impressions*, drawn by *seed*."""
+    """So many *impressions*, drawn by *seed*, from *start_ms* (epoch ms) on, in worlds that come one after another."""
 
     impressions: int
     seed: int
+    start_ms: int = START_MS
 
     @property
-    def span_s(self) -> float:
-        """Return over how many seconds they come."""
-        return max(SPAN_MIN_S, self.impressions * _EVENTS_PER_IMPRESSION / RATE_MAX)
+    def worlds(self) -> int:
+        """Return how many worlds they come from, each with campaigns, publishers, people and bots of its own."""
+        return max(WORLDS_MIN, -(-self.impressions // WORLD_MAX))
 
-    @property
-    def plan(self) -> Plan:
-        """Return the traffic that has them in its first half, surely."""
-        rate = self.impressions * _EVENTS_PER_IMPRESSION / self.span_s
-        return Plan(seed=self.seed, rate=rate, seconds=2 * self.span_s)
+    def plan(self, world: int) -> Plan:
+        """Return the traffic of *world*, which has its share of impressions in its first half, surely."""
+        seed = int.from_bytes(blake2b(f"world {self.seed} {world}".encode(), digest_size=_SEED_BYTES).digest())
+        dense = density(-(-self.impressions // self.worlds))
+        return Plan(seed=seed, rate=dense.rate, seconds=2 * dense.span_s, brand=f"w{world}-")
+
+
+class Density(NamedTuple):
+    """Over how many seconds impressions come, and how many events each second has."""
+
+    span_s: float
+    rate: float
+
+
+def density(impressions: int) -> Density:
+    """Return how dense so many *impressions* of one world are."""
+    span_s = max(SPAN_MIN_S, impressions * _EVENTS_PER_IMPRESSION / RATE_MAX)
+    return Density(span_s, impressions * _EVENTS_PER_IMPRESSION / span_s)
 
 
 def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
@@ -54,35 +73,31 @@ def generate(order: Generated, pack: Pack) -> Iterator[Commit]:
 
     Not inside a running event loop.
     """
-    plan, labels = order.plan, Labels(order.seed)
+    lists, activity = ScreenLists(), scored(pack, ModelHolder(), order.seed)
     due: list[tuple[int, int, Feedback]] = []
-    position, seen = 0, 0
-    for passed in run_offline(plan, _world(plan, pack)):
-        for feedback in labels.of(passed.truths):
-            heappush(due, (feedback.received_at, feedback.id.int, feedback))
-        for commit in passed.commits:
-            position += 1
-            yield replace(commit, position=position)
-            seen += isinstance(commit.stream, ImpressionId) and commit.version == 0
-        for told in _received(due, _last_of(passed)):
-            position += 1
-            yield label_commit(told, position)
-        if seen >= order.impressions:
-            break
+    position, seen, start_ms = 0, 0, order.start_ms
+    for number in range(order.worlds):
+        plan = order.plan(number)
+        world = World(
+            seed=plan.seed, start_ms=start_ms, seconds=plan.seconds, pack=pack, lists=lists, activity=activity
+        )
+        labels = Labels(plan.seed)
+        for passed in run_offline(plan, world):
+            for feedback in labels.of(passed.truths):
+                heappush(due, (feedback.received_at, feedback.id.int, feedback))
+            for commit in passed.commits:
+                position += 1
+                yield replace(commit, position=position)
+                seen += isinstance(commit.stream, ImpressionId) and commit.version == 0
+            start_ms = max(start_ms, _last_of(passed))
+            for told in _received(due, start_ms):
+                position += 1
+                yield label_commit(told, position)
+            if seen * order.worlds >= order.impressions * (number + 1):
+                break
     while due:
         position += 1
         yield label_commit(heappop(due)[2], position)
-
-
-def _world(plan: Plan, pack: Pack) -> World:
-    return World(
-        seed=plan.seed,
-        start_ms=START_MS,
-        seconds=plan.seconds,
-        pack=pack,
-        lists=ScreenLists(),
-        activity=scored(pack, ModelHolder(), plan.seed),
-    )
 
 
 def _last_of(passed: Passed) -> int:

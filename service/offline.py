@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from hashlib import blake2b
+from math import exp, log
 from random import Random
+from statistics import NormalDist
 from types import TracebackType
 from typing import NamedTuple, Self
 from uuid import UUID
@@ -43,8 +45,8 @@ from service.scoring import GateScoring, ModelHolder, Sample, read_by_models
 BATCH_MAX = 256
 BATCH_MS = 2_000
 """What is received within so much time is decided together, at the end of it; each has its own time of receipt."""
-UNDER_WAY_MS = 61
-"""How long an event is under way at most."""
+UNDER_WAY_MS = 2_000
+"""How long an event is under way at most; most are for some 60 ms, as over mobile networks."""
 STREAM_KEPT_MS = 2 * 3_600_000
 """More than anybody in the traffic waits before an ad is told about again."""
 RECENT_MAX = 200_000
@@ -56,6 +58,8 @@ _DAYS_BACK, _DAYS_AHEAD = 12, 1
 """The oldest ads that the traffic tells about, and what is minted around the end."""
 _QUARANTINED_MS = 3_600_000
 _KEY_ID = "offline"
+_UNDER_WAY = NormalDist(log(60.0), 0.9)
+"""Of the logarithm of the milliseconds that an event is under way."""
 _AD_SERVER = frozenset({"ingest", "decide"})
 _UNPARKED = frozenset({"ingest", "replay"})
 
@@ -236,7 +240,8 @@ def _chunks(sendings: Iterator[Sending]) -> Iterator[list[Sending]]:
 
 
 def _under_way_ms(sending: Sending) -> int:
-    return 1 + sending.event.event_id.int % UNDER_WAY_MS
+    drawn = (sending.event.event_id.int & 0xFFFF) + 0.5
+    return min(max(round(exp(_UNDER_WAY.inv_cdf(drawn / 0x10000))), 1), UNDER_WAY_MS)
 
 
 def _batches(sendings: Sequence[Sending]) -> Iterator[Sequence[Sending]]:

@@ -30,6 +30,7 @@ from service.settings import Settings
 
 SWEEP_EVERY_S = 0.5
 FOLLOW_EVERY_S = 0.5
+PUBLISH_EVERY_S = 60.0
 REPLAY_EVERY_S = 2.0
 TIDY_EVERY_S = 600.0
 _DEADLINE_S = 5.0
@@ -100,6 +101,7 @@ class Rounds:
             (SWEEP_EVERY_S, "sweep", self._sweep),
             (SWEEP_EVERY_S, "sweep_reevaluations", self._sweep_reevaluations),
             (FOLLOW_EVERY_S, "follow", self._following.follow),
+            (PUBLISH_EVERY_S, "publish", self._following.publish),
             (REPLAY_EVERY_S, "replay", self._replay),
             (TIDY_EVERY_S, "tidy", self._tidy),
         ]

@@ -16,12 +16,15 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec import Struct
 
+from commands.keyring import DAY_MS
 from domain.placement_events import Stage
 from ml.features.later import LATER_SCHEMA_ID
 from ml.features.schema import SCHEMA_ID
 from ml.models.artifact import CorruptArtifact, SchemaMismatch
 from ml.models.s3 import load_any
 from ml.training.params import Params
+from service.clock import now_ms
+from service.generated import Generated
 from service.settings import Settings
 from service.telling import ToldInVain, tell
 from service.training import MODELS, Order, train_on_generated
@@ -85,7 +88,9 @@ def give_way() -> None:
 
 def _train(settings: Settings, say: Callable[[str], None]) -> Starter:
     order = Order(seed=SEED, params=Params(note=NOTE, unread=UNSCALED))
-    report = train_on_generated(settings, order, IMPRESSIONS, say)
+    # so that agents and SDKs are as old as those that it will see
+    start_ms = now_ms() // DAY_MS * DAY_MS
+    report = train_on_generated(settings, order, Generated(impressions=IMPRESSIONS, seed=SEED, start_ms=start_ms), say)
     starter = Starter(key=_key(), models={stage: model.model for stage, model in report.models.items()})
     (settings.data_dir / MODELS / _FILE).write_bytes(msgspec.json.encode(starter))
     return starter

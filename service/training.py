@@ -121,16 +121,16 @@ def train_on_ledger(settings: Settings, order: Order, tell: Tell) -> TrainReport
     return train(snapshot, order, settings.data_dir / MODELS, clock, tell)
 
 
-def train_on_generated(settings: Settings, order: Order, impressions: int, tell: Tell) -> TrainReport:
+def train_on_generated(settings: Settings, order: Order, generated: Generated, tell: Tell) -> TrainReport:
     """
-    Train on so many *impressions* of generated traffic; `order.seed` draws it, too. Neither ledger nor clock is read.
+    Train on *generated* traffic. Neither ledger nor clock is read.
 
     Raises:
-        NothingToLearn: there are too few.
+        NothingToLearn: there is too little.
     """
     clock = Clock()
-    tell(f"generating {impressions:,} impressions")
-    commits = generate(Generated(impressions=impressions, seed=order.seed), load_pack(settings.rule_pack))
+    tell(f"generating {generated.impressions:,} impressions in {generated.worlds} worlds")
+    commits = generate(generated, load_pack(settings.rule_pack))
     folder = settings.data_dir / DATASETS
     snapshot = build_of(commits, Recipe(cutoff=order.cutoff, seed=order.seed), folder)
     _forget_old(folder)

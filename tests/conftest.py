@@ -13,6 +13,7 @@ from service.embedded_postgres import PostgresServer
 from service.migrate import migrate_postgres
 
 sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # before it is imported: connections that end are no news here
 
 from esdb_double import Node
 

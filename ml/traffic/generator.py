@@ -36,7 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     What to generate: *rate* events per second for *seconds*; retries and views are events too.
 
     With *day_curve*, *rate* is the mean of a day and each moment has its share of it. *families* take part beside
-    people; those that are held out only if they are named.
+    people; those that are held out only if they are named. Publishers of apps have names that begin with *brand*.
     """
 
     seed: int
@@ -47,6 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     day_curve: bool = False
     families: tuple[str, ...] = TRAINABLE
     drills: tuple[Drill, ...] = ()
+    brand: str = ""
 
 
 class Traffic:
@@ -65,7 +66,7 @@ class Traffic:
         rng, families = Random(plan.seed), known(plan.families)
         self._rng, self._plan, self._minter, self._truth = rng, plan, minter, truth
         deeds = [(deed.name, deed.share) for deed in DEEDS if OF_DEED.get(deed.name, "") in families | {""}]
-        self.market = Market(rng, plan.campaigns, deeds, families)
+        self.market = Market(rng, plan.campaigns, deeds, families, plan.brand)
         self._visitors = Visitors(rng, Guests(plan.people, minter, families), self.market)
         self._days = draw_days(frozenset(plan.drills), plan.seconds, rng, outage=_FLOOD in families)
         self._has_outage = _FLOOD in families

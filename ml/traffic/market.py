@@ -155,18 +155,23 @@ class Market:
     """
     The campaigns and placements of one run; *deeds* gives the share of each kind of trouble, drawn per campaign.
 
-    Only *families* have their bugs and frauds.
+    Only *families* have their bugs and frauds. Names of what is its own begin with *brand*.
     """
 
     def __init__(
-        self, rng: Random, campaigns: int, deeds: Iterable[tuple[str, Span]], families: Collection[str]
+        self,
+        rng: Random,
+        campaigns: int,
+        deeds: Iterable[tuple[str, Span]],
+        families: Collection[str],
+        brand: str = "",
     ) -> None:
         shares = tuple(deeds)
         surfaces = Weighted(SURFACES.items())
         made = [_campaign(rng, number, _surface(number, surfaces, rng), shares) for number in range(campaigns)]
         self.all = made
         self.campaigns = {surface: _by_budget([c for c in made if c.surface is surface], rng) for surface in SURFACES}
-        self.visited = {surface: _visited(surface, rng, families) for surface in SURFACES}
+        self.visited = {surface: _visited(surface, rng, families, brand) for surface in SURFACES}
         self.surfaces = surfaces
         self.sdks = {
             surface: Weighted((sdk if sdk.fault in families else _mended(sdk), sdk.weight) for sdk in sdks)
@@ -216,13 +221,15 @@ def _duration_ms(fmt: Format, rng: Random) -> int | None:
     return habits.VIDEO_MS.whole(rng) if fmt is Format.VIDEO else None
 
 
-def _visited(surface: Surface, rng: Random, families: Collection[str]) -> list[list[Placement]]:
+def _visited(surface: Surface, rng: Random, families: Collection[str], brand: str) -> list[list[Placement]]:
     """What one visit to *surface* can come across: the positions of a feed, or the slots of one publisher's app."""
     if surface is not Surface.AUDIENCE_NETWORK:
         publisher = FIRST_PARTY[surface is not Surface.FEED]
         return [[Placement(f"{surface.value}-{n}", publisher, surface) for n in range(POSITIONS)]]
     cheating = _cheating(rng, families)
-    return [_app(number, cheating.get(number, ""), rng) for number in range(PUBLISHERS)]
+    return [
+        _app(f"{brand}app-{number:02}", 1 + number % 3, cheating.get(number, ""), rng) for number in range(PUBLISHERS)
+    ]
 
 
 def _cheating(rng: Random, families: Collection[str]) -> dict[int, str]:
@@ -237,8 +244,7 @@ def _cheating(rng: Random, families: Collection[str]) -> dict[int, str]:
     }
 
 
-def _app(number: int, cheats: str, rng: Random) -> list[Placement]:
-    name = f"app-{number:02}"
+def _app(name: str, size: int, cheats: str, rng: Random) -> list[Placement]:
     slots = [
         Placement(
             f"{name}-{slot}",
@@ -247,7 +253,7 @@ def _app(number: int, cheats: str, rng: Random) -> list[Placement]:
             banner=pick(BANNERS, rng),
             auto_refresh=rng.random() < AUTO_REFRESHED,
         )
-        for slot in range(1 + number % 3)
+        for slot in range(size)
     ]
     if not cheats:
         return slots

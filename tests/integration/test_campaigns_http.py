@@ -246,7 +246,7 @@ async def paid(campaigning, sold):
         if funded.reasons == ():
             return funded
         campaigning.funds.settle([funded.grant], is_appended=False)
-        await campaigning._budget.run()
+        await campaigning._budget.tick()
     raise AssertionError(f"no money is leased: {funded.reasons}")
 
 

@@ -5,7 +5,6 @@ from random import Random
 import numpy as np
 import pytest
 from builders import DAY
-from msgspec.structs import replace
 
 from ml.features.matrix import FRESH, MISSING, Vectors
 from ml.features.schema import PLACE, SCHEMA, SCHEMA_ID, Group, columns_of
@@ -19,7 +18,8 @@ from ml.monitors.sampling import decisions_of, rows_of_decisions
 from ml.monitors.tallies import count
 from ml.traffic.browsers import load_browsers
 from ml.traffic.families import TRAINABLE
-from service.generated import START_MS, Generated
+from ml.traffic.generator import Plan
+from service.generated import START_MS, density
 from service.monitors_model import MEASURED_BY_CLIENTS
 from service.offline import World, run_offline, scored
 from service.scoring import ModelHolder
@@ -40,7 +40,8 @@ def found(reference, rows, chunks=20):
 def generated(impressions, seed, families):
     """What a gate without a model decides of generated traffic."""
     pack = load_pack("base-1")
-    plan = replace(Generated(impressions=impressions, seed=seed).plan, families=families)
+    dense = density(impressions)
+    plan = Plan(seed=seed, rate=dense.rate, seconds=2 * dense.span_s, families=families)
     activity = scored(pack, ModelHolder(), seed)
     world = World(seed=seed, start_ms=START_MS, seconds=plan.seconds, pack=pack, lists=ScreenLists(), activity=activity)
     decisions = []
