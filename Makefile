@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n 2
+PYTEST := $(BIN)/pytest -n
 
 .PHONY: install demo test check bench soak clean lock
 
@@ -16,15 +16,16 @@ install: .venv/.installed
 demo: install
 	$(BIN)/impledger demo
 
+# three, for slow tests mostly wait for processes
 test: install
-	$(PYTEST) -m "not soak"
+	$(PYTEST) 3 -m "not soak"
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow and not soak"
+	$(PYTEST) 2 -m "not slow and not soak"
 
 bench: install
 	$(BIN)/impledger bench

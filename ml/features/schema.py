@@ -39,7 +39,8 @@ class Feature(Struct, frozen=True):
     """
     One column. *family*: the signals that it corroborates by itself (semantics 11 of the design), None for context.
 
-    *window_s* is the time that it looks back on; *missing* says when it is NaN and what that means.
+    *window_s* is the time that it looks back on; *missing* says when it is NaN and what that means. *rises*: more of it
+    speaks against a render, or not at all.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Feature(Struct, frozen=True):
     missing: str
     family: Family | None = None
     window_s: int | None = None
+    rises: bool = False
 
     @property
     def availability(self) -> Availability:
@@ -68,12 +70,20 @@ _UNKNOWN_KEY = "the render names none, the window was not watched whole, or seve
 _NO_HISTORY = "nothing is known of the publisher yet"
 
 
-def _person(name: str, unit: str, family: Family, source: str, window_s: int | None = None) -> Feature:
-    return Feature(name, unit, source, Group.COUNTERS, _NOBODY, family, window_s)
+def _person(name: str, source: str, window_s: int) -> Feature:
+    return Feature(name, "count", source, Group.COUNTERS, _NOBODY, Family.RATE, window_s, rises=True)
+
+
+def _gap(name: str, unit: str, source: str) -> Feature:
+    return Feature(name, unit, source, Group.COUNTERS, _NOBODY, Family.SEQUENCE)
 
 
 def _shared(name: str, family: Family, source: str, window_s: int) -> Feature:
-    return Feature(name, "count", source, Group.SHARED, _UNKNOWN_KEY, family, window_s)
+    return Feature(name, "count", source, Group.SHARED, _UNKNOWN_KEY, family, window_s, rises=True)
+
+
+def _history(name: str, unit: str, source: str, *, rises: bool = True) -> Feature:
+    return Feature(name, unit, source, Group.ASYNC, _NO_HISTORY, rises=rises)
 
 
 SCHEMA: tuple[Feature, ...] = (
@@ -89,6 +99,7 @@ SCHEMA: tuple[Feature, ...] = (
         Group.FINGERPRINT,
         "the client does not describe itself",
         Family.FINGERPRINT,
+        rises=True,
     ),
     Feature("sdk_age_days", "days", "release of the SDK's version", Group.SDK, "unknown version"),
     Feature("omid_strength", "rank", "OMID's impression type", Group.SDK, _UNTOLD),
@@ -98,7 +109,7 @@ SCHEMA: tuple[Feature, ...] = (
     Feature("clicked", "flag", "client", Group.SDK, _NEVER),
     Feature("absent_fields", "count", "fields that a client may fill and did not", Group.SDK, _NEVER),
     Feature("area_px", "px", "width times height", Group.SDK, _UNTOLD, Family.GEOMETRY),
-    Feature("stack_depth", "count", "ads in its place", Group.SDK, _UNTOLD, Family.GEOMETRY),
+    Feature("stack_depth", "count", "ads in its place", Group.SDK, _UNTOLD, Family.GEOMETRY, rises=True),
     Feature("visible_ratio", "ratio", "client", Group.GEOMETRY, _UNMEASURED, Family.GEOMETRY),
     Feature("visible_ms", "ms", "client", Group.GEOMETRY, _UNMEASURED, Family.GEOMETRY),
     Feature(
@@ -108,19 +119,18 @@ SCHEMA: tuple[Feature, ...] = (
         Group.GEOMETRY,
         _UNMEASURED,
         Family.GEOMETRY,
+        rises=True,
     ),
     Feature("serve_to_render_ms", "ms", "event time - served", Group.TIME, _NEVER),
     Feature("render_to_receipt_ms", "ms", "received - event time", Group.TIME, _NEVER),
     Feature("upload_wait_ms", "ms", "sent - event, by the client's clock", Group.TIME, _UNTOLD),
     Feature("begin_wait_ms", "ms", "on screen - event, by the client's clock", Group.TIME, _UNTOLD),
     Feature("skew_ms", "ms", "event time outside of served to received", Group.TIME, _NEVER),
-    _person("person_10s", "count", Family.RATE, "renders of the person", 10),
-    _person("person_min", "count", Family.RATE, "renders of the person", 60),
-    _person("person_hour", "count", Family.RATE, "renders of the person", 3_600),
-    _person("person_gap_ms", "ms", Family.SEQUENCE, "time since the person's render before"),
-    _person(
-        "person_gap_variation", "ratio", Family.SEQUENCE, "standard deviation of the person's last 16 gaps / their mean"
-    ),
+    _person("person_10s", "renders of the person", 10),
+    _person("person_min", "renders of the person", 60),
+    _person("person_hour", "renders of the person", 3_600),
+    _gap("person_gap_ms", "ms", "time since the person's render before"),
+    _gap("person_gap_variation", "ratio", "standard deviation of the person's last 16 gaps / their mean"),
     _shared("device_min", Family.RATE, "renders of the device", 60),
     _shared("device_hour", Family.RATE, "renders of the device", 3_600),
     _shared("device_users_hour", Family.RATE, "users of the device", 3_600),
@@ -128,14 +138,17 @@ SCHEMA: tuple[Feature, ...] = (
     _shared("device_ads_min", Family.RATE, "ads on the device", 60),
     _shared("network_hour", Family.NETWORK, "renders of the network", 3_600),
     _shared("network_devices_hour", Family.NETWORK, "devices of the network", 3_600),
-    Feature("publisher_duplicate_rate", "ratio", "repeats / renders of the publisher", Group.ASYNC, _NO_HISTORY),
-    Feature("publisher_invisible_share", "ratio", "invisible / net of the publisher", Group.ASYNC, _NO_HISTORY),
-    Feature("publisher_click_z", "deviations", "click rate against its peers'", Group.ASYNC, _NO_HISTORY),
+    _history("publisher_duplicate_rate", "ratio", "repeats / renders of the publisher"),
+    _history("publisher_invisible_share", "ratio", "invisible / net of the publisher"),
+    _history("publisher_click_z", "deviations", "click rate against its peers'", rises=False),
 )
 """In order of columns."""
 
 SHARED_TABLES = frozenset({"devices", "networks", "device_creatives", "device_users", "device_ads", "network_devices"})
 """Tables of counters that the features of `Group.SHARED` need beside that of people."""
+
+RISING: tuple[int, ...] = tuple(column for column, feature in enumerate(SCHEMA) if feature.rises)
+"""The columns of which more speaks against a render, or not at all."""
 
 PLACE: dict[str, int] = {feature.name: column for column, feature in enumerate(SCHEMA)}
 

@@ -15,6 +15,8 @@ DAY_CURVE = (31, 19, 12, 8, 7, 11, 24, 43, 54, 57, 58, 61, 68, 66, 61, 62, 66, 7
 """How many people are there in each hour of their local day, relative to each other."""
 
 SHOTS_PER_SESSION = Span(3, 41, by_size=True)
+AWAY_MS = Span(310_000, 5_400_000, by_size=True)
+"""From the beginning of a session until whoever had it may come again."""
 GAP_MS = Span(1_230, 17_400, by_size=True)
 """Between two ads of a session, for people."""
 GAP_FAST_SCROLLER_MS = Span(390, 1_370)

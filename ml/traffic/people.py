@@ -41,7 +41,8 @@ class Person(Struct, kw_only=True):
 
     `agents` holds the agent per surface, as apps have web views of their own. `devices` and `users` are those it claims
     to be. `gaze`, `takes`, `campaigns` and `haunt` are set where looks, the rhythm with the looks, the ads or the
-    places are not those of people. `eager` in [0, 1] is how late it takes an update.
+    places are not those of people. `eager` in [0, 1] is how late it takes an update. `away_until` (epoch ms) is when it
+    may come again.
     """
 
     who: int
@@ -58,6 +59,7 @@ class Person(Struct, kw_only=True):
     gap: Span
     shots: Span
     eager: float
+    away_until: int = 0
     web_only: bool = False
     views: bool = True
     gaze: Gaze | None = None

@@ -85,15 +85,18 @@ class Visitors:
         )
 
     def _person(self, now: int, country: str) -> Person:
-        """A regular, or a new face while there is room for one."""
+        """A regular who was away for a while, or a new face while there is room for one."""
         rng, actor = self._rng, self._actors.draw(self._rng)
         crowd = self._crowds.setdefault((actor.name, country), [])
         room = self._guests.people * self._homes[country] * actor.share.high
         regulars = 1 - NEW_FACES if self._days.surge.has(now) else _REGULARS
         if crowd and (len(crowd) >= room or rng.random() < regulars):
-            return pick(crowd, rng)
+            regular = pick(crowd, rng)
+            if len(crowd) >= room or regular.away_until <= now:
+                regular.away_until = now + habits.AWAY_MS.whole(rng)
+                return regular
         person = actor.make(self.scenery, country)
-        person.actor = actor.name
+        person.actor, person.away_until = actor.name, now + habits.AWAY_MS.whole(rng)
         crowd.append(person)
         return person
 

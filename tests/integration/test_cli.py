@@ -77,21 +77,6 @@ def _ready(host, port):
         return False
 
 
-@pytest.mark.machine
-def test_the_demo_checks_its_books_and_prints_one_object(settings):
-    done = impledger(settings, "demo", "--seconds", "6", "--rate", "400", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["invariants"] == {"I1": True, "I2": True, "I3": True, "I4": True}
-    assert report["gross"] == report["net"] + report["givt"] + report["sivt"] + report["undecided"]
-    assert report["gross"] > 1_000
-    assert report["budgets"]["differences"] == []
-    assert report["budgets"]["over_budget"] > 0
-    assert report["accepted"] == report["renders"] + report["views"]
-    assert set(report["verdicts"]) == {"valid", "dropped", "duplicate", "uncertain"}
-    assert not settings.data_dir.exists()
-
-
 def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(settings, tmp_path):
     log = tmp_path / "access.log"
     log.write_text(LOG)

@@ -29,7 +29,7 @@ from service.stage import on_free_ports
 from service.supervisor import Supervisor
 from service.wiring import database_url
 
-pytestmark = [pytest.mark.slow, pytest.mark.machine]
+pytestmark = pytest.mark.slow
 
 RENDERS = 3_000
 

@@ -12,7 +12,7 @@ from service.cli import app
 from service.settings import Settings
 from service.stage import on_free_ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.machine]
+pytestmark = pytest.mark.slow
 
 
 def test_a_model_is_added_tried_promoted_rolled_back_and_its_history_told(tmp_path, postgres_url, monkeypatch):

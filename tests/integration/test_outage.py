@@ -68,7 +68,7 @@ async def ready_after(settings, seconds):
 @pytest.mark.parametrize(
     ("outage", "authority"),
     [
-        (kill, Authority.TOKEN),
+        pytest.param(kill, Authority.TOKEN, marks=pytest.mark.soak),
         (kill, Authority.REGISTRY),
         (freeze, Authority.REGISTRY),
         pytest.param(freeze, Authority.TOKEN, marks=pytest.mark.soak),

@@ -26,7 +26,7 @@ from service.stage import on_free_ports
 from service.supervisor import Supervisor
 from service.wiring import database_url
 
-pytestmark = [pytest.mark.slow, pytest.mark.machine]
+pytestmark = pytest.mark.slow
 
 RENDERS = 1_500
 HOUR = 3_600_000

@@ -14,7 +14,7 @@ from service.stage import on_free_ports
 from service.starter import NOTE, UNSCALED, kept_starter
 from service.telling import tell
 
-pytestmark = [pytest.mark.slow, pytest.mark.machine]
+pytestmark = pytest.mark.slow
 
 
 def models_of(settings):
