@@ -40,7 +40,8 @@ from domain.token import TokenKey
 from ledger.codec import encode
 from ml.counters.tables import Capacities
 from ml.features.logged import pack
-from ml.features.matrix import NO_HISTORY, vectors
+from ml.features.matrix import vectors
+from ml.features.publishers import NO_HISTORY
 from ml.features.schema import SCHEMA, SHARED_TABLES
 from ml.lists.live import LiveLists
 from ml.lists.packaged import packaged, packaged_date_ms

@@ -29,8 +29,11 @@ START_MS = 1_790_000_000_000
 SPAN_MIN_S = 6 * 3_600.0
 RATE_MAX = 4.0
 """Traffic takes six hours at least, and no more events come a second: counters' windows are full, memory is not."""
-WORLDS_MIN, WORLD_MAX = 5, 20_000
-"""A world has only some schemes of bots and some publishers that cheat: one of its own is all that a model learned."""
+WORLDS_MIN, WORLD_MIN, WORLD_MAX = 5, 2_000, 20_000
+"""
+A world has only some schemes of bots and some publishers that cheat: a model of one learns those by heart. With fewer
+impressions than WORLD_MIN a world has too little of each.
+"""
 _EVENTS_PER_IMPRESSION = 1.6
 _SEED_BYTES = 7
 
@@ -45,7 +48,8 @@ class Generated(Struct, frozen=True, kw_only=True):
     @property
     def worlds(self) -> int:
         """Return how many worlds they come from, each with campaigns, publishers, people and bots of its own."""
-        return max(WORLDS_MIN, -(-self.impressions // WORLD_MAX))
+        wanted = max(WORLDS_MIN, -(-self.impressions // WORLD_MAX))
+        return min(wanted, max(self.impressions // WORLD_MIN, 1))
 
     def plan(self, world: int) -> Plan:
         """Return the traffic of *world*, which has its share of impressions in its first half, surely."""

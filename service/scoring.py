@@ -16,7 +16,8 @@ from domain.suspicion import Banding, Masked
 from domain.vocabulary import Rung
 from ml.counters.features import Features
 from ml.features.logged import pack
-from ml.features.matrix import NO_HISTORY, History, Vectors, vectors
+from ml.features.matrix import Vectors, vectors
+from ml.features.publishers import NO_HISTORY, History
 from ml.features.schema import SCHEMA_ID, SHARED_TABLES, Group
 from ml.models.masks import MASK_NAMES, MASKS
 from ml.models.scorer import Scorer, Scores

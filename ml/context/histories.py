@@ -12,7 +12,7 @@ import numpy as np
 from ledger.postgres_connection import PostgresConnection
 from ml.context.store import LaterStore
 from ml.datasets.history import first_hour, history_of
-from ml.features.matrix import History, PublisherHistory
+from ml.features.publishers import History, PublisherHistory
 
 PUBLISH_EVERY_MS = 1_800_000
 PAGE = 1_000

@@ -19,7 +19,7 @@ from ml.context.facts import last_decided, person_of
 from ml.context.store import RENDERS_KEPT_MS, Asked, Known, LaterStore
 from ml.datasets.history import HOUR_MS, first_hour, history_of
 from ml.features.later import UNKNOWN_PUBLISHER, Context
-from ml.features.matrix import History
+from ml.features.publishers import History
 
 
 class Subject(NamedTuple):

@@ -32,7 +32,8 @@ from ml.datasets.rows import (
 )
 from ml.datasets.snapshot import RangeDigest, Recipe, Snapshot, open_snapshot, save, snapshot_id
 from ml.datasets.vectors import as_served, with_history
-from ml.features.matrix import NO_HISTORY, STATUS_LETTERS, History, Vectors
+from ml.features.matrix import STATUS_LETTERS, Vectors
+from ml.features.publishers import NO_HISTORY, History
 from ml.features.replayed import Replay, Row
 from ml.features.schema import SCHEMA_ID
 from ml.models.masks import MASK_NAMES, masks_of

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionViewed, Uniqueness
 from domain.vocabulary import Surface
-from ml.features.matrix import NO_HISTORY, History, PublisherHistory
+from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 
 HOUR_MS = 3_600_000
 HOURS = 24

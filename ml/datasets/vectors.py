@@ -6,7 +6,8 @@ from itertools import groupby
 import numpy as np
 
 from domain.events import ImpressionRendered
-from ml.features.matrix import MISSING, History, Vectors, vectors
+from ml.features.matrix import MISSING, Vectors, vectors
+from ml.features.publishers import History
 from ml.features.replayed import Row, logged
 from ml.features.schema import Group, columns_of
 

@@ -7,7 +7,6 @@ A row is the last decision about an impression that a render led to: what comple
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 
 from domain.events import ImpressionScored
@@ -43,7 +42,7 @@ None where no model scored it. Outcomes are empty where the impression is outsid
 """
 _OF_SIGNALS = frozenset({Reason.RISK_HIGH, Reason.VIEW_FALSIFIED, Reason.STACKED, Reason.RISK_GREY})
 """Reasons that signals and the model lead to; all others are facts."""
-_NOTHING = (np.full(len(SCHEMA), np.nan, "<f4").tobytes(), STATUS_LETTERS[MISSING] * len(SCHEMA))
+_NOTHING = (b"", STATUS_LETTERS[MISSING] * len(SCHEMA))
 ASIDE = ""
 """The outcome of what is outside of gross."""
 

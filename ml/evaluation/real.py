@@ -23,7 +23,8 @@ from ml.counters.keys import KEY_CHARS
 from ml.counters.observer import Observer
 from ml.counters.tables import HOUR_MS, Capacities
 from ml.evaluation.metrics import Floats, Places
-from ml.features.matrix import NO_HISTORY, Vectors, vectors
+from ml.features.matrix import Vectors, vectors
+from ml.features.publishers import NO_HISTORY
 from ml.features.schema import Group
 from ml.lists.screen_lists import Lists
 from ml.traffic.access_log import BLANK, Request, read_access_log, referrer_parts

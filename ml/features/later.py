@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from domain.events import ImpressionEvent, ImpressionRendered, ImpressionViewed
-from ml.features.matrix import PublisherHistory
+from ml.features.publishers import PublisherHistory
 from ml.features.schema import SCHEMA, Feature, Group, schema_id
 
 HOUR_S = 3_600

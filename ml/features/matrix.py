@@ -10,7 +10,6 @@ from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from domain.events import ImpressionRendered
@@ -18,6 +17,7 @@ from domain.vocabulary import AgentClass, Format, NetworkClass, OmidType, Surfac
 from ml.counters.features import PLACE as COUNTED_PLACE
 from ml.counters.features import Column, Features
 from ml.features import kernel
+from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 from ml.features.schema import PLACE, SCHEMA, Group, columns_of
 
 Matrix: TypeAlias = NDArray[np.float64]
@@ -31,24 +31,6 @@ STATUS_LETTERS = "fcs-t+"
 """By status, for `ImpressionScored.feature_status`."""
 STALE_AFTER_MS = 3_600_000
 """History that was computed longer ago is `STALE`."""
-
-
-class PublisherHistory(NamedTuple):
-    """A publisher's traffic: shares in [0, 1], and standard deviations from its peers' click rate."""
-
-    duplicate_rate: float
-    invisible_share: float
-    click_z: float
-
-
-class History(Struct, frozen=True):
-    """What was known of publishers at *computed_at* (epoch ms). Never changed: a newer one takes its place."""
-
-    computed_at: int = 0
-    publishers: Mapping[str, PublisherHistory] = {}
-
-
-NO_HISTORY = History()
 
 
 class Vectors(NamedTuple):

@@ -20,7 +20,7 @@ from ml.context.histories import (
 from ml.context.postgres import PostgresLater
 from ml.context.store import MemoryLater
 from ml.datasets.history import RENDERS_MIN, HourTally, Tally
-from ml.features.matrix import NO_HISTORY, History, PublisherHistory
+from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 
 SAID = PublisherHistory(0.25, 0.5, -1.5)
 UNMEASURED = PublisherHistory(0.125, np.nan, 0.0)

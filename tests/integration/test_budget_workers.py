@@ -120,14 +120,14 @@ def test_a_raised_budget_reaches_all_workers(postgres_url):
 
 def test_processes_share_a_budget_and_one_that_dies_costs_it_nothing(postgres_url):
     async def main():
-        async with workers(postgres_url, 1, budget_micros=500 * PRICE) as [watcher]:
+        async with workers(postgres_url, 1, budget_micros=1_000 * PRICE) as [watcher]:
             runs = await asyncio.gather(
                 *(process(postgres_url, "c-1", 20, 10, end) for end in ("close", "close", "close", "die"))
             )
             assert [code for _, code in runs] == [0, 0, 0, 9]
             paid_renders = sum(counts[0] for counts, _ in runs)
             assert sum(counts[2] for counts, _ in runs) == 800
-            assert 0 < paid_renders <= 500
+            assert 0 < paid_renders <= 800
             assert (await bound(watcher)).held_micros > 0
             with psycopg.connect(postgres_url) as connection:
                 connection.execute("update budget_holders set expires_at = expires_at - 10000")
@@ -136,7 +136,7 @@ def test_processes_share_a_budget_and_one_that_dies_costs_it_nothing(postgres_ur
             found = await bound(watcher)
             assert (found.spent_micros, found.held_micros) == (paid_renders * PRICE, 0)
             assert await differences(watcher) == []
-            assert paid(await watcher.batch("c-1", 500)) == (500 - paid_renders) * PRICE
+            assert paid(await watcher.batch("c-1", 1_000)) == (1_000 - paid_renders) * PRICE
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from domain.vocabulary import Rung
 from ledger.memory import MemoryStore
 from ledger.postgres_connection import PostgresConnection
 from ml.context.histories import PostgresHistories
-from ml.features.matrix import History, PublisherHistory
+from ml.features.publishers import History, PublisherHistory
 from service.gate_models import HISTORY_POLL_S, GateModels
 from service.settings import Settings
 

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.machine]
 
 PLAN = Plan(seed=23, rate=500, seconds=12)
 SENT_BEFORE, AWAY_S = 1_000, 4.0
-DRAINED_WITHIN_S = 60.0
+DRAINED_WITHIN_S = 150.0
 
 
 async def kill(supervisor, watch):

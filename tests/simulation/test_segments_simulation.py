@@ -43,7 +43,10 @@ async def _simulate(node, url, seed):
     rate = dice.choice([0.02, 0.1, 0.2])
     breaks = [Breaking(seed=seed * 10 + n, chance=0.0) for n in range(WRITERS)]
     urls = f"{node.url}&layout=segments", url
-    async with stores_on(urls, *breaks, Breaking(), deadline_s=0.2) as [*stores, reader]:
+    async with (
+        stores_on(urls, *breaks, deadline_s=0.2) as stores,
+        stores_on(urls, Breaking(), deadline_s=30) as [reader],
+    ):
         kinds = [*QUICK * 8, *LOST, Fault.WRONG_VERSION]
         node.append_faults = chance(seed, rate, kinds)
         for one in breaks:

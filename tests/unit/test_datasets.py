@@ -23,7 +23,8 @@ from ml.datasets.snapshot import NoSnapshot, RangeDigest, Recipe, open_snapshot
 from ml.datasets.split import Entities, SplitRules, split
 from ml.datasets.vectors import as_served
 from ml.features.logged import pack
-from ml.features.matrix import NO_HISTORY, History, PublisherHistory, vectors
+from ml.features.matrix import vectors
+from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 from ml.features.replayed import Row
 from ml.features.schema import SCHEMA, SCHEMA_ID
 from ml.models.masks import MASKS

@@ -97,6 +97,14 @@ def test_on_a_rung_a_row_has_figures_of_what_was_scored_and_outcomes_of_everythi
 
 
 @pytest.mark.slow
+def test_what_was_shed_counts_in_outcomes_although_it_has_no_score(scene):
+    line = Line(champion=a_mixed_model())
+    shed, full = (on_rung(OnRung(rung, line, ""), scene, 500, ASKED) for rung in (Rung.SHED, Rung.NO_ASYNC))
+    assert shed.row.rows == full.row.rows
+    assert shed.row.figures["uncertain_share"].value < full.row.figures["uncertain_share"].value
+
+
+@pytest.mark.slow
 def test_an_adversary_plays_its_rounds_against_the_gate(scene):
     rounds, sent = attacked(Line(), scene, 3, 1)
     assert len(rounds) == 1

@@ -13,19 +13,8 @@ from ml.counters.counters import Counters
 from ml.counters.observer import Observer
 from ml.counters.tables import HOUR_MS, Capacities
 from ml.features.logged import UnreadableVector, pack, unpack
-from ml.features.matrix import (
-    AT_LEAST,
-    COLD,
-    FRESH,
-    MISSING,
-    STALE,
-    STALE_AFTER_MS,
-    TIMEOUT,
-    History,
-    PublisherHistory,
-    Vectors,
-    vectors,
-)
+from ml.features.matrix import AT_LEAST, COLD, FRESH, MISSING, STALE, STALE_AFTER_MS, TIMEOUT, Vectors, vectors
+from ml.features.publishers import History, PublisherHistory
 from ml.features.schema import PLACE, SCHEMA, SCHEMA_ID, Availability, Feature, Group, columns_of, schema_id
 
 SMALL = Capacities(*[1_024] * 8)

@@ -15,7 +15,7 @@ from domain.reasons import Reason, Verdict
 from domain.signals import Family, Signal
 from domain.vocabulary import Authority, Label, LabelSource
 from ml.features.later import LATER_NAMES, LATER_SCHEMA, LATER_SCHEMA_ID, Context, columns, later_of
-from ml.features.matrix import PublisherHistory
+from ml.features.publishers import PublisherHistory
 from ml.features.schema import SCHEMA, SCHEMA_ID
 from ml.models.artifact import ModelArtifact, dump, model_id
 from ml.models.masks import MASKS

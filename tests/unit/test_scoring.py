@@ -16,7 +16,7 @@ from domain.reasons import Reason, Verdict
 from domain.suspicion import STACKED
 from domain.vocabulary import Rung
 from ml.counters.tables import Capacities
-from ml.features.matrix import History, PublisherHistory
+from ml.features.publishers import History, PublisherHistory
 from ml.features.replayed import logged
 from ml.features.schema import SCHEMA_ID, SHARED_TABLES
 from ml.models.artifact import Band, Calibration
