@@ -101,6 +101,8 @@ class Guard:
         self._left_s = left_s
         self.missed_at = float("-inf")
         """When a call was not answered in time for the last time, by the breaker's clock."""
+        self.asked_at = float("-inf")
+        """When somebody called for the last time, by the breaker's clock."""
         self._late: set[asyncio.Task[Any]] = set()
         self._probe: asyncio.Task[object] | None = None
 
@@ -112,6 +114,7 @@ class Guard:
             NotAsked: the breaker is open, too much is on its way already, or no time is left.
             LedgerUnavailable: no answer in time, or none at all; it may have happened, or may happen yet.
         """
+        self.asked_at = self.breaker.clock()
         if self.breaker.is_open or len(self._late) >= LATE_MAX:
             self.breaker.failed()  # what is on its way for too long is as good as unanswered
             raise NotAsked("the store does not answer at the moment")

@@ -37,7 +37,7 @@ from service.settings import Settings
 DRAIN_EVERY_S = 0.5
 ADOPT_EVERY_S = 10.0
 _REST_MAX_S = 0.5
-_CALM_S = 2.0
+_CALM_S, _IDLE_S = 2.0, 0.25
 _CALM_SHARE, _BUSY_SHARE = 2, 20
 _KEYS_DEADLINE_S = 1.0
 """A key is fetched once a day, by a request that alone waits for it."""
@@ -235,7 +235,8 @@ class GateSpool(Collector):
 
 class _Pace:
     """
-    Two thirds of the time are for those who wait for an answer; nearly all of it where one had to wait too long lately.
+    Two thirds of the time are for those who wait for an answer; nearly all of it where one had to wait too long lately;
+    none where nobody asks.
 
     Otherwise draining what a slow ledger did not take in time would make it slower still.
     """
@@ -249,6 +250,8 @@ class _Pace:
 
     async def rest(self) -> None:
         now = time.monotonic()
-        is_calm = now - self._guard.missed_at > _CALM_S
-        await asyncio.sleep(min((_CALM_SHARE if is_calm else _BUSY_SHARE) * (now - self._since), _REST_MAX_S))
+        share = _CALM_SHARE if now - self._guard.missed_at > _CALM_S else _BUSY_SHARE
+        if now - self._guard.asked_at > _IDLE_S:
+            share = 0
+        await asyncio.sleep(min(share * (now - self._since), _REST_MAX_S))
         self._since = time.monotonic()

@@ -18,7 +18,7 @@ OPENING = (
 
 
 def test_campaigns_are_opened_changed_listed_and_verified(tmp_path):
-    settings = replace(on_free_ports(Settings()), data_dir=tmp_path / "data", campaigns="registry")
+    settings = replace(on_free_ports(Settings(starter="no")), data_dir=tmp_path / "data", campaigns="registry")
 
     def campaigns(*words):
         done = impledger(settings, "campaigns", *words, "--json")

@@ -40,7 +40,7 @@ def impledger(settings, *words):
 def test_a_broken_pack_is_refused_at_start_with_file_key_and_reason(tmp_path, words, old, new, says):
     pack = tmp_path / "broken.toml"
     pack.write_text(TEXT.replace(old, new, 1))
-    settings = replace(on_free_ports(Settings()), data_dir=tmp_path / "data", rule_pack=str(pack))
+    settings = replace(on_free_ports(Settings(starter="no")), data_dir=tmp_path / "data", rule_pack=str(pack))
     done = impledger(settings, *words)
     assert done.returncode == 1
     assert f"{pack}: " in done.stderr

@@ -88,7 +88,6 @@ def test_a_machine_that_is_drilled_answers_all_names_its_rungs_and_recovers_by_i
         assert (done.rung, done.seconds) == (rung, seconds)
         assert done.decisions[rung] > 0
         assert done.recovered_after_s is not None
-        assert rung not in done.in_force_after
         assert f'impledger_rung{{rung="{rung}"}} 0.0' in metrics
     assert tally.by_reason()[Reason.DEGRADED] > 0
     assert books.problems == []

@@ -23,7 +23,7 @@ def gate(tmp_path):
     folder = tmp_path / "lists"
     folder.mkdir()
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
-    settings = replace(on_free_ports(Settings()), data_dir=tmp_path / "data", lists_dir=str(folder))
+    settings = replace(on_free_ports(Settings(starter="no")), data_dir=tmp_path / "data", lists_dir=str(folder))
     settings = replace(settings, ledger_url="memory", database_url=nowhere)
     with (tmp_path / "log").open("w") as log:  # a pipe that nobody reads stops whoever writes much
         process = subprocess.Popen(

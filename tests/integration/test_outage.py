@@ -69,7 +69,7 @@ async def ready_after(settings, seconds):
     ("outage", "authority"),
     [
         pytest.param(kill, Authority.TOKEN, marks=pytest.mark.soak),
-        (kill, Authority.REGISTRY),
+        pytest.param(kill, Authority.REGISTRY, marks=pytest.mark.soak),
         (freeze, Authority.REGISTRY),
         pytest.param(freeze, Authority.TOKEN, marks=pytest.mark.soak),
     ],

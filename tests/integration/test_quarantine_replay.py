@@ -123,7 +123,7 @@ def test_a_replay_that_ended_before_its_mark_counts_once_whatever_is_tried_next(
 
 @pytest.fixture
 def settings(tmp_path):
-    settings = on_free_ports(Settings())
+    settings = on_free_ports(Settings(starter="no"))
     return type(settings)(**{**vars(settings), "data_dir": tmp_path / "data"})
 
 
