@@ -18,7 +18,7 @@ from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Sl
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
 from commands.quarantine import Holding
-from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, Shown
+from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
 from domain.aggregates import AnswersCounted, Repeats
@@ -45,6 +45,8 @@ from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStor
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
+STREAMS_MAX = 8_192
+"""Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
 _FLOODS_AT_ONCE = 64
 _PLAIN = Conduct()
 
@@ -82,6 +84,7 @@ class Ingest:
         self._funds = funds
         self._holding = holding
         self._recent = RecentAnswers(recent_max)
+        self._streams = RecentStreams(min(recent_max, STREAMS_MAX))
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._counts_stream = f"rejects-{name}"
         self._counts_version = 0
@@ -243,8 +246,11 @@ class Ingest:
                 batch.answers[at] = quarantined(item)
 
     async def _round(self, batch: Batch) -> None:
-        """Read what must be read, decide what is open, append in one call; what conflicts stays open."""
-        await self._read([group for group in batch.open.values() if group.must_read])
+        """
+        Read what must be read, decide what is open, append in one call; what conflicts stays open, and what would not
+        be appended, and so not be refused, by a state out of memory.
+        """
+        await self._read([group for group in batch.open.values() if group.must_read and not self._recalled(group)])
         turn = in_turn(batch, self._slots)
         await self._observe(batch, turn)
         groups: list[Group] = []
@@ -253,6 +259,9 @@ class Ingest:
             if fresh and waits(group, fresh, self._slots):
                 continue
             self._decide(group, batch)
+            if not group.events and group.is_recalled:
+                group.must_read = True
+                continue
             if not group.events:
                 self._close(batch, group)
                 continue
@@ -311,6 +320,17 @@ class Ingest:
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 
+    def _recalled(self, group: Group) -> bool:
+        """Take the state of *group* from memory, where there are only views, for which that mostly is right."""
+        if not group.may_recall or any(item.kind is not Kind.VIEW for _, item in group.members):
+            return False
+        known = self._streams.get(group.impression)
+        if known is None:
+            return False
+        group.state, group.version = known
+        group.must_read, group.is_recalled, group.may_recall = False, True, False
+        return True
+
     async def _read(self, groups: Sequence[Group]) -> None:
         if not groups:
             return
@@ -319,7 +339,7 @@ class Ingest:
             commits = streams.get(group.impression, [])
             group.state = fold(_events(commits))
             group.version = commits[-1].version + commits[-1].count if commits else 0
-            group.must_read = False
+            group.must_read = group.is_recalled = False
 
     def _decide(self, group: Group, batch: Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
@@ -451,6 +471,7 @@ class Ingest:
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: Group) -> None:
+        self._streams.remember(group.impression, group.state, group.events, group.version + len(group.events))
         if group.first is not None:
             self._recent.remember(group.impression, group.first)
         for item in group.shown:

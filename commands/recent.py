@@ -10,7 +10,9 @@ from typing import Generic, TypeAlias, TypeVar
 from msgspec import Struct
 
 from commands.items import Ready, Slot
+from domain.events import ImpressionEvent
 from domain.ids import CauseId, ImpressionId
+from domain.impression import Impression, fold
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
 
@@ -74,6 +76,30 @@ class RecentAnswers:
 
     def remember(self, impression: ImpressionId, answer: FirstAnswer) -> None:
         self._answers.put(impression.int, answer)
+
+
+class RecentStreams:
+    """
+    How the last streams stand that this process wrote to, as far as it knows: good enough to try, for what is appended
+    on a state that is over is refused.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._streams = Recent[int, tuple[Impression, tuple[ImpressionEvent, ...], int]](limit)
+
+    def get(self, impression: ImpressionId) -> tuple[Impression, int] | None:
+        """Return state and number of events of the stream of *impression*, if it is remembered."""
+        known = self._streams.get(impression.int)
+        if known is None:
+            return None
+        state, events, version = known
+        return fold(events, state), version
+
+    def remember(
+        self, impression: ImpressionId, state: Impression, events: tuple[ImpressionEvent, ...], version: int
+    ) -> None:
+        """*events* were appended to a stream that stood at *state*, and has *version* of them now."""
+        self._streams.put(impression.int, (state, events, version))
 
 
 class RecentSlots:

@@ -24,11 +24,17 @@ from ledger.store import Append
 
 
 class Group(Struct, gc=False):
-    """The renders of one impression in one batch, and what came of them; `shown` are those that put it in gross."""
+    """
+    The renders of one impression in one batch, and what came of them; `shown` are those that put it in gross.
+
+    `is_recalled`: its state is out of memory, from where it is taken at most once.
+    """
 
     impression: ImpressionId
     members: list[tuple[int, Ready]]
     must_read: bool
+    is_recalled: bool = False
+    may_recall: bool = True
     version: int = 0
     state: Impression = Unseen()
     events: tuple[ImpressionEvent, ...] = ()
