@@ -52,6 +52,7 @@ from ml.models.scorer import Scorer
 from ml.registry.guards import LIMITS
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
+from ml.training.trees import TreeRules
 from service.activity import CountedActivity
 from service.contest import Contest
 from service.scoring import GateScoring, Line, ModelHolder, Sample
@@ -60,7 +61,7 @@ from service.serving import calm_collector
 START = 1_790_000_000_000
 EVENTS, BATCH, BATCHES, ROUNDS = 30_000, 100, 60, 15
 CAPACITIES = Capacities(*[32_768] * 8)
-TREES, DEPTH, LEAVES = 150, 6, 31
+RULES = TreeRules()
 SETTLED = {ReasonClass.NOT_COUNTED, ReasonClass.POLICY, ReasonClass.GIVT}
 """Classes of reasons that a model cannot come before."""
 
@@ -71,9 +72,9 @@ def main() -> None:
     counted, x = _watched(items)
     y = np.array([item.claim.cause not in people for item in items])
     y ^= np.random.default_rng(seed).random(len(y)) < 0.1
-    given = {"max_iter": TREES, "max_depth": DEPTH, "max_leaf_nodes": LEAVES, "early_stopping": False}
+    given = {"max_iter": RULES.trees, "max_depth": RULES.depth_max, "max_leaf_nodes": RULES.leaves_max}
     x[:, np.isnan(x).all(axis=0)] = 0.0  # scikit-learn cannot bin what nobody knows
-    model = HistGradientBoostingClassifier(random_state=seed, **given).fit(x, y)
+    model = HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **given).fit(x, y)
     forest = kernel.forest(of_sklearn(model))
     scorer = Scorer(an_artifact(of_sklearn(model)), "s2-benchmark")
     batches = [items[at : at + BATCH] for at in range(0, len(items) - BATCH, BATCH)]
@@ -85,7 +86,7 @@ def main() -> None:
                 "machine": {"processor": platform.machine(), "cores": 2, "python": platform.python_version()},
                 "versions": {one.__name__: one.__version__ for one in (numba, np, sklearn, treelite)},
                 "seed": seed,
-                "model": {"trees": TREES, "depth_max": DEPTH, "leaves_max": LEAVES, "nodes": len(forest.value)},
+                "model": {**given, "nodes": len(forest.value)},
                 "features": len(SCHEMA),
                 "us_per_row": {n: _kernels(model, forest, x[:n]) for n in (1, 32, 512)},
                 "parity_difference": float(np.abs(kernel.margins(forest, x) - model.decision_function(x)).max()),
@@ -220,18 +221,18 @@ def _way(before, batches, counted, scorer, trees) -> dict:
         for gate in (Gate(before), Gate(before, scorer))
     )
     return {
-        "without scoring": without,
-        "scored and logged": scored,
-        "scoring in all": round(sum(scored.values()) - sum(without.values()), 2),
-        "of that": {
+        "without_scoring": without,
+        "scored": scored,
+        "scoring": round(sum(scored.values()) - sum(without.values()), 2),
+        "parts": {
             "vectors": _us(lambda one: vectors(*one), given, BATCH),
             "score": _us(scorer.score, found, BATCH),
-            "kernel in it": _us(lambda one: kernel.margins(trees, one.values), found, BATCH),
+            "kernel": _us(lambda one: kernel.margins(trees, one.values), found, BATCH),
             "packing": _us(pack, found, BATCH),
             "sampling": _us(sample.drawn, claims, BATCH),
         },
-        "bytes of a commit": round(plain),
-        "bytes of a scored commit": round(more),
+        "commit_bytes": round(plain),
+        "scored_commit_bytes": round(more),
     }
 
 

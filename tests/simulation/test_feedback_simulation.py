@@ -26,6 +26,8 @@ from domain.feedback import SOURCES as TRUST
 from domain.feedback import Feedback, label_id
 from ledger.store import READ_MAX, LedgerUnavailable
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 60
 SOAK_SEEDS = 5_000
 IMPRESSIONS = 12

@@ -25,6 +25,8 @@ from ledger.codec import decode
 from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable, read_everything
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 200
 SOAK_SEEDS = 10_000
 FAULT_SHARE = 0.15

@@ -20,6 +20,8 @@ from commands.quarantine_replay import Fix
 from domain.vocabulary import BillingEvent
 from ledger.store import LedgerUnavailable, read_everything
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 150
 SOAK_SEEDS = 5_000
 FIXES = (

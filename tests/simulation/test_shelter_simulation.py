@@ -25,6 +25,8 @@ from domain.reasons import Reason, Verdict
 from domain.vocabulary import BillingEvent, Rung
 from ledger.store import LedgerUnavailable, read_everything
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 150
 SOAK_SEEDS = 5_000
 MINUTE = 60_000

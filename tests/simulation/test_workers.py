@@ -16,6 +16,8 @@ from ml.counters.tables import Capacities
 from service.activity import CountedActivity
 from service.scoring import Line, read_by_models
 
+pytestmark = pytest.mark.slow
+
 SHARD_KEY = b"shard" * 6
 DAY_MS = 86_400_000
 SMALL = Capacities(*[1_024] * 8)

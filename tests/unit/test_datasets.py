@@ -29,6 +29,8 @@ from ml.features.replayed import Row
 from ml.features.schema import SCHEMA, SCHEMA_ID
 from ml.models.masks import MASKS
 
+pytestmark = pytest.mark.slow
+
 WORLD = a_world(600, days=4)
 
 

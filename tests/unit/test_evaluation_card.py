@@ -15,6 +15,8 @@ from ml.evaluation.scored import Cell
 from ml.evaluation.tables import against_baselines, held_out, known, row, table
 from ml.models.artifact import ModelFacts
 
+pytestmark = pytest.mark.slow
+
 FACTS = ModelFacts(
     seed=7,
     snapshot="data-1",

@@ -29,6 +29,8 @@ from ml.evaluation.metrics import (
     threshold_at_fpr,
 )
 
+pytestmark = pytest.mark.slow
+
 WORLDS = 100
 
 scored_rows = st.lists(

@@ -18,6 +18,8 @@ from ml.lists.readers import ListsRefused
 from ml.lists.screen_lists import Lists
 from ml.lists.sources import Part
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_795_000_000_000
 CHROME = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/147.0.0.0 Safari/537.36"

@@ -16,6 +16,8 @@ from service.lists_open import kept_lists, lists_state, named_sources, open_list
 from service.lists_watch import ListsWatch
 from service.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 WRITTEN_S = 1_795_000_000
 NOW = WRITTEN_S * 1_000
 HOME, OURS = "9.9.9.9", "9.9.9.0/24"

@@ -17,6 +17,8 @@ from ml.monitors.clients import Series, versions_apart
 from ml.monitors.proportions import INDEPENDENT, Dispersion, dispersion, excess_p_values, false_discovery
 from ml.monitors.storms import STORM_FROM, gathered
 
+pytestmark = pytest.mark.slow
+
 SURFACES = ("feed", "instagram", "reels", "audience_network")
 VERSIONS = ("1.0", "1.1", "2.0")
 MINUTES = 20

@@ -36,6 +36,8 @@ from service.monitoring import Later, Seen, Watch
 from service.monitors_http import told
 from service.monitors_model import DecisionInspection, LabelInspection, Sources
 
+pytestmark = pytest.mark.slow
+
 SHARE = 0.08
 MODEL = "s2-trained"
 

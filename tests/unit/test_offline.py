@@ -17,6 +17,8 @@ from service.offline import UNDER_WAY_MS, OfflineGate, World, run_offline, score
 from service.scoring import Line, ModelHolder
 from service.wiring import ScreenLists, load_pack
 
+pytestmark = pytest.mark.slow
+
 START = 1_790_000_000_000
 PLAN = Plan(seed=2, rate=300, seconds=9)
 PACK = load_pack("base-1")

@@ -1,5 +1,6 @@
 """What holds in every cut of a report, whatever happened, as known at any position: before any table is asked."""
 
+import pytest
 from builders import a_correction, a_token, admit, unhurried
 from deskkit import commits_of
 from histories import scattered
@@ -19,6 +20,8 @@ from reportkit import (
 
 from domain.reasons import Reason
 from projections.vocabulary import Dimension
+
+pytestmark = pytest.mark.slow
 
 
 @unhurried

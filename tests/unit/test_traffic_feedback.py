@@ -16,6 +16,8 @@ from ml.traffic.feedback import BANNED, DELAYS, REMEMBERED_MAX, REVIEWED, Labels
 from ml.traffic.generator import Plan, Traffic
 from ml.traffic.shot import Minter
 
+pytestmark = pytest.mark.slow
+
 START = 1_790_000_000_000
 MINTER = Minter("k1", TokenKey(b"s" * 32, b"p" * 32), b"h" * 32, "eu")
 POSITIVE = set(LabelSource) - {LabelSource.HUMAN_REVIEW, LabelSource.HUMAN_SIGNAL, LabelSource.VIEW}

@@ -20,6 +20,8 @@ from ml.traffic.market import SDKS
 from ml.traffic.people import ACTORS
 from ml.traffic.shot import Minter
 
+pytestmark = pytest.mark.slow
+
 START = 1_790_000_000_000
 KEY = TokenKey(b"s" * 32, b"p" * 32)
 MINTER = Minter("k1", KEY, b"h" * 32, "eu")

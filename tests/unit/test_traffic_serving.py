@@ -17,6 +17,8 @@ from ml.traffic.market import SDKS
 from ml.traffic.serving import _TRIES_MAX, AGE_MAX_MS, COUNTS_MAX, REPORTS_MAX, AdServer, Serve, ServeLog
 from ml.traffic.shot import Minter
 
+pytestmark = pytest.mark.slow
+
 START = 1_790_000_000_000
 MINUTE = START - START % 60_000
 KEY = TokenKey(b"s" * 32, b"p" * 32)

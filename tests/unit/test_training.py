@@ -42,6 +42,8 @@ from ml.training.table import read_later_table, read_table
 from ml.training.targets import targets
 from ml.training.trees import OneClass, TreeRules, grow
 
+pytestmark = pytest.mark.slow
+
 SMALL = Params(trees=TreeRules(trees=30))
 _folders: list[Path] = []
 
