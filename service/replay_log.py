@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from commands.items import Status
 from domain.cells import CellMap
 from ml.traffic.access_log import BLANK, Blank, Malformed, Request, content_digest, read_access_log
 from ml.traffic.beacons import Beacons
@@ -25,6 +26,7 @@ from service.router_wires import LoadWire
 
 BATCH = 500
 _TIMEOUT_S = 30.0
+_DEFERRED_S = 0.1
 
 
 class ReplayReport(Struct, kw_only=True):
@@ -102,7 +104,7 @@ async def replay_log(
     async with AsyncExitStack() as stack:
         postman = await _courier(settings, stack)
         for batch in _batches(path, beacons, report):
-            for outcome in await _send(postman, batch, settings, report):
+            for outcome in await _settled(postman, batch, settings, report):
                 _count(outcome, report)
             report.resends, report.seconds = postman.resends, time.monotonic() - began
             if progress is not None:
@@ -146,6 +148,23 @@ async def _courier(settings: ReplaySettings, stack: AsyncExitStack) -> Courier:
     connections = Connections(Origin.of(settings.gate_url), size=1, timeout_s=_TIMEOUT_S)
     await stack.enter_async_context(connections)
     return Postman(connections, settings.keys.operator, patience=Patience())
+
+
+async def _settled(
+    postman: Courier, batch: list[Claims], settings: ReplaySettings, report: ReplayReport
+) -> list[Outcome]:
+    """Return the outcomes of *batch*; what the gate defers, for it has no key of its day yet, is sent again."""
+    outcomes = await _send(postman, batch, settings, report)
+    give_up_at = time.monotonic() + settings.give_up_after_s
+    while time.monotonic() < give_up_at:
+        later = [at for at, outcome in enumerate(outcomes) if outcome.status == Status.DEFERRED]
+        if not later:
+            break
+        await asyncio.sleep(_DEFERRED_S)
+        again = await _send(postman, [batch[at] for at in later], settings, report)
+        for at, outcome in zip(later, again, strict=True):
+            outcomes[at] = outcome
+    return outcomes
 
 
 async def _send(postman: Courier, batch: list[Claims], settings: ReplaySettings, report: ReplayReport) -> list[Outcome]:

@@ -16,7 +16,7 @@ from commands.batcher import Batcher
 from commands.clocks import DeviceClocks
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.ingest import Ingest
-from commands.intake import Intake
+from commands.intake import KEYS_WITHIN_S, Intake
 from commands.keyring import Keyring
 from commands.quarantine import Holding
 from domain.pack import parse_pack
@@ -45,10 +45,10 @@ def line(second=0, *, path="/images/a.png", status=200, agent=SAFARI, host="79.2
 class Site:
     """A gate in memory on a free port."""
 
-    def __init__(self, data_dir):
+    def __init__(self, data_dir, day_keys=None):
         self.keys = load_or_make_keys(data_dir)
         self.store = MemoryStore()
-        keyring = Keyring(MemoryDayKeys(), self.keys.root)
+        keyring = Keyring(day_keys or MemoryDayKeys(), self.keys.root)
         holding = Holding(MemoryHolding(self.store), keyring, ttl_ms=3_600_000, clock=lambda: NOW)
         lists = ScreenLists()
         common = {"store": self.store, "pack": PACK, "clock": lambda: NOW}
@@ -168,6 +168,33 @@ def test_hostile_lines_are_answered_like_any_other(tmp_path):
     [report], _ = replay(tmp_path, log)
     assert report.impressions == 4
     assert report.statuses == {"decided": 4}
+
+
+class LateKeys(MemoryDayKeys):
+    """Makes the key of every day but the first later than a request waits for it."""
+
+    async def load_or_keep(self, day, wrapped, destroy_at):
+        if self._keys:
+            await asyncio.sleep(2 * KEYS_WITHIN_S)
+        return await super().load_or_keep(day, wrapped, destroy_at)
+
+
+def test_what_the_gate_defers_is_sent_again(tmp_path):
+    days = [line(), *(line().replace("17/May", f"{day}/May") for day in (18, 19)), line(second=1)]
+
+    async def main():
+        site = Site(tmp_path, LateKeys())
+        path = tmp_path / "a.log"
+        async with site.open() as url:
+            settings = ReplaySettings(gate_url=url, keys=site.keys, region="eu")
+            path.write_text(days[0])
+            await replay_log(path, settings)
+            path.write_text("".join(days))
+            return await replay_log(path, settings)
+
+    report = asyncio.run(main())
+    assert report.statuses == {"decided": 4}
+    assert report.adds_up
 
 
 def test_a_gate_that_refuses_stops_the_replay_with_what_was_done(tmp_path):
