@@ -8,6 +8,7 @@ shown everything, and recomputes I1-I4 from ledger and ClickHouse.
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from commands.budget_upkeep import Difference
 from domain.reasons import Reason
+from ledger.spool import SUFFIX
 from ml.traffic.client import LoadClient
 from ml.traffic.events import TruthFile
 from ml.traffic.generator import Plan, Traffic
@@ -32,12 +34,14 @@ from service.demo_serves import Served, in_short_times, served_of
 from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings
+from service.spooling import spool_dir
 from service.stage import machine, stage, watch_over
 from service.supervisor import Supervisor
 
 SAMPLE_S = 0.2
 SHOW_S = 0.5
 LEAD_MS = 200
+_DRAINED_WITHIN_S, _DRAIN_LOOK_S = 120.0, 0.25
 PLANNED_MAX = 200_000
 """Traffic up to this many events is made before it is sent, which leaves more of the machine to the system."""
 
@@ -116,6 +120,7 @@ async def _demo(
         tell(f"driving {plan.seconds:g} s of traffic at {plan.rate:g} events/s (seed {plan.seed})")
         async with Desk(settings) as desk:
             tally, lags = await drive(settings, keys, plan, desk, show)
+            await _drained(settings, tell)
             tell("waiting until the desk has shown everything, then checking the books")
             books = await check_books(settings, tally)
             tell("asking what of all that was served has rendered")
@@ -132,6 +137,15 @@ async def _demo(
         differences=checked.budgets.differences,
     )
     return _report(settings, tally, books, lags, (served, budgets))
+
+
+async def _drained(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Wait for what was answered while the ledger was away; what is not in it by then the books count as spooled."""
+    spool, give_up_at = spool_dir(settings), time.monotonic() + _DRAINED_WITHIN_S
+    if any(spool.rglob(f"*{SUFFIX}")):
+        tell("waiting until what was answered without the ledger is in it")
+    while any(spool.rglob(f"*{SUFFIX}")) and time.monotonic() < give_up_at:  # noqa: ASYNC110 (files tell nobody)
+        await asyncio.sleep(_DRAIN_LOOK_S)
 
 
 async def _start_model(settings: Settings, tell: Callable[[str], None]) -> None:
