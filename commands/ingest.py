@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 from commands.activity import Activity, Conduct
 from commands.answers import decided, deferred, not_taken, quarantined, refused, reused
 from commands.countdown import Countdown
+from commands.counting import Counting
 from commands.floods import Floods, Lot
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status
@@ -21,7 +22,6 @@ from commands.quarantine import Holding
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
-from domain.aggregates import AnswersCounted, Repeats
 from domain.decide import CommandRefused, CountRepeats, decide
 from domain.events import (
     ImpressionDeduped,
@@ -86,9 +86,7 @@ class Ingest:
         self._recent = RecentAnswers(recent_max)
         self._streams = RecentStreams(min(recent_max, STREAMS_MAX))
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
-        self._counts_stream = f"rejects-{name}"
-        self._counts_version = 0
-        self._new_id = new_id
+        self._counting = Counting(name, new_id)
         self._floods = Floods(pack.repeats_idle_ms, new_id)
         self._turn = asyncio.Lock()
         self._clock = clock
@@ -149,7 +147,7 @@ class Ingest:
         if self._funds is not None and not (was_asked and batch.sent):
             for group in batch.open.values():
                 self._funds.settle(group.grants, is_appended=False)
-        counted = self._counts(batch)
+        counted = self._counting.append_of(batch)
         stranded = Stranded(
             now=batch.now,
             ready=[*members, *batch.early],
@@ -270,7 +268,7 @@ class Ingest:
             groups.append(group)
         groups.sort(key=number)
         appends = [_append(group.impression, group.version, group.events) for group in groups]
-        counted = self._counts(batch)
+        counted = self._counting.append_of(batch)
         if counted is not None:
             appends.append(counted)
         batch.sent = appends
@@ -279,7 +277,7 @@ class Ingest:
         batch.is_begun = True
         self._absorb(batch, groups, outcomes)
         if counted is not None:
-            self._counted(batch, counted, outcomes[-1])
+            self._counting.absorb(batch, counted, outcomes[-1])
 
     def _absorb(self, batch: Batch, groups: Sequence[Group], outcomes: Sequence[Outcome]) -> None:
         """What was appended is done, remembered and counted; the rest is read and decided again."""
@@ -414,41 +412,6 @@ class Ingest:
         reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
         group.repeats.append((reason, state.repeats))
         return decided(item, Verdict.DUPLICATE, reason)
-
-    def _counts(self, batch: Batch) -> Append | None:
-        """What touched no impression's stream is counted in one event of this process's own stream."""
-        if not batch.uncounted:
-            return None
-        event = AnswersCounted(
-            cause=self._new_id(),
-            digest="",
-            refused=batch.refused,
-            unmoved=batch.unmoved,
-            repeats=tuple([Repeats(*key, renders) for key, renders in batch.repeats.items()]),
-            counted_at=batch.now,
-        )
-        batch.refused, batch.unmoved = {}, 0
-        batch.repeats.clear()
-        return Append(
-            stream=self._counts_stream,
-            expected=self._counts_version,
-            cause=event.cause,
-            digest=event.digest,
-            events=(event,),
-        )
-
-    def _counted(self, batch: Batch, append: Append, outcome: Outcome) -> None:
-        if not isinstance(outcome, Conflict):
-            self._counts_version += 1
-            return
-        self._counts_version = outcome.current
-        for event in append.events:
-            assert isinstance(event, AnswersCounted)
-            batch.unmoved += event.unmoved
-            for repeats in event.repeats:
-                batch.repeats[repeats.impression, repeats.reason] += repeats.renders
-            for reason, count in event.refused.items():
-                batch.refused[reason] = batch.refused.get(reason, 0) + count
 
     def _close(self, batch: Batch, group: Group) -> None:
         del batch.open[group.impression.int]

@@ -18,7 +18,6 @@ from msgspec import Struct
 
 from commands.budget_upkeep import Difference
 from domain.reasons import Reason
-from ledger.spool import SUFFIX
 from ml.traffic.client import LoadClient
 from ml.traffic.events import TruthFile
 from ml.traffic.generator import Plan, Traffic
@@ -34,7 +33,7 @@ from service.demo_serves import Served, in_short_times, served_of
 from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings
-from service.spooling import spool_dir
+from service.spooling import is_drained
 from service.stage import machine, stage, watch_over
 from service.supervisor import Supervisor
 
@@ -141,10 +140,10 @@ async def _demo(
 
 async def _drained(settings: Settings, tell: Callable[[str], None]) -> None:
     """Wait for what was answered while the ledger was away; what is not in it by then the books count as spooled."""
-    spool, give_up_at = spool_dir(settings), time.monotonic() + _DRAINED_WITHIN_S
-    if any(spool.rglob(f"*{SUFFIX}")):
+    give_up_at = time.monotonic() + _DRAINED_WITHIN_S
+    if not is_drained(settings):
         tell("waiting until what was answered without the ledger is in it")
-    while any(spool.rglob(f"*{SUFFIX}")) and time.monotonic() < give_up_at:  # noqa: ASYNC110 (files tell nobody)
+    while not is_drained(settings) and time.monotonic() < give_up_at:  # noqa: ASYNC110 (files tell nobody)
         await asyncio.sleep(_DRAIN_LOOK_S)
 
 

@@ -5,7 +5,6 @@ The gate is `service/offline.py`'s, so features, scores and verdicts are what a 
 """
 
 from collections.abc import Iterable
-from hashlib import blake2b
 
 from msgspec import Struct
 
@@ -26,7 +25,7 @@ from ml.traffic.families import FAMILIES
 from ml.traffic.generator import Plan
 from service.activity import CountedActivity
 from service.contest import Contest
-from service.generated import START_MS, density
+from service.generated import START_MS, density, seed_of
 from service.offline import OfflineGate, Passed, World, run_offline
 from service.scoring import GateScoring, Line, ModelHolder, Sample, read_by_models
 from service.wiring import ScreenLists
@@ -69,7 +68,7 @@ class Scene(Struct, frozen=True):
 
 def evaluation_seed(seed: int, number: int) -> int:
     """Return the seed of the world *number* of an evaluation: never one that somebody trains with."""
-    return int.from_bytes(blake2b(f"evaluation {seed} {number}".encode(), digest_size=7).digest())
+    return seed_of("evaluation", seed, number)
 
 
 def play(run: Run, scene: Scene, number: int) -> Told:

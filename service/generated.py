@@ -53,9 +53,14 @@ class Generated(Struct, frozen=True, kw_only=True):
 
     def plan(self, world: int) -> Plan:
         """Return the traffic of *world*, which has its share of impressions in its first half, surely."""
-        seed = int.from_bytes(blake2b(f"world {self.seed} {world}".encode(), digest_size=_SEED_BYTES).digest())
+        seed = seed_of("world", self.seed, world)
         dense = density(-(-self.impressions // self.worlds))
         return Plan(seed=seed, rate=dense.rate, seconds=2 * dense.span_s, brand=f"w{world}-")
+
+
+def seed_of(purpose: str, seed: int, number: int) -> int:
+    """Return the seed of the world *number* of those that *seed* draws for *purpose*: no other world has it."""
+    return int.from_bytes(blake2b(f"{purpose} {seed} {number}".encode(), digest_size=_SEED_BYTES).digest())
 
 
 class Density(NamedTuple):

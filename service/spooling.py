@@ -28,7 +28,7 @@ from domain.pack import Pack
 from domain.vocabulary import Rung
 from ledger.breaker import Breaker, BreakerRules, Guard, GuardedStore
 from ledger.postgres_connection import PostgresConnection
-from ledger.spool import Spool, SpoolRefused
+from ledger.spool import SUFFIX, Spool, SpoolRefused
 from ledger.spool_owners import damaged, own_new
 from ledger.store import EventStore
 from service.processes import LauncherError
@@ -51,6 +51,11 @@ log = structlog.get_logger()
 def spool_dir(settings: Settings) -> Path:
     """Return the folder of all spools of this machine's gates."""
     return Path(settings.spool_dir) if settings.spool_dir else settings.data_dir / "spool"
+
+
+def is_drained(settings: Settings) -> bool:
+    """Whether no gate of this machine keeps anything that is not in the ledger yet."""
+    return not any(spool_dir(settings).rglob(f"*{SUFFIX}"))
 
 
 class GateSpool(Collector):

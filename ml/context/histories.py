@@ -26,7 +26,7 @@ class Histories(Protocol):
         """Return when the newest was computed (epoch ms); 0: there is none."""
 
     async def publish(self, history: History) -> None:
-        """Keep *history*, whole or not at all, and the one before it, which somebody may be reading."""
+        """Keep *history* of some publishers, at once, and the one before it, which somebody may be reading."""
 
     async def page(self, computed_at: int, after: str, limit: int) -> dict[str, PublisherHistory]:
         """Return what was said at *computed_at* of up to *limit* publishers with names after *after*, in order."""
@@ -116,7 +116,7 @@ class PostgresHistories:
         return int(at)
 
     async def publish(self, history: History) -> None:
-        columns = [list(column) for column in zip(*history.publishers.values(), strict=True)] or [[], [], []]
+        columns = [list(column) for column in zip(*history.publishers.values(), strict=True)]
         await self._connection.fetch(_PUBLISH, [history.computed_at, list(history.publishers), *columns])
 
     async def page(self, computed_at: int, after: str, limit: int) -> dict[str, PublisherHistory]:

@@ -20,7 +20,7 @@ from service.demo import drive
 from service.keyfiles import load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings
-from service.spooling import spool_dir
+from service.spooling import is_drained
 from service.stage import on_free_ports, stage, watch_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -69,9 +69,7 @@ def test_a_machine_that_is_drilled_answers_all_names_its_rungs_and_recovers_by_i
         async with Desk(settings) as desk:
             tally, _ = await drive(settings, keys, PLAN, desk, show)
             drilled = await drilling
-            await asyncio.to_thread(
-                eventually, lambda: not list(spool_dir(settings).rglob("*.segment")), DRAINED_WITHIN_S
-            )
+            await asyncio.to_thread(eventually, lambda: is_drained(settings), DRAINED_WITHIN_S)
             books = await check_books(settings, tally)
             checked = await check_campaigns(settings, mend=False)
             metrics = await metrics_of(settings)

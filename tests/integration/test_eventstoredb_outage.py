@@ -16,7 +16,7 @@ from service.demo import drive
 from service.keyfiles import load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings
-from service.spooling import spool_dir
+from service.spooling import is_drained
 from service.stage import on_free_ports, stage, watch_over
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -60,8 +60,7 @@ def test_every_render_is_answered_while_eventstoredb_is_away_and_kept_once(tmp_p
             tally, _ = await drive(settings, keys, PLAN, desk, show)
             again, _ = await away
             try:
-                spool = spool_dir(settings)
-                await asyncio.to_thread(eventually, lambda: not list(spool.rglob("*.segment")), DRAINED_WITHIN_S)
+                await asyncio.to_thread(eventually, lambda: is_drained(settings), DRAINED_WITHIN_S)
                 books = await check_books(settings, tally)
                 checked = await check_campaigns(settings, mend=False)
             finally:

@@ -22,7 +22,7 @@ from service.load import bodies
 from service.machine import children, ports
 from service.parameters import rfc3339
 from service.settings import Settings
-from service.spooling import spool_dir
+from service.spooling import is_drained
 from service.stage import on_free_ports
 from service.supervisor import Supervisor
 from service.wiring import database_url
@@ -52,7 +52,7 @@ class System:
             answer = self.http.post(f"{self.url}/v1/impressions", content=body, headers=headers).json()
             found += [one["impression_id"] for one in answer if one["status"] == "decided"]
         # what a busy machine had the gate spool is decided again once it is in the ledger
-        self.eventually(lambda: not any(spool_dir(self.settings).rglob("*.segment")))
+        self.eventually(lambda: is_drained(self.settings))
         return sorted(set(found))
 
     def feed(self, impressions):

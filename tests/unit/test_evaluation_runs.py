@@ -14,6 +14,7 @@ from ml.features.schema import Group, columns_of
 from ml.traffic.families import HELD_OUT, TRAINABLE
 from service.evaluating_runs import HISTORY_EVERY_MS, Run, Scene, _Scored, evaluation_seed, play, play_whole
 from service.evaluating_studies import NOT_RUN
+from service.generated import Generated
 from service.scoring import Line
 from service.wiring import ScreenLists, load_pack
 
@@ -125,6 +126,7 @@ def test_no_world_of_an_evaluation_has_the_seed_of_another_or_of_a_training():
     seeds = {evaluation_seed(seed, number) for seed in range(20) for number in range(20)}
     assert len(seeds) == 400
     assert min(seeds) > 1_000_000
+    assert seeds.isdisjoint(Generated(impressions=9, seed=s).plan(n).seed for s in range(20) for n in range(20))
 
 
 def test_every_rung_is_run_or_says_why_not():

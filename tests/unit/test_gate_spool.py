@@ -17,13 +17,14 @@ from commands.ladder import Ladder
 from commands.recent import RecentSlots
 from commands.stranded import Stranded
 from domain.reasons import Reason, Verdict
-from ledger.breaker import BreakerRules
+from ledger.breaker import Breaker, BreakerRules, Guard
 from ledger.spool import SpoolFull
 from ledger.store import LedgerUnavailable
+from service import spooling
 from service.problems import PROBLEMS, problem_of
 from service.processes import LauncherError
 from service.settings import Settings
-from service.spooling import GateSpool, spool_dir
+from service.spooling import GateSpool, _Pace, spool_dir
 
 
 class Database:
@@ -223,3 +224,24 @@ def test_nothing_stranded_writes_nothing(tmp_path):
 def _closed(file):
     os.close(file)
     return os.open(os.devnull, os.O_RDONLY)
+
+
+@pytest.mark.parametrize(
+    ("asked_ago_s", "missed_ago_s", "rests_s"), [(9.0, 0.1, 0.0), (0.1, 9.0, 0.2), (0.1, 0.1, 0.5), (9.0, 9.0, 0.0)]
+)
+def test_draining_rests_only_while_somebody_asks_and_longer_where_one_waited_too_long(
+    monkeypatch, asked_ago_s, missed_ago_s, rests_s
+):
+    rested, now = [], 1_000.0
+
+    async def sleep(seconds):
+        rested.append(seconds)
+
+    guard = Guard(Breaker(BreakerRules(), lambda: now), 1.0)
+    guard.asked_at, guard.missed_at = now - asked_ago_s, now - missed_ago_s
+    monkeypatch.setattr(spooling.time, "monotonic", lambda: now)
+    monkeypatch.setattr(spooling.asyncio, "sleep", sleep)
+    pace = _Pace(guard)
+    now += 0.1
+    asyncio.run(pace.rest())
+    assert rested == [pytest.approx(rests_s)]

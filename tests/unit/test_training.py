@@ -27,8 +27,9 @@ from ml.datasets.build import build
 from ml.datasets.snapshot import Recipe
 from ml.datasets.split import split
 from ml.features.later import LATER, LATER_SCHEMA_ID
-from ml.features.schema import SCHEMA, columns_of_family
+from ml.features.schema import PLACE, SCHEMA, columns_of_family
 from ml.labels.sources import LESSONS
+from ml.models import kernel
 from ml.models.artifact import CorruptArtifact, SchemaMismatch, load
 from ml.models.masks import FULL, MASKS
 from ml.models.s3 import load_s3
@@ -258,6 +259,18 @@ def test_a_row_in_doubt_counts_on_both_sides_as_far_as_it_is_likely():
     trees = grow(rows, np.where(rows[:, 0] == 1, 0.7, 0.2), np.full(20_000, 1.5), TreeRules(trees=200), 1)
     odds = trees.baseline + np.array([trees.value[trees.left < 0][0::2].sum(), trees.value[trees.left < 0][1::2].sum()])
     assert 1 / (1 + np.exp(-odds)) == pytest.approx([0.2, 0.7], abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "falls"), [("person_min", False), ("person_gap_ms", True)])
+def test_more_of_what_rises_never_makes_a_row_look_more_human(name, falls):
+    dice, column = np.random.default_rng(2), PLACE[name]
+    rows = dice.normal(size=(4_000, len(SCHEMA)))
+    more_is_human = 1 / (1 + np.exp(3 * rows[:, column]))
+    trees = grow(rows, more_is_human, np.ones(4_000), TreeRules(trees=40, features_share=1.0), 1)
+    swept = np.repeat(rows[:200, None], 9, axis=1)
+    swept[:, :, column] = np.linspace(-3, 3, 9)
+    steps = np.diff(kernel.margins(kernel.forest(trees), swept.reshape(-1, len(SCHEMA))).reshape(200, 9), axis=1)
+    assert (steps.sum(axis=1) < 0).all() if falls else (steps >= 0).all()
 
 
 # What is left out
