@@ -11,11 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from commands.budget_store import Holder
-from ledger.codec import SCHEMA_VERSION, UnreadableCommit, decode, encode
+from ledger.codec import UnreadableCommit, as_written_today
 from ledger.store import Commit
 
 _LIVE = "live"
-_PREFIX = f"[{SCHEMA_VERSION},".encode()
 
 
 class Spend(NamedTuple):
@@ -99,7 +98,7 @@ def spends(commit: Commit) -> Sequence[Spend]:
     """
     if isinstance(commit.stream, str):
         return ()
-    data = commit.data if commit.data.startswith(_PREFIX) else encode(decode(commit.data))
+    data = as_written_today(commit.data)
     try:
         events = _decode(data)
     except msgspec.DecodeError as error:

@@ -6,7 +6,7 @@ impression's id is the name of the stream and not repeated. Times are epoch ms, 
 """
 
 from enum import StrEnum
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 from msgspec import Struct
 
@@ -276,5 +276,3 @@ ImpressionEvent: TypeAlias = (
     | ImpressionLabelled
     | ImpressionAnswered
 )
-
-IMPRESSION_EVENTS: tuple[type, ...] = get_args(ImpressionEvent)

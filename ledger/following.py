@@ -13,6 +13,7 @@ from msgspec import Struct
 from domain.events import ImpressionEvent
 from domain.ids import ImpressionId
 from ledger.codec import UnreadableCommit, decode_impression
+from ledger.plain import PlainRender, plain_render
 from ledger.store import Commit, EventStore
 
 
@@ -28,6 +29,13 @@ class Seen(Struct, frozen=True, gc=False):
         return self.commit.stream
 
 
+class Plain(Struct, frozen=True, gc=False):
+    """A plain commit (`ledger/plain.py`), and what it decides."""
+
+    commit: Commit
+    render: PlainRender
+
+
 class Followed(Struct, frozen=True):
     """How far a follower is: it has every commit up to *position*, and all that was recorded before *at* (epoch ms)."""
 
@@ -36,19 +44,21 @@ class Followed(Struct, frozen=True):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What came after position *after*, up to *through*; other streams than impressions' have nothing in *seen*."""
+    """What came after position *after*, up to *through*: plain commits, in *seen* others of impressions' streams."""
 
     after: int
     through: int
     at: int
-    seen: Sequence[Seen]
+    seen: Sequence[Seen] = ()
+    plain: Sequence[Plain] = ()
 
     def beyond(self, position: int) -> "Page":
         """Return the part of the page after *position*, which lies in it."""
         if position == self.after:
             return self
         seen = [one for one in self.seen if one.commit.position > position]
-        return Page(after=position, through=self.through, at=self.at, seen=seen)
+        plain = [one for one in self.plain if one.commit.position > position]
+        return Page(after=position, through=self.through, at=self.at, seen=seen, plain=plain)
 
 
 class Follower(Protocol):
@@ -74,12 +84,8 @@ async def advance(store: EventStore, followers: Sequence[Follower], *, limit: in
     after = min([(await one.followed()).position for one in followers])
     asked_at = clock()
     commits = await store.read_all(after, limit)
-    page = Page(
-        after=after,
-        through=commits[-1].position if commits else after,
-        at=asked_at if len(commits) < limit else max(commit.recorded_at for commit in commits),
-        seen=[Seen(commit, _events_of(commit)) for commit in commits if not isinstance(commit.stream, str)],
-    )
+    at = asked_at if len(commits) < limit else max(commit.recorded_at for commit in commits)
+    page = _page(after, commits, at)
     for one in followers:
         position = (await one.followed()).position
         if after <= position <= page.through:
@@ -87,6 +93,19 @@ async def advance(store: EventStore, followers: Sequence[Follower], *, limit: in
         if (await one.followed()).position < page.through:
             break  # another process is at it; those that build on this one wait for it
     return len(commits)
+
+
+def _page(after: int, commits: Sequence[Commit], at: int) -> Page:
+    seen: list[Seen] = []
+    plain: list[Plain] = []
+    for commit in commits:
+        if isinstance(commit.stream, str):
+            continue
+        if (render := plain_render(commit)) is not None:
+            plain.append(Plain(commit, render))
+        else:
+            seen.append(Seen(commit, _events_of(commit)))
+    return Page(after=after, through=commits[-1].position if commits else after, at=at, seen=seen, plain=plain)
 
 
 def _events_of(commit: Commit) -> tuple[ImpressionEvent, ...] | None:

@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 
 from domain.aggregates import AnswersCounted
 from domain.standing import GROSS_CLASSES, Viewability
-from ledger.codec import SCHEMA_VERSION, UnreadableCommit, decode, encode
+from ledger.codec import UnreadableCommit, as_written_today, decode
 from ledger.store import Commit, StreamId
 
 
@@ -157,7 +157,6 @@ _Event: TypeAlias = _Rendered | _Scored | _Labelled | _Answered | _Deduped | _Vi
 _KINDS: dict[type[_Mover], str] = {_Deduped: "deduped", _Viewed: "viewed", _Reconciled: "reconciled"}
 
 _decode = msgspec.json.Decoder(list[int | _Event]).decode
-_PREFIX = f"[{SCHEMA_VERSION},".encode()
 _GROSS = {"", *(cls.value for cls in GROSS_CLASSES)}
 _SPELLED_MAX = 4_096
 _VERSION_ITEMS = 1
@@ -176,9 +175,7 @@ def rows(commit: Commit) -> list[Fact]:
     """
     if isinstance(commit.stream, str):
         return []
-    data = commit.data
-    if not data.startswith(_PREFIX):
-        data = encode(decode(data))
+    data = as_written_today(commit.data)
     try:
         events = _decode(data)
     except msgspec.DecodeError as error:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from domain.events import ImpressionEvent, ImpressionLabelled, ImpressionRendered
+from domain.events import ImpressionEvent, ImpressionLabelled
 from domain.feedback import SOURCES
 from domain.ids import ImpressionId
 from domain.placement_events import Stage
 from domain.vocabulary import Label
 from ledger.following import Page, Seen
-from ml.datasets.history import HourTally, PublisherLog
+from ledger.store import Commit
+from ml.datasets.history import HourTally, PublisherLog, Rendered
 from ml.features.decided import DecidedRender, decided_renders
 from ml.labels.sources import LESSONS
 
@@ -51,7 +52,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     hours: Sequence[HourTally] = ()
 
 
-def person_of(rendered: ImpressionRendered) -> int | None:
+def person_of(rendered: Rendered) -> int | None:
     """Return the number of whoever *rendered* is of: the user, else the device, else the network; None for nobody."""
     pseudonym = rendered.user or rendered.device or rendered.network
     if not pseudonym:
@@ -85,19 +86,25 @@ def facts_of(page: Page, people: Mapping[ImpressionId, int]) -> Facts:
     renders: list[PersonRender] = []
     labels: list[PersonLabel] = []
     publishers = PublisherLog()
+    for plain in page.plain:
+        renders += _renders(plain.commit, plain.render)
+        publishers.rendered(plain.render, plain.commit.recorded_at)
     for one in page.seen:
-        events, recorded_at = one.events or (), one.commit.recorded_at
+        events = one.events or ()
         for decided in decided_renders(events):
-            person = person_of(decided.rendered)
-            if person is not None and decided.rendered.begun:
-                rendered = decided.rendered
-                renders.append(
-                    PersonRender(person, recorded_at, one.commit.position, rendered.event_at, one.impression)
-                )
+            renders += _renders(one.commit, decided.rendered)
         if one.impression in people:
             labels += _labels(one, people[one.impression])
-        publishers.count(events, recorded_at)
+        publishers.count(events, one.commit.recorded_at)
     return Facts(renders=renders, labels=labels, hours=list(publishers.tallies()))
+
+
+def _renders(commit: Commit, rendered: Rendered) -> tuple[PersonRender, ...]:
+    person = person_of(rendered) if rendered.begun else None
+    if person is None:
+        return ()
+    assert not isinstance(commit.stream, str)
+    return (PersonRender(person, commit.recorded_at, commit.position, rendered.event_at, commit.stream),)
 
 
 def _labels(one: Seen, person: int) -> Iterable[PersonLabel]:

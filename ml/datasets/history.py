@@ -6,17 +6,19 @@ Fed with decisions in order of the ledger; what it says of a moment rests on not
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import sqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Struct
 
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionViewed, Uniqueness
 from domain.vocabulary import Surface
+from ledger.plain import PlainRender
 from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 
 HOUR_MS = 3_600_000
 HOURS = 24
+Rendered: TypeAlias = ImpressionRendered | PlainRender
 PUBLISHERS_MAX = 200_000
 """Publishers, by surface, that are remembered; those beyond are unknown until others have had no traffic for a day."""
 RENDERS_MIN = 50
@@ -74,7 +76,7 @@ class PublisherLog:
         for event in events:
             match event:
                 case ImpressionRendered():
-                    self._rendered(event, recorded_at)
+                    self.rendered(event, recorded_at)
                 case ImpressionDeduped(uniqueness=Uniqueness.DUPLICATE):
                     tally = self._of(event.cut.publisher, event.cut.surface, recorded_at)
                     if tally is not None:
@@ -84,13 +86,8 @@ class PublisherLog:
                 case _:
                     pass
 
-    def tallies(self) -> Iterator[HourTally]:
-        """Yield what was counted, by the hour."""
-        for hour in sorted(self._hours):
-            for (publisher, surface), tally in self._hours[hour].items():
-                yield HourTally(hour, publisher, surface, tally)
-
-    def _rendered(self, event: ImpressionRendered, recorded_at: int) -> None:
+    def rendered(self, event: Rendered, recorded_at: int) -> None:
+        """Count one render."""
         tally = self._of(event.publisher, event.surface, recorded_at)
         if tally is None:
             return
@@ -99,6 +96,12 @@ class PublisherLog:
             tally.measured += 1
             tally.invisible += event.visible_ratio == 0
         tally.clicks += event.clicked
+
+    def tallies(self) -> Iterator[HourTally]:
+        """Yield what was counted, by the hour."""
+        for hour in sorted(self._hours):
+            for (publisher, surface), tally in self._hours[hour].items():
+                yield HourTally(hour, publisher, surface, tally)
 
     def _clicked(self, publisher: str, surface: Surface, recorded_at: int) -> None:
         tally = self._of(publisher, surface, recorded_at)
