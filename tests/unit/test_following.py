@@ -30,7 +30,7 @@ class Listing:
             raise LedgerUnavailable("fault")
         if page.after == self.kept["through"].position:
             self.kept["through"] = Followed(page.through, page.at)
-            self.kept["taken"] += [one.commit.position for one in page.seen]
+            self.kept["taken"] += sorted(one.commit.position for one in (*page.seen, *page.plain))
 
 
 class Flaky(MemoryStore):
@@ -120,7 +120,7 @@ def test_one_does_not_take_what_those_before_it_lack():
 
 def test_what_cannot_be_read_is_handed_on_as_such():
     async def test():
-        ledger, seen = await a_ledger(2), []
+        ledger, seen, plain = await a_ledger(2), [], []
         torn = ledger._log[0]
         ledger._log[0] = type(torn)(**{name: getattr(torn, name) for name in torn.__struct_fields__} | {"data": b"["})
         one = Listing()
@@ -128,11 +128,13 @@ def test_what_cannot_be_read_is_handed_on_as_such():
 
         async def look(page):
             seen.extend(page.seen)
+            plain.extend(page.plain)
             await take(page)
 
         one.take = look
         await advance(ledger, [one], limit=9, clock=clock)
-        assert [found.events is None for found in seen] == [True, False]
+        assert [(found.commit.position, found.events) for found in seen] == [(1, None)]
+        assert [found.commit.position for found in plain] == [2]
         assert one.kept["through"].position == 2
 
     run(test)
