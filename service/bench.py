@@ -1,5 +1,5 @@
 """
-`impledger bench`: what a durable decision by rules (no model is in force) costs with everything running on this machine.
+`impledger bench`: what a durable decision by rules, without a model, costs with everything running on this machine.
 
 Two runs on one start: at saturation (four connections, the next batch as soon as the last is answered), then at half of
 that rate, sent by the clock whatever the answers take. CPU time is of each process with its children, until the desk
