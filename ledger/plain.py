@@ -2,13 +2,12 @@
 Plain commits: most of the ledger, read no further than followers need.
 
 One decides one render, for the first time and for certain, with a score that was not skipped, and is not of the random
-sample: it gives no cause to look again. Decoding all of it costs three times as much.
+sample: it gives no cause to look again (`domain/reevaluation.py`).
 """
 
 import msgspec
 from msgspec import Struct
 
-from domain.ids import CauseId
 from domain.reasons import Verdict
 from domain.vocabulary import Rung, Surface
 from ledger.codec import UnreadableCommit, as_written_today
@@ -21,7 +20,6 @@ _CERTAIN = frozenset({Verdict.VALID, Verdict.DROPPED})
 class PlainRender(Struct, tag_field="type", tag="ImpressionRendered", frozen=True, gc=False):
     """The fields of `ImpressionRendered` that followers read."""
 
-    cause: CauseId
     publisher: str
     surface: Surface
     event_at: int
@@ -44,7 +42,6 @@ class _Standing(Struct, gc=False):
 
 
 class _Deduped(Struct, tag_field="type", tag="ImpressionDeduped", gc=False):
-    cause: CauseId
     after: _Standing
 
 
@@ -59,7 +56,5 @@ def plain_render(commit: Commit) -> PlainRender | None:
         _, rendered, scored, deduped = _decode(as_written_today(commit.data))
     except (UnreadableCommit, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    is_scored = scored.rung is not Rung.SHED and Rung.SHED not in scored.rungs
-    is_sampled = scored.propensity is not None
-    is_decided = deduped.after.verdict in _CERTAIN and deduped.cause == rendered.cause
-    return rendered if is_scored and is_decided and not is_sampled else None
+    is_remarkable = Rung.SHED in (scored.rung, *scored.rungs) or scored.propensity is not None
+    return rendered if deduped.after.verdict in _CERTAIN and not is_remarkable else None

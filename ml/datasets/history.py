@@ -18,11 +18,13 @@ from ml.features.publishers import NO_HISTORY, History, PublisherHistory
 
 HOUR_MS = 3_600_000
 HOURS = 24
-Rendered: TypeAlias = ImpressionRendered | PlainRender
 PUBLISHERS_MAX = 200_000
 """Publishers, by surface, that are remembered; those beyond are unknown until others have had no traffic for a day."""
 RENDERS_MIN = 50
 """Fewer say nothing about a publisher."""
+
+Rendered: TypeAlias = ImpressionRendered | PlainRender
+"""A render, whole or as far as followers read it."""
 
 
 class Tally(Struct):
