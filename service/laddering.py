@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from commands.activity import Activity
-from commands.countdown import Countdown
+from commands.countdown import BUSY_SHARE, Busyness, Countdown
 from commands.ladder import SHED_RATE, TICK_S, Ladder
 from commands.observing import GuardedActivity
 from commands.scoring import Scoring, ScoringActivity, Shedding
@@ -25,6 +25,7 @@ class GateLadder(Collector):
     def __init__(self) -> None:
         self.ladder = Ladder(time.monotonic)
         self.countdown = Countdown(time.monotonic)
+        self._busyness = Busyness(time.monotonic, time.process_time)
         self._guarded: GuardedActivity | None = None
         self._shedding: Shedding | None = None
         self._scored: ScoringActivity | None = None
@@ -43,7 +44,8 @@ class GateLadder(Collector):
         return self._scored, ScoringActivity(self._guarded, scoring, self.ladder)
 
     def waited(self, seconds: float) -> None:
-        """Say how long the oldest render of a batch waited."""
+        """Say how long the oldest render of a batch waited, which is decided next."""
+        self.countdown.waited(seconds)
         self.ladder.waited(seconds, self._wait_max_s)
 
     def watch_queue(self, oldest_s: Callable[[], float], wait_max_s: float) -> None:
@@ -61,8 +63,10 @@ class GateLadder(Collector):
     async def tick(self) -> None:
         """Look at what is watched, and tell of what has changed."""
         ladder = self.ladder
+        self._busyness.tick()
+        self.countdown.is_busy = self._busyness.share >= BUSY_SHARE
         if (oldest_s := self._oldest_s()) == 0.0:
-            self.waited(oldest_s)
+            ladder.waited(oldest_s, self._wait_max_s)
         ladder.tick()
         for drill in ladder.take_ended():
             log.warning("drill ended", rung=drill.rung.value)

@@ -12,7 +12,7 @@ from budgetkit import SpendingGate, World
 from gatekit import NOW, PRICE, KitGate, Minter
 
 from commands.budget_postgres import PostgresBudgets
-from commands.countdown import Countdown, finishes
+from commands.countdown import ANSWER_WITHIN_S, BUSY_SHARE, EACH_S, SMALL_MAX, Busyness, Countdown, finishes
 from commands.funding import READY_WITHIN_S
 from commands.holding_memory import MemoryDayKeys
 from commands.intake import KEYS_WITHIN_S
@@ -22,6 +22,7 @@ from domain.reasons import Reason, Verdict
 from ledger.breaker import Breaker, BreakerRules, Guard, NotAsked
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import LedgerUnavailable
+from service.laddering import GateLadder
 
 CAMPAIGN = "campaign-1"
 HANGING_S = 5.0
@@ -191,10 +192,65 @@ def test_waits_of_one_batch_share_its_time():
     asyncio.run(test())
 
 
-def test_many_renders_have_more_time_than_one():
-    countdown = Countdown(lambda: 0.0, within_s=0.04)
-    countdown.begin(100)
-    assert countdown.left_s() == pytest.approx(0.08)
+@pytest.mark.parametrize(
+    ("is_busy", "renders", "waited_s", "left_s"),
+    [
+        (False, 1, 0.0, 0.035),
+        (False, SMALL_MAX, 0.0, 0.035),
+        (False, SMALL_MAX + 10, 0.0, 0.039),
+        (False, 1, 0.02, 0.015),
+        (False, 1, 0.3, 0.0),
+        (True, 1, 0.0, 0.0354),
+        (True, 100, 0.3, 0.075),
+    ],
+)
+def test_a_batch_has_what_its_renders_did_not_wait_and_in_a_busy_gate_what_so_many_need(
+    is_busy, renders, waited_s, left_s
+):
+    countdown = Countdown(lambda: 7.0)
+    countdown.is_busy = is_busy
+    countdown.waited(waited_s)
+    countdown.begin(renders)
+    assert countdown.left_s() == pytest.approx(left_s)
+    countdown.end()
+    countdown.begin(1)
+    assert countdown.left_s() == pytest.approx(ANSWER_WITHIN_S, abs=2 * EACH_S), "another batch's wait"
+
+
+def test_a_gate_is_busy_by_the_cpu_time_that_it_has_used_lately():
+    at, used = 100.0, 9.0
+    busyness = Busyness(lambda: at, lambda: used)
+    busyness.tick()
+    assert busyness.share == 0, "no time has passed"
+    for _ in range(20):
+        at, used = at + 0.25, used + 0.2
+        busyness.tick()
+    assert busyness.share == pytest.approx(0.8, abs=0.01)
+    shares = []
+    for _ in range(8):
+        at += 0.25
+        busyness.tick()
+        shares.append(busyness.share)
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > BUSY_SHARE > shares[-1]
+
+
+def test_the_ladder_of_a_gate_tells_its_countdown_of_waits_and_of_work(monkeypatch):
+    used = 0.0
+    monkeypatch.setattr("time.process_time", lambda: used)
+    ladder = GateLadder()
+    ladder.waited(0.03)
+    ladder.countdown.begin(1)
+    assert ladder.countdown.left_s() < 0.006
+    ladder.countdown.end()
+
+    async def test():
+        nonlocal used
+        used = 1_000.0
+        await ladder.tick()
+        assert ladder.countdown.is_busy
+
+    asyncio.run(test())
 
 
 def test_what_is_not_finished_in_time_goes_on_and_its_error_is_nobodys():
