@@ -1,32 +1,36 @@
 """
-`impledger bench`: what a durable decision by rules, without a model, costs with everything running on this machine.
+`impledger bench`: what a scored, durable decision costs with everything running on this machine.
 
 Two runs on one start: at saturation (four connections, the next batch as soon as the last is answered), then at half of
-that rate, sent by the clock whatever the answers take. CPU time is of each process with its children, until the desk
-has shown everything.
+that rate, sent by the clock whatever the answers take. A starter model is in force. CPU time is of each process with
+its children, until the desk has shown everything and the scheduler has looked at everything.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 from msgspec import Struct
 
+from commands.reevaluations_postgres import PostgresReevaluations
+from ledger.postgres_connection import PostgresConnection
 from ml.traffic.http1 import Connections, NoAnswer, Origin
 from service.keyfiles import Keys, load_or_make_keys
 from service.load import bodies
 from service.reader import Desk
 from service.settings import Settings
-from service.stage import cpu_seconds, machine, on_free_ports, stage, watch_over
+from service.stage import cpu_seconds, machine, on_free_ports, stage, start_model, watch_over
 from service.supervisor import Supervisor
-from service.wiring import open_store
+from service.wiring import database_url, open_store
 
 CONNECTIONS = 4
 _OPEN_CONNECTIONS = 32
 _ANSWER_MAX_S = 10.0
 _RETRY_S = 0.01
+_DEADLINE_S = 5.0
+_POLL_S = 0.1
 _OK = 200
 
 
@@ -51,13 +55,20 @@ class Bench(Struct, frozen=True, kw_only=True):
     p99_ms: float
     batch: int
     seed: int
+    is_scored: bool
+    """Whether a model was in force."""
     half_of_saturation: Run
     saturation: Run
     machine: dict[str, object]
 
 
-def bench(settings: Settings, *, decisions: int, batch: int, seed: int) -> Bench:
-    """Start everything on a folder of its own, measure, stop."""
+def bench(settings: Settings, *, decisions: int, batch: int, seed: int, tell: Callable[[str], None]) -> Bench:
+    """
+    Start everything on a folder of its own, measure, stop; *tell* hears what is done at the moment.
+
+    Raises:
+        LauncherError: it cannot be started; the text says why and what to do.
+    """
     with stage(on_free_ports(replace(settings, cell="", cell_map="")), keep=False) as (staged, supervisor):
         keys = load_or_make_keys(staged.data_dir)
         dice = random.Random(seed)  # noqa: S311 (seeded on purpose)
@@ -65,16 +76,18 @@ def bench(settings: Settings, *, decisions: int, batch: int, seed: int) -> Bench
         def load(renders: int) -> list[bytes]:
             return list(bodies(dice, keys, staged.region, renders=renders, batch=batch))
 
-        async def measure() -> tuple[Run, Run]:
+        async def measure() -> tuple[bool, Run, Run]:
             watch = asyncio.create_task(watch_over(supervisor))
+            is_scored = await start_model(staged, tell)
+            tell(f"sending {decisions} decisions at saturation, then {decisions // 2} at half of it")
             driver = _Driver(staged, keys, supervisor, batch)
             await driver.saturate(load(decisions // 10))
             full = await driver.saturate(load(decisions))
             half = await driver.paced(load(decisions // 2), full.decisions_per_s / 2)
             watch.cancel()
-            return full, half
+            return is_scored, full, half
 
-        full, half = asyncio.run(measure())
+        is_scored, full, half = asyncio.run(measure())
     return Bench(
         decisions_per_s=full.decisions_per_s,
         cpu_us_per_decision=full.cpu_us_per_decision,
@@ -83,6 +96,7 @@ def bench(settings: Settings, *, decisions: int, batch: int, seed: int) -> Bench
         p99_ms=full.p99_ms,
         batch=batch,
         seed=seed,
+        is_scored=is_scored,
         half_of_saturation=half,
         saturation=full,
         machine=machine(),
@@ -141,9 +155,13 @@ class _Driver:
         )
 
     async def _caught_up(self) -> None:
-        store = open_store(self._settings)
+        store, connection = open_store(self._settings), PostgresConnection(database_url(self._settings), _DEADLINE_S)
         async with Desk(self._settings) as desk:
-            await desk.caught_up(store)
+            known = await desk.caught_up(store)
+        followed = PostgresReevaluations(connection).followed
+        while (await followed()).position < known.position:  # noqa: ASYNC110 (the scheduler tells nobody)
+            await asyncio.sleep(_POLL_S)
+        await connection.close()
         await store.close()
 
     async def _post(self, connections: Connections, body: bytes, took: list[float]) -> int:

@@ -197,7 +197,13 @@ def bench(
 
     settings = _settings()
     set_up_logs("bench", settings.log_json, quiet=True)
-    measured = run(settings, decisions=decisions, batch=batch, seed=seed)
+    measured = run(
+        settings,
+        decisions=decisions,
+        batch=batch,
+        seed=seed,
+        tell=lambda text: None if as_json else err.print(text),
+    )
     _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
 
 

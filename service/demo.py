@@ -6,8 +6,6 @@ shown everything, and recomputes I1-I4 from ledger and ClickHouse.
 """
 
 import asyncio
-import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +32,7 @@ from service.keyfiles import Keys, load_or_make_keys
 from service.reader import Desk
 from service.settings import Settings
 from service.spooling import is_drained
-from service.stage import machine, stage, watch_over
+from service.stage import machine, stage, start_model, watch_over
 from service.supervisor import Supervisor
 
 SAMPLE_S = 0.2
@@ -114,8 +112,7 @@ async def _demo(
     keys = load_or_make_keys(settings.data_dir)
     watch = asyncio.create_task(watch_over(supervisor))
     try:
-        if settings.starter == "yes":
-            await _start_model(settings, tell)
+        await start_model(settings, tell)
         tell(f"driving {plan.seconds:g} s of traffic at {plan.rate:g} events/s (seed {plan.seed})")
         async with Desk(settings) as desk:
             tally, lags = await drive(settings, keys, plan, desk, show)
@@ -145,22 +142,6 @@ async def _drained(settings: Settings, tell: Callable[[str], None]) -> None:
         tell("waiting until what was answered without the ledger is in it")
     while not is_drained(settings) and time.monotonic() < give_up_at:  # noqa: ASYNC110 (files tell nobody)
         await asyncio.sleep(_DRAIN_LOOK_S)
-
-
-async def _start_model(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Wait for the starter model: who looks at a demo wants to see scores, and training beside it would slow it."""
-    tell("training a starter model on generated traffic, in a process of its own")
-    environment = {**os.environ, **settings.environment()}
-    starting = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service.cli", "starter"), env=environment, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        _, said = await starting.communicate()
-    except asyncio.CancelledError:
-        starting.kill()
-        raise
-    if starting.returncode != 0:
-        tell(f"going on with rules alone: no starter model, {said.decode(errors='replace').strip()[-300:]}")
 
 
 async def drive(settings: Settings, keys: Keys, plan: Plan, desk: Desk, show: Show) -> tuple[Tally, list[float]]:

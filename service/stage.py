@@ -1,9 +1,11 @@
 """The whole machine for a while: started on its own data folder, stopped and cleared away at the end."""
 
 import asyncio
+import os
 import platform
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -60,6 +62,29 @@ async def watch_over(supervisor: Supervisor) -> None:
     while True:
         supervisor.poll()
         await asyncio.sleep(_POLL_S)
+
+
+async def start_model(settings: Settings, tell: Callable[[str], None]) -> bool:
+    """
+    Have a starter model trained and put in force if *settings* want one; tell whether it is.
+
+    It is waited for: training beside a run would slow that.
+    """
+    if settings.starter != "yes":
+        return False
+    tell("training a starter model on generated traffic, in a process of its own")
+    environment = {**os.environ, **settings.environment()}
+    starting = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service.cli", "starter"), env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        _, said = await starting.communicate()
+    except asyncio.CancelledError:
+        starting.kill()
+        raise
+    if starting.returncode != 0:
+        tell(f"going on with rules alone: no starter model, {said.decode(errors='replace').strip()[-300:]}")
+    return starting.returncode == 0
 
 
 def cpu_seconds(supervisor: Supervisor) -> dict[str, float]:
