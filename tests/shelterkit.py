@@ -1,5 +1,6 @@
 """Regions in memory: gates of cells with shelters, clients, and wires between the cells with faults of a test."""
 
+import asyncio
 import random
 from collections import Counter
 from datetime import date
@@ -174,3 +175,16 @@ class Pair:
     def at(self, now):
         for gate in self.gates.values():
             gate.now = now
+
+
+def run(test, **kept):
+    async def main():
+        pair = Pair(**kept)
+        await pair.open()
+        await test(pair)
+
+    asyncio.run(main())
+
+
+def region_token(pair, region):
+    return pair.clients.token(region=region)
