@@ -101,6 +101,7 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     desk_us: float
     clickhouse_us: float
     query_cost: float
+    follow_us: float
     work_us: float
     archive_us: float
     planned_load: float

@@ -9,6 +9,7 @@ from service.capacity_figures import Inputs
 ZERO = {
     "request_us", "counters_us", "registry_us", "cells_us", "scoring_us", "lease_us", "compress_us", "features_bytes",
     "esdb_append_us", "esdb_segment_append_us", "postgres_us", "desk_us", "clickhouse_us", "work_us", "archive_us",
+    "follow_us",
     "gate_us", "corrected_share", "request_head_bytes", "answer_head_bytes",
 }  # fmt: skip
 """What the worked cases leave out unless they are about it."""
@@ -70,6 +71,7 @@ CASES = {
         20 * 3 * 16,
     ),
     "corrections are a share of impressions": (on(corrected_share=0.04, work_us=500).cores["work"], 0.02),
+    "who looks again follows every commit": (on(follow_us=20, regional_peaks=1.5).cores["work"], 0.03),
     "PostgreSQL stores pages and indexes": (
         ledger_bytes_per_commit(inputs(commit_bytes=1_000, features_bytes=600, postgres_ratio=1.25), Ledger.POSTGRES),
         2_000,
