@@ -62,7 +62,7 @@ SENTENCES = [
     f"then it is {number(PACKED.all_machines)} machines instead of {number(STREAMS.all_machines)}",
     f"is {ceil(CELL.gate_processes / CELL.cells)} gate processes, {CELL.ledger_nodes // CELL.cells} PostgreSQL nodes",
     f"with {number(NODE_TB)} TB each, a desk with {CELL.clickhouse_nodes // CELL.cells} ClickHouse nodes,",
-    f"{CELL.brokers // CELL.cells} brokers, a worker and a scheduler: {CELL.all_cores / CELL.cells:.1f} cores in all at its peak",
+    f"{CELL.brokers // CELL.cells} brokers, a worker and a scheduler: {CELL.all_cores / CELL.cells:.1f} cores in all",
     f"(at most {COUNTERS_MB} MB a gate) hold {COUNTED / 1e6:.0f} million of the 2.8 billion people",
     f"takes {number(BASE.all_cores)} cores, {ceil(BASE.all_cores / 64)} machines of 64,",
     f"but {number(BASE.all_hot_pb)} PB of flash: {number(BASE.all_machines)} machines of 60 TB,",
