@@ -166,7 +166,7 @@ class Ingest:
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            first = FirstAnswer(item.claim.cause, item.claim.digest, answer.verdict, answer.reason, answer.rung)
+            first = FirstAnswer(item.claim.cause.int, item.claim.digest, answer.verdict, answer.reason, answer.rung)
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
@@ -174,7 +174,7 @@ class Ingest:
         match events:
             case (ImpressionRendered() as rendered, ImpressionScored(rung=rung), ImpressionDeduped() as decision, *_):
                 if decision.before is None:
-                    first = FirstAnswer(decision.cause, decision.digest, decision.verdict, decision.reason, rung)
+                    first = FirstAnswer(decision.cause.int, decision.digest, decision.verdict, decision.reason, rung)
                     self._recent.remember(impression, first)
                 person = rendered.user or rendered.device
                 if person and in_gross(decision.after):
@@ -366,7 +366,7 @@ class Ingest:
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:
-                    group.first = FirstAnswer(last.cause, last.digest, last.verdict, last.reason, rung)
+                    group.first = FirstAnswer(last.cause.int, last.digest, last.verdict, last.reason, rung)
                 if in_gross(last.after):
                     group.shown += (item,)
                 return decided(item, last.verdict, last.reason, rung)
@@ -462,4 +462,4 @@ def _counts_anew(state: Impression) -> bool:
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
-    return item.claim.digest == known.digest and item.claim.cause == known.event_id
+    return item.claim.digest == known.digest and item.claim.cause.int == known.event_id

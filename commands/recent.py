@@ -1,7 +1,8 @@
 """
 What the gate remembers between batches: it may route and recognise, the ledger has the final word.
 
-Hundreds of thousands of entries are larger than any cache, so each keeps as little alive as it can.
+Hundreds of thousands of entries are larger than any cache, so each keeps as little alive as it can, and as little that
+the garbage collector has to walk over.
 """
 
 from collections.abc import Hashable, Iterable
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from commands.items import Ready, Slot
 from domain.events import ImpressionEvent
-from domain.ids import CauseId, ImpressionId
+from domain.ids import ImpressionId
 from domain.impression import Impression, fold
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
@@ -56,9 +57,13 @@ class Recent(Generic[K, V]):
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
-    """How the first render of an impression was answered; `rung` is `spooled` if that was without the ledger."""
+    """
+    How the first render of an impression was answered; `rung` is `spooled` if that was without the ledger.
 
-    event_id: CauseId
+    `event_id` is the number of its UUID.
+    """
+
+    event_id: int
     digest: str
     verdict: Verdict
     reason: Reason | None
@@ -111,7 +116,8 @@ class RecentSlots:
 
     def __init__(self, limit: int, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._shown = Recent[Slot, tuple[Shown, ...]](limit)
+        self._shown = Recent[Slot, tuple[int, ...]](limit)
+        """By slot what `Shown` says of each impression, one after the other in one tuple."""
         self._batch: dict[Slot, list[Shown]] = {}
 
     def begin_batch(self) -> None:
@@ -121,14 +127,14 @@ class RecentSlots:
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
         for slot in item.slots:
-            here = self.near(item, self._batch.get(slot, ())) or self.near(item, self._shown.get(slot) or ())
+            here = self.near(item, self._batch.get(slot, ())) or self.near(item, self._remembered(slot))
             if here is not None:
                 return here
         return None
 
     def originals_of(self, item: Ready) -> list[ImpressionId]:
         """Return all impressions of earlier batches that *item* may fire again under another id."""
-        others = {one for slot in item.slots for one in self._shown.get(slot) or ()}
+        others = {one for slot in item.slots for one in self._remembered(slot)}
         return [found for one in sorted(others) if (found := self.near(item, [one])) is not None]
 
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
@@ -146,8 +152,12 @@ class RecentSlots:
 
     def recall(self, slot: Slot, this: Shown) -> None:
         """Remember what the ledger has."""
-        before = self._shown.get(slot) or ()
-        self._shown.put(slot, (*before[1 - PER_SLOT_MAX :], this))
+        before = self._shown.get(slot)
+        self._shown.put(slot, this if before is None else (*before[2 - 2 * PER_SLOT_MAX :], *this))
+
+    def _remembered(self, slot: Slot) -> Iterable[Shown]:
+        flat = self._shown.get(slot)
+        return () if flat is None else zip(flat[::2], flat[1::2], strict=True)
 
 
 def shown(item: Ready) -> Shown:

@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeAlias
 from uuid import uuid4
 from zlib import crc32
 
+from msgspec import Struct
+
 from commands.items import Item, Ready
 from domain.sequences import OTHER_SDKS, STREAM_PREFIX, SequenceCount, SequencesCounted
 from domain.vocabulary import Surface
@@ -50,7 +52,7 @@ class Numbered(NamedTuple):
     event_at: int
 
 
-class _Session:
+class _Session(Struct, gc=False):
     """
     `settled` is the last number that was judged, `mark` the last one as of the last look, which is judged next.
 
@@ -58,16 +60,15 @@ class _Session:
     (0: not yet). `recent` has a number and its event's id by the number's last bits.
     """
 
-    __slots__ = ("cell", "first", "holes", "last", "mark", "recent", "settled", "touched_at", "waits")
-
-    def __init__(self, cell: _Cell, number: int) -> None:
-        self.cell = cell
-        self.first = self.last = number
-        self.settled = self.mark = number - 1
-        self.holes: dict[int, int] = {}
-        self.recent = [0] * RECENT
-        self.touched_at = 0
-        self.waits = False
+    cell: _Cell
+    first: int
+    last: int
+    settled: int
+    mark: int
+    recent: list[int]
+    holes: dict[int, int] = {}
+    touched_at: int = 0
+    waits: bool = False
 
 
 class _Sums:
@@ -94,6 +95,8 @@ class SequenceTracker:
         self._to_judge: deque[tuple[int, str, _Session]] = deque()
         self._to_forget: deque[tuple[int, str, _Session]] = deque()
         self._sums: dict[tuple[int, Surface, str], _Sums] = {}
+        self._cells: dict[_Cell, _Cell] = {}
+        """One object for each cell, not one for each session."""
         self._level = 0
         self._calm_since = started_at
         # Sessions by how many zeros their name's hash ends in: since when each event of them was seen.
@@ -120,7 +123,7 @@ class SequenceTracker:
                 continue
             session = sessions.get(name)
             if session is None:
-                session = sessions[name] = _Session((surface, sdk), number)
+                session = sessions[name] = self._begin((surface, sdk), number)
             elif number == session.last + 1:
                 session.last = number
             else:
@@ -159,6 +162,10 @@ class SequenceTracker:
         )
         self._sums = {}
         return found
+
+    def _begin(self, cell: _Cell, number: int) -> _Session:
+        cell = self._cells.setdefault(cell, cell) if len(self._cells) < CELLS_MAX else self._cells.get(cell, cell)
+        return _Session(cell, number, number, number - 1, number - 1, [0] * RECENT)
 
     def _place(self, session: _Session, number: int, id_: int, now: int) -> None:
         """Put a number in its place that is not simply the next."""

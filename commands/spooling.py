@@ -180,7 +180,7 @@ class _Batch:
         if here is not None:
             return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
         first = self._stranded.first(item.impression)
-        if first is not None and first.event_id == item.claim.cause and first.digest != item.claim.digest:
+        if first is not None and first.event_id == item.claim.cause.int and first.digest != item.claim.digest:
             return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
         return self._spool.known(item)
 
