@@ -33,6 +33,11 @@ class Outcome(Struct, frozen=True, gc=False):
     provisional: bool = False
     rung: str | None = None
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether it says of itself that the ledger was not asked: what a bot is dropped for needs no ledger, either."""
+        return self.reason == Reason.DEGRADED or self.rung == Rung.SPOOLED
+
 
 class _Problem(Struct):
     """What a single render that is refused or quarantined is answered with."""
@@ -80,7 +85,7 @@ class Tally(Struct, kw_only=True):
     within_budget: float
     """Share of sendings answered within 50 ms of being handed to the client, whatever had to be repeated."""
     within_budget_or_marked: float
-    """The same with those that came later, marked `DEGRADED`."""
+    """The same with those that came later, marked as answered without the ledger."""
     held_back_s: float
     """How long the client fell silent because too much was unanswered."""
 
@@ -148,7 +153,7 @@ class Recorder:
         if seconds * 1e3 <= BUDGET_MS:
             self._counts["in_budget"] += len(batch)
         else:
-            self._counts["late_but_marked"] += sum(outcome.reason == Reason.DEGRADED for outcome in outcomes)
+            self._counts["late_but_marked"] += sum(outcome.is_marked for outcome in outcomes)
         second = int(now_s)
         if self._rates and self._rates[-1][0] == second:
             self._rates[-1] = (second, self._rates[-1][1] + len(batch))

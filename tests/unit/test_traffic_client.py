@@ -17,6 +17,7 @@ from ml.traffic.delivery import Patience
 from ml.traffic.draw import Span
 from ml.traffic.events import Answer, Sending
 from ml.traffic.http1 import Origin
+from ml.traffic.tally import Outcome, Recorder
 
 QUICK = Patience(first_s=0.001, most_s=0.002)
 
@@ -216,6 +217,22 @@ def test_answers_that_were_provisional_may_be_followed_by_others(first, later, r
     tally = drive(gate, [Sending(0, event), Sending(400, event, 1)], connections=1)
     assert tally.disagreements == 0
     assert tally.redecided == redecided
+
+
+def test_late_answers_are_told_apart_by_whether_they_say_that_the_ledger_was_not_asked():
+    recorder, sendings = Recorder(), [Sending(0, event) for event in events(4)]
+    answers = [
+        Outcome("decided", verdict="valid", rung="model_fallback"),
+        Outcome("decided", verdict="uncertain", reason="DEGRADED", provisional=True, rung="spooled"),
+        Outcome("decided", verdict="dropped", reason="AGENT_DECLARED_BOT", provisional=True, rung="spooled"),
+        Outcome("decided", verdict="uncertain", reason="RISK_GREY", provisional=True),
+    ]
+    for seconds in (0.050, 0.051):
+        for sending in sendings:
+            recorder.sending(sending)
+        recorder.answered(sendings, answers, 0.0, seconds)
+    tally = recorder.tally(seconds=1.0, http=Counter(), resends=0, held_back_s=0.0)
+    assert (tally.within_budget, tally.within_budget_or_marked) == (0.5, 0.75)
 
 
 def test_an_answer_that_names_another_event_is_noticed():
