@@ -35,7 +35,7 @@ class Outcome(Struct, frozen=True, gc=False):
 
     @property
     def is_marked(self) -> bool:
-        """Whether it says of itself that the ledger was not asked: what a bot is dropped for needs no ledger, either."""
+        """Whether it says of itself that the ledger was not asked: what a bot is dropped for needs no ledger."""
         return self.reason == Reason.DEGRADED or self.rung == Rung.SPOOLED
 
 
