@@ -118,7 +118,7 @@ def _facts(report: DemoReport) -> list[tuple[str, str]]:
             "latency",
             (
                 f"p50 {report.p50_ms:g} ms, p99 {report.p99_ms:g} ms; {report.within_50_ms:.2%} within 50 ms, "
-                f"{report.within_50_ms_or_marked:.2%} with those marked DEGRADED"
+                f"{report.within_50_ms_or_marked:.2%} with those marked"
             ),
         ),
         ("desk", f"p99 {report.lag_p99_s:g} s behind"),

@@ -210,6 +210,7 @@ DAMAGED = {
     "the child is beyond the end": changed("right", 0, 3),
     "the child is before the start": changed("right", 0, -2),
     "one child": changed("right", 0, -1),
+    "a child of both sides, and one of none": changed("right", 0, 1),
     "a feature beyond the last": changed("feature", 0, WIDTH),
     "a feature before the first": changed("feature", 0, -1),
     "a third direction": changed("missing_left", 0, 2),
