@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psutil
 from projector import START, make_blocks
 from prometheus_client import CollectorRegistry
 from psycopg.sql import SQL
+from segments import postgres_cpu_s
 
 from domain.ids import day_of
 from domain.vocabulary import DataSet
@@ -71,11 +71,11 @@ async def _follow(url: str, commits: list[Commit], rounds: int) -> dict[str, dic
     for _ in range(rounds):
         await connection.execute_all(_BEGIN_AGAIN)
         following = Following(Settings(), store, connection, CollectorRegistry())
-        before, postgres = time.process_time(), _postgres_s()
+        before, postgres = time.process_time(), postgres_cpu_s()
         for _ in range(0, len(commits), PAGE * PAGES_MAX):
             await following.follow()
         found["scheduler"].append((time.process_time() - before) / len(commits) * 1e6)
-        found["postgres"].append((_postgres_s() - postgres) / len(commits) * 1e6)
+        found["postgres"].append((postgres_cpu_s() - postgres) / len(commits) * 1e6)
     await store.close()
     await connection.close()
     return {
@@ -87,11 +87,6 @@ async def _follow(url: str, commits: list[Commit], rounds: int) -> dict[str, dic
 def _append(commit: Commit) -> Append:
     events = decode_impression(commit.data)
     return Append(stream=commit.stream, expected=0, cause=commit.cause, digest=commit.digest, events=events)
-
-
-def _postgres_s() -> float:
-    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return sum(one.user + one.system for one in times)
 
 
 if __name__ == "__main__":

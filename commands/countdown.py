@@ -24,7 +24,11 @@ _NEW_SHARE = 0.25
 
 
 class Busyness:
-    """How much of a core this process uses. *clock* is monotonic, *cpu_clock* counts its CPU time; both in seconds."""
+    """
+    Whether this process is busy, by how much of a core it uses.
+
+    *clock* is monotonic, *cpu_clock* counts its CPU time; both in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -39,15 +43,27 @@ class Busyness:
             self.share += _NEW_SHARE * ((used - self._used) / (at - self._at) - self.share)
             self._at, self._used = at, used
 
+    def is_busy(self) -> bool:
+        return self.share >= BUSY_SHARE
+
 
 class Countdown:
-    """Runs while one batch is decided, else there is no end to time. *clock* is monotonic, in seconds."""
+    """
+    Runs while one batch is decided, else there is no end to time.
 
-    def __init__(self, clock: Callable[[], float], within_s: float = ANSWER_WITHIN_S) -> None:
+    *clock* is monotonic, in seconds; *is_busy* tells whether patience is cheaper than spooling.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        within_s: float = ANSWER_WITHIN_S,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._clock = clock
         self._within_s = within_s
+        self._is_busy = is_busy
         self._since = self._ends_at = float("inf")
-        self.is_busy = False
 
     def waited(self, seconds: float) -> None:
         """Say before a batch begins how long its oldest render has waited."""
@@ -55,7 +71,7 @@ class Countdown:
 
     def begin(self, renders: int) -> None:
         now = self._clock()
-        if self.is_busy:
+        if self._is_busy():
             self._ends_at = now + self._within_s + renders * EACH_S
         else:
             self._ends_at = min(self._since, now) + self._within_s + max(0, renders - SMALL_MAX) * EACH_S

@@ -8,6 +8,7 @@ the gate sees all numbers: views and repeats have them too, and leave none in th
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from uuid import uuid4
 from zlib import crc32
@@ -71,6 +72,16 @@ class _Session(Struct, gc=False):
     waits: bool = False
 
 
+@lru_cache(CELLS_MAX)
+def _cell(surface: Surface, sdk: str) -> _Cell:
+    """Return one object for each cell, not one for each session."""
+    return surface, sdk
+
+
+def _begun(cell: _Cell, number: int) -> _Session:
+    return _Session(cell=cell, first=number, last=number, settled=number - 1, mark=number - 1, recent=[0] * RECENT)
+
+
 class _Sums:
     __slots__ = ("filled", "missing", "numbers", "repeats", "restarts")
 
@@ -95,8 +106,6 @@ class SequenceTracker:
         self._to_judge: deque[tuple[int, str, _Session]] = deque()
         self._to_forget: deque[tuple[int, str, _Session]] = deque()
         self._sums: dict[tuple[int, Surface, str], _Sums] = {}
-        self._cells: dict[_Cell, _Cell] = {}
-        """One object for each cell, not one for each session."""
         self._level = 0
         self._calm_since = started_at
         # Sessions by how many zeros their name's hash ends in: since when each event of them was seen.
@@ -123,7 +132,7 @@ class SequenceTracker:
                 continue
             session = sessions.get(name)
             if session is None:
-                session = sessions[name] = self._begin((surface, sdk), number)
+                session = sessions[name] = _begun(_cell(surface, sdk), number)
             elif number == session.last + 1:
                 session.last = number
             else:
@@ -162,10 +171,6 @@ class SequenceTracker:
         )
         self._sums = {}
         return found
-
-    def _begin(self, cell: _Cell, number: int) -> _Session:
-        cell = self._cells.setdefault(cell, cell) if len(self._cells) < CELLS_MAX else self._cells.get(cell, cell)
-        return _Session(cell, number, number, number - 1, number - 1, [0] * RECENT)
 
     def _place(self, session: _Session, number: int, id_: int, now: int) -> None:
         """Put a number in its place that is not simply the next."""

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from commands.activity import Activity
-from commands.countdown import BUSY_SHARE, Busyness, Countdown
+from commands.countdown import Busyness, Countdown
 from commands.ladder import SHED_RATE, TICK_S, Ladder
 from commands.observing import GuardedActivity
 from commands.scoring import Scoring, ScoringActivity, Shedding
@@ -24,8 +24,8 @@ class GateLadder(Collector):
 
     def __init__(self) -> None:
         self.ladder = Ladder(time.monotonic)
-        self.countdown = Countdown(time.monotonic)
         self._busyness = Busyness(time.monotonic, time.process_time)
+        self.countdown = Countdown(time.monotonic, is_busy=self._busyness.is_busy)
         self._guarded: GuardedActivity | None = None
         self._shedding: Shedding | None = None
         self._scored: ScoringActivity | None = None
@@ -64,7 +64,6 @@ class GateLadder(Collector):
         """Look at what is watched, and tell of what has changed."""
         ladder = self.ladder
         self._busyness.tick()
-        self.countdown.is_busy = self._busyness.share >= BUSY_SHARE
         if (oldest_s := self._oldest_s()) == 0.0:
             ladder.waited(oldest_s, self._wait_max_s)
         ladder.tick()

@@ -183,8 +183,8 @@ def _check_trees(trees: Trees, width: int) -> None:
     end = np.repeat(starts[1:], np.diff(starts))
     for child in (trees.left, trees.right):
         _check((is_leaf | ((child > own) & (child < end))).all(), "a child does not stand after its parent in its tree")
-    parents = np.bincount(np.concatenate((starts[:-1], trees.left[~is_leaf], trees.right[~is_leaf])), minlength=n)
-    _check((parents == 1).all(), "a node is nobody's child, or of two")
+    ways = np.bincount(np.concatenate((starts[:-1], trees.left[~is_leaf], trees.right[~is_leaf])), minlength=n)
+    _check((ways == 1).all(), "a node is nobody's child, or of two")
     _check(((trees.feature >= 0) & (trees.feature < width)).all(), "it reads a feature that there is not")
     _check((trees.missing_left <= 1).all(), "a direction is neither left nor right")
     _check(not np.isnan(trees.threshold).any(), "a threshold is no number")

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from domain.reasons import Reason
 from domain.render import Kind, Render
 
 
@@ -23,6 +24,11 @@ class Answer(Struct, frozen=True):
     verdict: str | None
     reason: str | None
     spooled: bool = False
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it says of itself that the ledger was not asked: what a bot is dropped for needs no ledger."""
+        return self.spooled or self.reason == Reason.DEGRADED
 
     def same_as(self, other: "Answer") -> bool:
         return (self.status, self.verdict, self.reason) == (other.status, other.verdict, other.reason)

@@ -7,7 +7,6 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from domain.reasons import Reason
 from domain.render import Kind
 from domain.vocabulary import Rung
 from ml.traffic.delivery import NDJSON
@@ -32,11 +31,6 @@ class Outcome(Struct, frozen=True, gc=False):
     reason: str | None = None
     provisional: bool = False
     rung: str | None = None
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether it says of itself that the ledger was not asked: what a bot is dropped for needs no ledger."""
-        return self.reason == Reason.DEGRADED or self.rung == Rung.SPOOLED
 
 
 class _Problem(Struct):
@@ -148,12 +142,11 @@ class Recorder:
 
     def answered(self, batch: Sequence[Sending], outcomes: Sequence[Outcome], now_s: float, seconds: float) -> None:
         """Note the first answer of each event of *batch*, given *seconds* after it was handed to the client."""
-        for sending, outcome in zip(batch, outcomes, strict=True):
-            self._note(sending.event, outcome)
+        answers = [self._note(sending.event, outcome) for sending, outcome in zip(batch, outcomes, strict=True)]
         if seconds * 1e3 <= BUDGET_MS:
             self._counts["in_budget"] += len(batch)
         else:
-            self._counts["late_but_marked"] += sum(outcome.is_marked for outcome in outcomes)
+            self._counts["late_but_marked"] += sum(answer.is_marked for answer in answers)
         second = int(now_s)
         if self._rates and self._rates[-1][0] == second:
             self._rates[-1] = (second, self._rates[-1][1] + len(batch))
@@ -220,7 +213,7 @@ class Recorder:
         whole = [(at, answers) for at, answers in self._rates if second - WINDOW_S <= at < second]
         return sum(answers for _, answers in whole) / (second - whole[0][0]) if whole else 0.0
 
-    def _note(self, event: Event, outcome: Outcome) -> None:
+    def _note(self, event: Event, outcome: Outcome) -> Answer:
         if outcome.event_id is not None and outcome.event_id != str(event.event_id):
             self._counts["misaligned"] += 1
         key = (outcome.status, outcome.verdict, outcome.reason, outcome.rung == Rung.SPOOLED)
@@ -231,11 +224,12 @@ class Recorder:
             event.answer = answer
             self._first[event.kind, answer] += 1
         elif not event.answer.same_as(answer) and not _may_follow(event.answer, answer):
-            if event.answer.spooled or answer.spooled or Reason.DEGRADED in {event.answer.reason, answer.reason}:
+            if event.answer.is_marked or answer.is_marked:
                 self._counts["redecided"] += 1
             else:
                 self._counts["disagreements"] += 1
                 self._disagreeing_ids.append(str(event.event_id))
+        return answer
 
 
 def outcomes_of(response: Response, kind: str, *, single: bool, expected: int) -> list[Outcome] | None:

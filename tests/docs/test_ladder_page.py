@@ -45,7 +45,7 @@ def test_the_numbers_of_the_page_are_those_of_the_program():
         f"within {plain.calm_s:g} s of coming back",
         f"up to {plain.well_max_s:g} s",
         f"for {SHED_RATE:.0%}".replace("%", " %"),
-        f"share {ANSWER_WITHIN_S * 1_000:g} ms from when its oldest render came",
+        f"share {ANSWER_WITHIN_S * 1_000:g} ms from when its oldest render joined the queue",
         f"{EACH_S * 1_000:g} ms more for each render beyond {SMALL_MAX}",
         f"over {BUSY_SHARE:.0%} of a core".replace("%", " %"),
         f"| {KEYS_WITHIN_S * 1_000:g} ms, for the request",
