@@ -20,7 +20,7 @@ from domain.placement_events import Stage
 from domain.reevaluation import LookTimes
 from domain.vocabulary import DataSet, Label, LabelSource, Rung
 from ledger.codec import decode_impression
-from ledger.following import advance
+from ledger.following import Page, advance
 from ledger.memory import MemoryStore
 from ledger.store import READ_MAX, Append
 from ml.context.follower import LaterFollower
@@ -41,6 +41,14 @@ DAYS = 9
 
 def an_impression(number):
     return mint(NOW - 5 * SECOND, 7, number)
+
+
+def ids(*numbers):
+    return [an_impression(number) for number in numbers]
+
+
+def a_page(after, through, at=NOW):
+    return Page(after=after, through=through, at=at, seen=())
 
 
 def a_first(
