@@ -15,7 +15,7 @@ from commands.countdown import Countdown
 from commands.counting import Counting
 from commands.floods import Floods, Lot
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
-from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status
+from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
 from commands.quarantine import Holding
@@ -176,10 +176,10 @@ class Ingest:
                 if decision.before is None:
                     first = FirstAnswer(decision.cause.int, decision.digest, decision.verdict, decision.reason, rung)
                     self._recent.remember(impression, first)
-                person = rendered.user or rendered.device
-                if person and in_gross(decision.after):
-                    slot = (rendered.placement, person, rendered.creative)
-                    self._slots.recall(slot, (impression.int, rendered.event_at))
+                if in_gross(decision.after):
+                    person = rendered.user or rendered.device
+                    for slot in slots_of(rendered.placement, rendered.creative, person):
+                        self._slots.recall(slot, (impression.int, rendered.event_at))
 
     async def write_floods(self) -> int:
         """
@@ -281,27 +281,23 @@ class Ingest:
 
     def _absorb(self, batch: Batch, groups: Sequence[Group], outcomes: Sequence[Outcome]) -> None:
         """What was appended is done, remembered and counted; the rest is read and decided again."""
-        rendered: list[ImpressionRendered] = []
+        appended: list[Group] = []
         for group, outcome in zip(groups, outcomes, strict=False):
             is_appended = isinstance(outcome, Appended)
             if self._funds is not None:
                 self._funds.settle(group.grants, is_appended=is_appended)
             if is_appended:
-                rendered += group.rendered
+                appended.append(group)
                 self._remember(group)
-                self._count_rungs(group.events)
-                if self._witness is not None:
-                    self._witness(group.events)
                 self._close(batch, group)
             else:
                 group.must_read = True
-        self._activity.count(rendered)
-
-    def _count_rungs(self, events: Iterable[ImpressionEvent]) -> None:
+        events = [event for group in appended for event in group.events]
         if self._ladder is not None:
-            for event in events:
-                if type(event) is ImpressionScored:
-                    self._ladder.decided(event.rung, event.rungs)
+            self._ladder.note_rungs([event for event in events if type(event) is ImpressionScored])
+        if self._witness is not None:
+            self._witness(events)
+        self._activity.count([event for group in appended for event in group.rendered])
 
     async def _observe(self, batch: Batch, turn: Sequence[Group]) -> None:
         """
@@ -360,9 +356,12 @@ class Ingest:
     def _made(self, group: Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
         """Note what came of *item*; the answer follows from the last event."""
         group.events += new
+        rung = None
         if isinstance(first := new[0], ImpressionRendered):
             group.rendered += (first,)
-        rung = next((event.rung for event in new if isinstance(event, ImpressionScored)), None)
+            scored = new[1]
+            assert isinstance(scored, ImpressionScored), "a score follows on its render"
+            rung = scored.rung
         match last := new[-1]:
             case ImpressionDeduped():
                 if last.before is None:

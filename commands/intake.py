@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from sys import intern
 from typing import Protocol
 from uuid import UUID
 
@@ -13,8 +12,8 @@ from msgspec import Struct
 from commands.clocks import DeviceClocks
 from commands.faults import fault_of
 from commands.homes import Homes
-from commands.items import Caller, Deferred, Fault, Item, Malformed, Ready, Refused, Slot
-from commands.keyring import DAY_MS, KEY_BYTES, DayKeys, Keyring
+from commands.items import Caller, Deferred, Fault, Item, Malformed, Ready, Refused, slots_of
+from commands.keyring import DAY_MS, KEY_BYTES, Keyring
 from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
@@ -62,6 +61,8 @@ class _Parsed(Struct, frozen=True, gc=False):
     raw: bytes | msgspec.Raw
     received_at: int
     data_set: DataSet
+    days: tuple[int, ...]
+    """That the ad was served on, and whose names are about."""
 
 
 class Intake(Struct, frozen=True, kw_only=True):
@@ -92,12 +93,14 @@ class Intake(Struct, frozen=True, kw_only=True):
         """
         now = self.clock() if caller.received_at is None else caller.received_at
         parsed: list[_Parsed | Item] = [self._parse(raw, caller, now) for raw in raws]
-        days = {day for one in parsed if isinstance(one, _Parsed) for day in _days(one.token)}
+        days = {day for one in parsed if isinstance(one, _Parsed) for day in one.days}
         if not self.keyring.has(days):
             fresh = secrets.token_bytes(KEY_BYTES)
             if not await self.keyring.ensure_within(sorted(days), now, fresh, KEYS_WITHIN_S):
                 parsed = self._deferring(parsed)
-        if any(isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed):
+        if _REPLAY in caller.scopes and any(
+            isinstance(one, _Parsed) and one.data_set is DataSet.REPLAY for one in parsed
+        ):
             for day in days:
                 on = day_of(day * DAY_MS)
                 await self.store.prepare_days(on, on, DataSet.REPLAY)
@@ -108,7 +111,7 @@ class Intake(Struct, frozen=True, kw_only=True):
         """Defer what has no key; where that would be all of a request, it fails as a whole."""
         found = [
             Deferred(one.render.event_id, one.token.impression)
-            if isinstance(one, _Parsed) and not self.keyring.has(_days(one.token))
+            if isinstance(one, _Parsed) and not self.keyring.has(one.days)
             else one
             for one in parsed
         ]
@@ -135,42 +138,44 @@ class Intake(Struct, frozen=True, kw_only=True):
         if token.region != self.region if homes is None else not homes.owns(token):
             home = None if homes is None else homes.home_of(token)
             return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression, home)
-        return _Parsed(render, token, raw, received_at, data_set)
+        return _Parsed(render, token, raw, received_at, data_set, _days(token))
 
     def _screen(self, one: _Parsed, caller: Caller, rung: Rung) -> Item:
-        render, token = one.render, one.token
-        keys = self.keyring.of(minted_at(token.impression) // DAY_MS)
+        render, token, received_at = one.render, one.token, one.received_at
+        keys = self.keyring.of(one.days[0])
         if keys is None:
             return Refused(render.event_id, Reason.TOKEN_EXPIRED, token.impression)
         stated = _INGEST in caller.scopes
         agent = render.agent if stated and render.agent is not None else caller.agent
         network = render.network if stated and render.network is not None else caller.network
-        person = _pseudonyms(keys, render, network)
+        person = keys.pseudonyms(render.user, render.device, network, render.session)
         claimed = claim(
             render,
             token,
             self.pack,
             digest=keys.digest(content(render)),
-            received_at=one.received_at,
+            received_at=received_at,
             person=person,
-            clock_offset_ms=self._clock_offset(render, person[1], one.received_at),
+            clock_offset_ms=self._clock_offset(render, person[1], received_at),
             agent_class=self.lists.agent(agent),
             network_class=self.lists.network(network),
-            traits=self._traits(render, agent, one.received_at),
+            traits=self._traits(render, agent, received_at),
         )
         reasons = screen(claimed, self.pack)
         if reasons and reasons[0] in REQUEST_REASONS:
             return Refused(render.event_id, reasons[0], token.impression)
+        alias = self._alias(one)
         return Ready(
             impression=token.impression,
             kind=render.kind,
             claim=claimed,
             reasons=reasons,
-            slots=self._slots(render, token, person),
+            slots=slots_of(token.placement, token.creative, person[0] or person[1], alias),
             versions=_versions(self.pack.id, self.lists.version),
             rung=rung,
             data_set=one.data_set,
             raw=one.raw,
+            alias=alias,
         )
 
     def _traits(self, render: Render, agent: str | None, received_at: int) -> Traits:
@@ -186,17 +191,11 @@ class Intake(Struct, frozen=True, kw_only=True):
         self.clocks.learn(device, sent_at, received_at)
         return received_at - sent_at
 
-    def _slots(self, render: Render, token: Token, person: tuple[str, str, str, str]) -> tuple[Slot, ...]:
-        name = person[0] or person[1]
-        if not name:
-            return ()
-        placement, creative = intern(token.placement), intern(token.creative)
-        days = _days(token)
-        before = self.keyring.of(days[-1]) if len(days) > 1 else None
-        if before is None:
-            return ((placement, name, creative),)
-        alias = before.pseudonym(render.user, b"user") or before.pseudonym(render.device, b"device")
-        return (placement, name, creative), (placement, alias, creative)
+    def _alias(self, one: _Parsed) -> str:
+        """Return how the day before would name the person, where its names are still about."""
+        if len(one.days) == 1 or (before := self.keyring.of(one.days[1])) is None:
+            return ""
+        return before.pseudonym(one.render.user, b"user") or before.pseudonym(one.render.device, b"device")
 
 
 @lru_cache(maxsize=8)
@@ -209,15 +208,6 @@ def _days(token: Token) -> tuple[int, ...]:
     """Return the day that an ad was served on; in its first hour also the day before, whose names are still about."""
     day, into_it_ms = divmod(minted_at(token.impression), DAY_MS)
     return (day,) if into_it_ms >= _OVERLAP_MS else (day, day - 1)
-
-
-def _pseudonyms(keys: DayKeys, render: Render, network: str | None) -> tuple[str, str, str, str]:
-    return (
-        keys.pseudonym(render.user, b"user"),
-        keys.pseudonym(render.device, b"device"),
-        keys.pseudonym(network, b"network"),
-        keys.pseudonym(render.session, b"session"),
-    )
 
 
 def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:

@@ -38,11 +38,12 @@ class DayKeyStore(Protocol):
 class DayKeys:
     """The keys of one day: what they make cannot be linked to another day's."""
 
-    __slots__ = ("_box", "_digest", "_person")
+    __slots__ = ("_box", "_digest", "_person", "_persons")
 
     def __init__(self, key: bytes) -> None:
         person = _derive(key, b"person")
         self._person = {kind: blake2b(key=person, digest_size=_DIGEST_BYTES, person=kind) for kind in PERSON_KINDS}
+        self._persons = tuple(self._person.values())
         self._digest = blake2b(key=_derive(key, b"digest"), digest_size=_DIGEST_BYTES)
         self._box = _derive(key, b"box")
 
@@ -53,6 +54,18 @@ class DayKeys:
         keyed = self._person[kind].copy()
         keyed.update(value.encode())
         return keyed.hexdigest()
+
+    def pseudonyms(self, *values: str | None) -> tuple[str, ...]:
+        """Return the pseudonyms of *values*, one of each kind in the order of `PERSON_KINDS`; empty for none."""
+        found = []
+        for kind, value in zip(self._persons, values, strict=True):
+            if value:
+                keyed = kind.copy()
+                keyed.update(value.encode())
+                found.append(keyed.hexdigest())
+            else:
+                found.append("")
+        return tuple(found)
 
     def digest(self, content: bytes) -> str:
         """Return the digest by which a retry of *content* is recognised."""

@@ -7,11 +7,12 @@ those who decide it. A drill makes the gate behave as if something were missing,
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
 from commands.conditions import Condition, Patience
+from domain.events import ImpressionScored
 from domain.ids import ImpressionId
 from domain.ladder import LADDER, SEVERITY
 from domain.vocabulary import Rung
@@ -137,6 +138,10 @@ class Ladder:
     def decided(self, rung: Rung, beside: tuple[Rung, ...]) -> None:
         """Count one decision that names *rung* and those *beside* it."""
         self._decided[rung, beside] += 1
+
+    def note_rungs(self, scored: Sequence[ImpressionScored]) -> None:
+        """Count decisions by the rungs that *scored* name."""
+        self._decided.update([(one.rung, one.rungs) for one in scored])
 
     @property
     def decisions(self) -> dict[Rung, int]:

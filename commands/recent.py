@@ -22,9 +22,10 @@ V = TypeVar("V")
 
 Shown: TypeAlias = tuple[int, int]
 """The number of an impression's id and when it happened, epoch ms."""
+_Flat: TypeAlias = tuple[int, ...]
+"""What `Shown` says of several impressions, one after the other."""
 PER_SLOT_MAX = 8
 """Impressions remembered per slot: events of one slot may arrive out of order."""
-_FORGOTTEN_AT_ONCE = 2
 
 
 class Recent(Generic[K, V]):
@@ -52,8 +53,10 @@ class Recent(Generic[K, V]):
         if len(self._young) >= self._half:
             self._over, self._old, self._young = self._old, self._young, {}
         self._young[key] = value
-        for _ in range(min(_FORGOTTEN_AT_ONCE, len(self._over))):
+        if self._over:  # two go where one comes, so none is left by the next turn
             self._over.popitem()
+            if self._over:
+                self._over.popitem()
 
 
 class FirstAnswer(Struct, frozen=True, gc=False):
@@ -116,9 +119,8 @@ class RecentSlots:
 
     def __init__(self, limit: int, window_ms: int) -> None:
         self._window_ms = window_ms
-        self._shown = Recent[Slot, tuple[int, ...]](limit)
-        """By slot what `Shown` says of each impression, one after the other in one tuple."""
-        self._batch: dict[Slot, list[Shown]] = {}
+        self._shown = Recent[Slot, _Flat](limit)
+        self._batch: dict[Slot, _Flat] = {}
 
     def begin_batch(self) -> None:
         """From here on everything is remembered until the next batch begins, however much it is."""
@@ -127,14 +129,14 @@ class RecentSlots:
     def original_of(self, item: Ready) -> ImpressionId | None:
         """Return the impression that *item* fires again under another id, if it does."""
         for slot in item.slots:
-            here = self.near(item, self._batch.get(slot, ())) or self.near(item, self._remembered(slot))
-            if here is not None:
-                return here
+            for known in (self._batch.get(slot), self._shown.get(slot)):
+                if known is not None and (here := self.near(item, _pairs(known))) is not None:
+                    return here
         return None
 
     def originals_of(self, item: Ready) -> list[ImpressionId]:
         """Return all impressions of earlier batches that *item* may fire again under another id."""
-        others = {one for slot in item.slots for one in self._remembered(slot)}
+        others = {one for slot in item.slots for one in _pairs(self._shown.get(slot) or ())}
         return [found for one in sorted(others) if (found := self.near(item, [one])) is not None]
 
     def near(self, item: Ready, shown: Iterable[Shown]) -> ImpressionId | None:
@@ -147,17 +149,23 @@ class RecentSlots:
     def remember(self, item: Ready) -> None:
         this = shown(item)
         for slot in item.slots:
-            self._batch.setdefault(slot, []).append(this)
+            self._batch[slot] = _with(self._batch.get(slot), this)
             self.recall(slot, this)
 
     def recall(self, slot: Slot, this: Shown) -> None:
         """Remember what the ledger has."""
-        before = self._shown.get(slot)
-        self._shown.put(slot, this if before is None else (*before[2 - 2 * PER_SLOT_MAX :], *this))
+        self._shown.put(slot, _with(self._shown.get(slot), this, PER_SLOT_MAX))
 
-    def _remembered(self, slot: Slot) -> Iterable[Shown]:
-        flat = self._shown.get(slot)
-        return () if flat is None else zip(flat[::2], flat[1::2], strict=True)
+
+def _with(known: _Flat | None, this: Shown, limit: int | None = None) -> _Flat:
+    """Return *known* and *this*, the last *limit* of them."""
+    if known is None:
+        return this
+    return (*known, *this) if limit is None else (*known[2 - 2 * limit :], *this)
+
+
+def _pairs(flat: _Flat) -> Iterable[Shown]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def shown(item: Ready) -> Shown:

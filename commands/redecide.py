@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from commands.activity import Activity, Conduct
 from commands.funding import Funds
-from commands.items import Ready
+from commands.items import Ready, slots_of
 from commands.judge import render_of
 from commands.recent import RecentSlots
 from domain.decide import CommandRefused, Reconcile, decide
@@ -165,7 +165,7 @@ class Redecider:
             kind=Kind.RENDER,
             claim=rendered,
             reasons=screen(rendered, self._pack),
-            slots=_slots(rendered),
+            slots=slots_of(rendered.placement, rendered.creative, rendered.user or rendered.device),
             versions=replace(scored.versions, pack=self._pack.id),
             rung=scored.rung,
             data_set=state.cut.data_set,
@@ -293,11 +293,6 @@ def _basis(events: Sequence[ImpressionEvent]) -> tuple[ImpressionRendered, Impre
                 pass
     assert basis is not None, "what is decided was decided by a render"
     return basis
-
-
-def _slots(rendered: ImpressionRendered) -> tuple[tuple[str, str, str], ...]:
-    person = rendered.user or rendered.device
-    return ((rendered.placement, person, rendered.creative),) if person else ()
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:

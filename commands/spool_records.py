@@ -38,6 +38,7 @@ class KeptItem(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     versions: Versions
     rung: Rung
     data_set: DataSet
+    alias: str = ""
     key_day: int = 0
     sealed: bytes = b""
 
@@ -158,6 +159,7 @@ def keep_item(item: Ready, keyring: Keyring) -> KeptItem:
         versions=item.versions,
         rung=item.rung,
         data_set=item.data_set,
+        alias=item.alias,
         key_day=day,
         sealed=sealed,
     )
@@ -185,6 +187,7 @@ def item_of(kept: KeptItem, keyring: Keyring) -> Ready | None:
         rung=kept.rung,
         data_set=kept.data_set,
         raw=raw,
+        alias=kept.alias,
     )
 
 

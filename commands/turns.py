@@ -78,11 +78,15 @@ def in_turn(batch: Batch, slots: RecentSlots) -> list[Group]:
     In the first one, what may be a double fire of another group waits for it: so what is looked at together is
     appended together.
     """
-    if batch.is_begun or len(batch.open) == 1:
-        return list(batch.open.values())
+    groups = list(batch.open.values())
+    if batch.is_begun:
+        return groups
+    places = [slot for group in groups for _, item in group.members for slot in item.slots]
+    if len(set(places)) == len(places):
+        return groups
     turn: list[Group] = []
     near: dict[Slot, list[Shown]] = {}
-    for group in batch.open.values():
+    for group in groups:
         if not near or not waits(group, near, slots):
             turn.append(group)
             show([item for _, item in group.members], near)

@@ -302,7 +302,7 @@ def _seen(command: AdmitRender) -> Viewabilities:
     rendered = command.rendered
     if rendered.visible_ratio is None and not rendered.clicked:
         return {}
-    return judge_view(measures_of(rendered), command.pack)
+    return judge_view(rendered, command.pack)
 
 
 def measures_of(rendered: ImpressionRendered) -> Measures:

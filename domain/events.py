@@ -32,7 +32,7 @@ from domain.vocabulary import (
 )
 
 
-class Cut(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Cut(Struct, frozen=True, omit_defaults=True, gc=False):
     """Every dimension of a report; fixed at the first decision and copied unchanged by every later event."""
 
     event_at: int
@@ -64,12 +64,12 @@ class Versions(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     features: str = ""
 
 
-class _Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+class _Event(Struct, frozen=True, omit_defaults=True, tag_field="type", gc=False):
     cause: CauseId
     digest: str
 
 
-class ImpressionRendered(_Event, frozen=True, kw_only=True, tag="ImpressionRendered"):
+class ImpressionRendered(_Event, frozen=True, tag="ImpressionRendered"):
     """
     What a client claimed, as far as any rule reads it: a stored render can be screened again.
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from functools import cached_property
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -80,8 +81,30 @@ def parse_pack(text: str, source: str) -> Pack:
     return pack
 
 
+class Measured(Protocol):
+    """What a client measured of one impression on the screen: a render's event says so, and a view."""
+
+    @property
+    def format(self) -> Format: ...
+
+    @property
+    def area_px(self) -> int | None: ...
+
+    @property
+    def visible_ratio(self) -> float | None: ...
+
+    @property
+    def visible_ms(self) -> int | None: ...
+
+    @property
+    def duration_ms(self) -> int | None: ...
+
+    @property
+    def clicked(self) -> bool: ...
+
+
 class Measures(Struct, frozen=True, kw_only=True):
-    """What a client measured of one impression on the screen."""
+    """`Measured`, of a view."""
 
     format: Format
     area_px: int | None = None
@@ -91,7 +114,7 @@ class Measures(Struct, frozen=True, kw_only=True):
     clicked: bool = False
 
 
-def judge_view(measures: Measures, pack: Pack) -> Viewabilities:
+def judge_view(measures: Measured, pack: Pack) -> Viewabilities:
     """Return what each viewability pack says of *measures*; packs that lack a measure say nothing."""
     verdicts: Viewabilities = {}
     area_px = measures.area_px or 0
@@ -103,7 +126,7 @@ def judge_view(measures: Measures, pack: Pack) -> Viewabilities:
     return verdicts
 
 
-def _apply(rule: ViewRule, measures: Measures) -> Viewability | None:
+def _apply(rule: ViewRule, measures: Measured) -> Viewability | None:
     """The pixel test precedes the time test."""
     if rule.click_counts and measures.clicked:
         return Viewability.VIEWABLE

@@ -5,20 +5,34 @@ The screen reads nothing but the event and the pack, so a stored render can be s
 """
 
 import operator
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from domain.events import Cut, ImpressionRendered
 from domain.ids import minted_at
 from domain.pack import Pack
 from domain.pack_tables import EXPECTED, CountPoint, OmidProof
 from domain.reasons import CLASS_OF, PRECEDENCE, Reason, ReasonClass
-from domain.render import Render, millis
+from domain.render import Render
 from domain.token import Token
 from domain.vocabulary import AgentClass, CountingMethod, DataSet, Evidence, NetworkClass
 
 _BEGUN = frozenset({OmidProof.BEGUN, OmidProof.SHOWN})
 _expected = operator.attrgetter(*EXPECTED)
+_times = operator.attrgetter("client_at", "sent_at", "on_screen_at")
+"""Of a render, which brings them to epoch ms."""
+
+
+def _fields(struct: type[Struct], first: str, last: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads the fields of *struct* from *first* to *last* off whatever has them by the same names."""
+    names = struct.__struct_fields__
+    return operator.attrgetter(*names[names.index(first) : names.index(last) + 1])
+
+
+_sold = _fields(ImpressionRendered, "ad", "flight_end")
+_dimensions = _fields(Cut, "event_at", "billing_event")
 
 
 class Clocks(NamedTuple):
@@ -52,40 +66,61 @@ class Traits(NamedTuple):
 UNKNOWN_DEVICE = Traits()
 
 
-class Rule(NamedTuple):
-    reason: Reason
-    holds: Callable[[ImpressionRendered, Pack], bool]
-
-
-SCREEN: tuple[Rule, ...] = (
-    Rule(Reason.TOKEN_INVALID, lambda r, p: r.served_at - r.received_at > p.clock_ahead_max_ms),
-    Rule(Reason.TOKEN_EXPIRED, lambda r, p: r.received_at - r.served_at > p.token_age_max_ms),
-    Rule(Reason.PREFETCHED, lambda r, p: r.prefetched and not _shown(r, p)),
-    Rule(Reason.NOT_BEGUN, lambda r, p: r.omid_type is not None and p.omid[r.omid_type] is OmidProof.NOT_BEGUN),
-    Rule(Reason.OUTSIDE_FLIGHT, lambda r, _: not r.flight_start <= r.event_at <= r.flight_end),
-    Rule(Reason.AGENT_DECLARED_BOT, lambda r, _: r.agent_class is AgentClass.DECLARED_BOT),
-    Rule(Reason.AGENT_NOT_A_BROWSER, lambda r, _: r.agent_class is AgentClass.NOT_A_BROWSER),
-    Rule(Reason.NETWORK_DATA_CENTRE, lambda r, _: r.network_class is NetworkClass.DATA_CENTRE),
-    Rule(Reason.AREA_INVISIBLE, lambda r, p: (area := r.area_px) is not None and area <= p.area_invisible_max_px),
-    Rule(Reason.DEVICE_NOT_RENDERING, lambda r, p: r.background and not _shown(r, p)),
-    Rule(Reason.OMID_UNPROVEN, lambda r, p: not r.begun and _unproven(r, p) is Reason.OMID_UNPROVEN),
-    Rule(
-        Reason.EVIDENCE_INCOMPLETE,
-        lambda r, p: (
-            ((r.agent_class is AgentClass.ABSENT or (p.requires_fields and r.missing)) and _lacks_required(r, p))
-            or (not r.begun and _unproven(r, p) is Reason.EVIDENCE_INCOMPLETE)
-        ),
-    ),
-    Rule(Reason.CLOCK_SKEWED, lambda r, p: r.skew_ms > p.clock_skew_max_ms),
-    Rule(Reason.LATE, lambda r, p: r.received_at - r.served_at > p.late_after_ms),
+SCREENED: tuple[Reason, ...] = (
+    Reason.TOKEN_INVALID,
+    Reason.TOKEN_EXPIRED,
+    Reason.PREFETCHED,
+    Reason.NOT_BEGUN,
+    Reason.OUTSIDE_FLIGHT,
+    Reason.AGENT_DECLARED_BOT,
+    Reason.AGENT_NOT_A_BROWSER,
+    Reason.NETWORK_DATA_CENTRE,
+    Reason.AREA_INVISIBLE,
+    Reason.DEVICE_NOT_RENDERING,
+    Reason.OMID_UNPROVEN,
+    Reason.EVIDENCE_INCOMPLETE,
+    Reason.CLOCK_SKEWED,
+    Reason.LATE,
 )
+"""The reasons that one claim alone can give, in order of precedence."""
 
 REQUEST_REASONS = frozenset(reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.REQUEST)
 
 
-def screen(rendered: ImpressionRendered, pack: Pack) -> tuple[Reason, ...]:
-    """Return all reasons that hold against *rendered*, the deciding one first."""
-    return tuple([reason for reason, holds in SCREEN if holds(rendered, pack)])
+def screen(r: ImpressionRendered, p: Pack) -> tuple[Reason, ...]:  # noqa: C901, PLR0912 (a branch for each rule)
+    """Return all reasons that hold against the claim *r* under the pack *p*, the deciding one first."""
+    found: list[Reason] = []
+    if r.served_at - r.received_at > p.clock_ahead_max_ms:
+        found.append(Reason.TOKEN_INVALID)
+    if r.received_at - r.served_at > p.token_age_max_ms:
+        found.append(Reason.TOKEN_EXPIRED)
+    if r.prefetched and not _shown(r, p):
+        found.append(Reason.PREFETCHED)
+    if r.omid_type is not None and p.omid[r.omid_type] is OmidProof.NOT_BEGUN:
+        found.append(Reason.NOT_BEGUN)
+    if not r.flight_start <= r.event_at <= r.flight_end:
+        found.append(Reason.OUTSIDE_FLIGHT)
+    if r.agent_class is AgentClass.DECLARED_BOT:
+        found.append(Reason.AGENT_DECLARED_BOT)
+    if r.agent_class is AgentClass.NOT_A_BROWSER:
+        found.append(Reason.AGENT_NOT_A_BROWSER)
+    if r.network_class is NetworkClass.DATA_CENTRE:
+        found.append(Reason.NETWORK_DATA_CENTRE)
+    if r.area_px is not None and r.area_px <= p.area_invisible_max_px:
+        found.append(Reason.AREA_INVISIBLE)
+    if r.background and not _shown(r, p):
+        found.append(Reason.DEVICE_NOT_RENDERING)
+    unproven = None if r.begun else _unproven(r, p)
+    if unproven is Reason.OMID_UNPROVEN:
+        found.append(Reason.OMID_UNPROVEN)
+    may_lack = r.agent_class is AgentClass.ABSENT or (r.missing and p.requires_fields)
+    if unproven is Reason.EVIDENCE_INCOMPLETE or (may_lack and _lacks_required(r, p)):
+        found.append(Reason.EVIDENCE_INCOMPLETE)
+    if r.skew_ms > p.clock_skew_max_ms:
+        found.append(Reason.CLOCK_SKEWED)
+    if r.received_at - r.served_at > p.late_after_ms:
+        found.append(Reason.LATE)
+    return tuple(found)
 
 
 def in_order(reasons: set[Reason]) -> tuple[Reason, ...]:
@@ -100,7 +135,7 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
     *,
     digest: str,
     received_at: int,
-    person: tuple[str, str, str, str] = ("", "", "", ""),
+    person: Sequence[str] = ("", "", "", ""),
     clock_offset_ms: int | None = None,
     agent_class: AgentClass = AgentClass.BROWSER,
     network_class: NetworkClass = NetworkClass.EYEBALL,
@@ -113,86 +148,55 @@ def claim(  # noqa: PLR0913 (what is known of a render is this much)
     is behind, None if that is not known.
     """
     served_at = minted_at(token.impression)
-    client_at, sent_at, on_screen_at = render.client_at, render.sent_at, render.on_screen_at
-    client_at = None if client_at is None else millis(client_at)
-    sent_at = None if sent_at is None else millis(sent_at)
+    client_at, sent_at, on_screen_at = _times(render)
     event_at, skew_ms = read_clocks(client_at, clock_offset_ms, served_at, received_at)
     user, device, network, session = person
     width, height = render.width, render.height
-    return ImpressionRendered(
-        cause=render.event_id,
-        digest=digest,
-        ad=token.ad,
-        creative=token.creative,
-        campaign=token.campaign,
-        advertiser=token.advertiser,
-        placement=token.placement,
-        publisher=token.publisher,
-        surface=token.surface,
-        format=token.format,
-        region=token.region,
-        currency=token.currency,
-        price_micros=token.price_micros,
-        billing_event=token.billing_event,
-        viewability_pack=token.viewability_pack,
-        flight_start=token.flight_start,
-        flight_end=token.flight_end,
-        served_at=served_at,
-        received_at=received_at,
-        event_at=event_at,
-        skew_ms=skew_ms,
-        client_at=client_at,
-        sent_at=sent_at,
-        on_screen_at=None if on_screen_at is None else millis(on_screen_at),
-        omid_type=render.omid_type,
-        begun=_begun(render, pack.count_point_of(token.surface, token.format), pack),
-        prefetched=render.prefetched,
-        background=render.background,
-        auto_refresh=render.auto_refresh,
-        area_px=None if width is None or height is None else width * height,
-        stack_depth=render.stack_depth,
-        visible_ratio=render.visible_ratio,
-        visible_ms=render.visible_ms,
-        duration_ms=render.duration_ms,
-        clicked=render.clicked,
-        sdk=render.sdk or "",
-        sdk_seq=render.sdk_seq,
-        country=render.country or "",
-        session=session,
-        user=user,
-        device=device,
-        network=network,
-        agent_class=agent_class,
-        network_class=network_class,
-        agent_age_days=traits.agent_age_days,
-        sdk_age_days=traits.sdk_age_days,
-        fingerprint_inconsistencies=traits.fingerprint_inconsistencies,
-        missing=_missing(render),
+    # By place: naming so many fields would cost more than all else here.
+    fields: tuple[Any, ...] = (
+        render.event_id,
+        digest,
+        *_sold(token),
+        served_at,
+        received_at,
+        event_at,
+        skew_ms,
+        client_at,
+        sent_at,
+        on_screen_at,
+        render.omid_type,
+        _begun(render, pack.count_point_of(token.surface, token.format), pack),
+        render.prefetched,
+        render.background,
+        render.auto_refresh,
+        None if width is None or height is None else width * height,
+        render.stack_depth,
+        render.visible_ratio,
+        render.visible_ms,
+        render.duration_ms,
+        render.clicked,
+        render.sdk or "",
+        render.sdk_seq,
+        render.country or "",
+        session,
+        user,
+        device,
+        network,
+        agent_class,
+        network_class,
+        *traits,
+        _missing(render),
     )
+    return ImpressionRendered(*fields)
 
 
 def cut_of(rendered: ImpressionRendered, pack: Pack, data_set: DataSet = DataSet.LIVE) -> Cut:
     """Return the report dimensions of the impression, as its first render fixes them."""
     point = pack.count_point_of(rendered.surface, rendered.format)
-    return Cut(
-        event_at=rendered.event_at,
-        campaign=rendered.campaign,
-        advertiser=rendered.advertiser,
-        creative=rendered.creative,
-        placement=rendered.placement,
-        publisher=rendered.publisher,
-        surface=rendered.surface,
-        format=rendered.format,
-        region=rendered.region,
-        currency=rendered.currency,
-        billing_event=rendered.billing_event,
-        counting_method=point.method,
-        evidence=point.evidence if rendered.begun else Evidence.NONE,
-        sdk=rendered.sdk,
-        country=rendered.country,
-        auto_refresh=rendered.auto_refresh,
-        data_set=data_set,
-    )
+    evidence = point.evidence if rendered.begun else Evidence.NONE
+    reported = rendered.sdk, rendered.country, rendered.auto_refresh
+    fields: tuple[Any, ...] = (*_dimensions(rendered), point.method, evidence, *reported, data_set)
+    return Cut(*fields)
 
 
 def _missing(render: Render) -> tuple[str, ...]:

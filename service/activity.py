@@ -52,7 +52,7 @@ class CountedActivity(Collector):
     def look(self, renders: Sequence[Ready]) -> Mapping[int, Conduct]:
         """Return what stands out, by place in *renders*, and where not enough was watched to know."""
         self._flush()
-        others = [_day_before(item) for item in renders] if any(len(item.slots) > 1 for item in renders) else ()
+        others = [_day_before(item) for item in renders] if any(item.alias for item in renders) else ()
         looked = self._observer.look([item.claim for item in renders], others)
         self._features = looked.features
         found: dict[int, Conduct] = dict.fromkeys(looked.cold(), UNKNOWN)
@@ -124,7 +124,6 @@ def _tables(rules: RateRules) -> set[str]:
 
 def _day_before(item: Ready) -> OtherDay:
     """Return what the person of *item* was called the day before; devices beside a user and networks are not known."""
-    if len(item.slots) < 2:
+    if not item.alias:
         return NO_OTHER_DAY
-    alias = item.slots[1][1]
-    return OtherDay(user=alias) if item.claim.user else OtherDay(device=alias)
+    return OtherDay(user=item.alias) if item.claim.user else OtherDay(device=item.alias)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.items import Ready
+from commands.items import Ready, slots_of
 from commands.recent import RecentSlots
 from domain.decide import AdmitRender, CommandRefused, Reconcile, RecordView, decide
 from domain.events import CorrectionKind, ImpressionRendered, ImpressionScored, ImpressionViewed, Versions
@@ -183,7 +183,7 @@ def _ready(number: int, apart_ms: int, pack: Pack) -> Ready:
         kind=Kind.RENDER,
         claim=rendered,
         reasons=(),
-        slots=(("placement", "user", "creative"),),
+        slots=slots_of("placement", "creative", "user"),
         versions=Versions(pack=pack.id, lists=""),
         raw=b"",
     )

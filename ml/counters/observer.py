@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from domain.events import ImpressionRendered
-from domain.ids import CauseId
 from domain.rates import Activity, RateRules
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.features import PLACE, STATUS_LETTERS, Column, Features, Status
@@ -93,7 +92,7 @@ class Observer:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._looked: dict[CauseId, tuple[int, ImpressionRendered]] = {}
+        self._looked: dict[int, tuple[int, ImpressionRendered]] = {}
         self._batch = _batch((), (), counters.reads)
 
     def look(self, claims: Sequence[ImpressionRendered], others: Sequence[OtherDay] = ()) -> Looked:
@@ -105,8 +104,8 @@ class Observer:
         Raises:
             ValueError: there are more than a batch of the counters may have.
         """
-        first: dict[CauseId, tuple[int, ImpressionRendered]] = {}
-        rows = [first.setdefault(claim.cause, (len(first), claim))[0] for claim in claims]
+        first: dict[int, tuple[int, ImpressionRendered]] = {}
+        rows = [first.setdefault(claim.cause.int, (len(first), claim))[0] for claim in claims]
         self._looked = first
         if len(first) == len(claims):
             self._batch = _batch(claims, others, self._counters.reads)
@@ -122,7 +121,7 @@ class Observer:
 
     def keep(self, claims: Sequence[ImpressionRendered]) -> None:
         """Count *claims*, each of which is in the ledger now; to be called once for each, in any order."""
-        known = [self._looked.get(claim.cause, _NEVER) for claim in claims]
+        known = [self._looked.get(claim.cause.int, _NEVER) for claim in claims]
         if all(one is claim for (_, one), claim in zip(known, claims, strict=True)):
             self._counters.commit(self._batch, np.array([row for row, _ in known], np.int64))
             return

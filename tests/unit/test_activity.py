@@ -5,7 +5,7 @@ from builders import MINTED, PACK, SECOND, a_render, a_token, admit, cause
 from counterskit import RATE_RULES, RULES_OF_ONE_WORKER
 from msgspec.structs import replace
 
-from commands.items import Ready
+from commands.items import Ready, slots_of
 from domain.decide import decide
 from domain.events import Versions
 from domain.impression import Unseen
@@ -22,15 +22,15 @@ def an_activity(since=MINTED - 24 * HOUR_MS) -> CountedActivity:
     return CountedActivity(RATE_RULES, since, SMALL)
 
 
-def ready(claim, *aliases) -> Ready:
-    """The render of *claim*, as the gate has prepared it; *aliases* is how the day before would name the person."""
-    slots = tuple((claim.placement, name, claim.creative) for name in (claim.user or claim.device, *aliases))
+def ready(claim, alias="") -> Ready:
+    """The render of *claim*, as the gate has prepared it; *alias* is how the day before would name the person."""
     return Ready(
         impression=TOKEN.impression,
         kind=Kind.RENDER,
         claim=claim,
         reasons=(),
-        slots=slots,
+        slots=slots_of(claim.placement, claim.creative, claim.user or claim.device, alias),
+        alias=alias,
         versions=Versions(pack=PACK.id, lists=""),
         raw=b"",
     )

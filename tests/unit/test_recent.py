@@ -6,14 +6,14 @@ from uuid import UUID
 
 from gatekit import NOW
 
+from commands.items import slots_of
 from commands.recent import PER_SLOT_MAX, FirstAnswer, RecentAnswers, RecentSlots
 from commands.sequences import SequenceTracker
 from domain.reasons import Verdict
 from domain.vocabulary import Surface
 
 WINDOW_MS = 2_000
-SLOT = ("placement", "person", "creative")
-BY_DEVICE = ("placement", "device", "creative")
+SLOT, BY_DEVICE = slots_of("placement", "creative", "person", "device")
 
 
 def an_item(number, at, slots=(SLOT,)):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from domain.events import Cut
 from domain.reasons import CLASS_OF, PRECEDENCE, Reason, ReasonClass
 from domain.render import content
-from domain.screen import REQUEST_REASONS, SCREEN, cut_of, in_order, read_clocks, screen
+from domain.screen import REQUEST_REASONS, SCREENED, cut_of, in_order, read_clocks, screen
 from domain.vocabulary import (
     AgentClass,
     BillingEvent,
@@ -43,7 +43,7 @@ SHOWN = BEGUN[1:]
 
 
 def test_the_screen_checks_in_order_of_precedence():
-    order = [PRECEDENCE[rule.reason] for rule in SCREEN]
+    order = [PRECEDENCE[reason] for reason in SCREENED]
     assert order == sorted(order)
     assert len(set(order)) == len(order)
 
@@ -139,7 +139,7 @@ def test_every_rule_of_the_screen_holds_for_some_render():
         a_claim(an_omid_render(OmidType.LOADED), NETWORK, agent_class=AgentClass.NOT_A_BROWSER),
         a_claim(agent_class=AgentClass.ABSENT),
     ]
-    assert {reason for seen in worst for reason in screen(seen, PACK)} == {rule.reason for rule in SCREEN}
+    assert {reason for seen in worst for reason in screen(seen, PACK)} == set(SCREENED)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 250), (300, 0), (1, 1)])
