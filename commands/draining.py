@@ -297,7 +297,7 @@ def _relabelled(append: Append, label: str) -> Append:
         else event
         for event in append.events
     )
-    return replace(append, events=events)
+    return replace(append, events=events, data=b"")
 
 
 def _causes_of(append: Append) -> dict[CauseId, str]:

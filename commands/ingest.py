@@ -39,7 +39,7 @@ from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet, Rung
 from ledger.breaker import NotAsked
-from ledger.codec import decode_impression
+from ledger.codec import decode_impression, encode
 from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
@@ -265,9 +265,10 @@ class Ingest:
                 continue
             if batch.is_begun:
                 show(group.shown, fresh)
+            group.append = _append(group.impression, group.version, group.events)
             groups.append(group)
         groups.sort(key=number)
-        appends = [_append(group.impression, group.version, group.events) for group in groups]
+        appends = [group.append for group in groups if group.append is not None]
         counted = self._counting.append_of(batch)
         if counted is not None:
             appends.append(counted)
@@ -433,7 +434,8 @@ class Ingest:
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: Group) -> None:
-        self._streams.remember(group.impression, group.state, group.events, group.version + len(group.events))
+        assert group.append is not None
+        self._streams.remember(group.append, group.state)
         if group.first is not None:
             self._recent.remember(group.impression, group.first)
         for item in group.shown:
@@ -443,7 +445,14 @@ class Ingest:
 def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEvent, ...]) -> Append:
     first = events[0]
     assert not isinstance(first, ImpressionScored), "a score follows on its render"
-    return Append(stream=impression, expected=version, cause=first.cause, digest=first.digest, events=events)
+    return Append(
+        stream=impression,
+        expected=version,
+        cause=first.cause,
+        digest=first.digest,
+        events=events,
+        data=encode(events),  # now, while they are in the processor's cache
+    )
 
 
 def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:

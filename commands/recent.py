@@ -11,11 +11,12 @@ from typing import Generic, TypeAlias, TypeVar
 from msgspec import Struct
 
 from commands.items import Ready, Slot
-from domain.events import ImpressionEvent
 from domain.ids import ImpressionId
 from domain.impression import Impression, fold
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
+from ledger.codec import decode_impression
+from ledger.store import Append
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -90,24 +91,25 @@ class RecentStreams:
     """
     How the last streams stand that this process wrote to, as far as it knows: good enough to try, for what is appended
     on a state that is over is refused.
+
+    What was appended is kept as it was written down: of a stream, one object instead of fifty.
     """
 
     def __init__(self, limit: int) -> None:
-        self._streams = Recent[int, tuple[Impression, tuple[ImpressionEvent, ...], int]](limit)
+        self._streams = Recent[int, tuple[Impression, bytes, int]](limit)
 
     def get(self, impression: ImpressionId) -> tuple[Impression, int] | None:
         """Return state and number of events of the stream of *impression*, if it is remembered."""
         known = self._streams.get(impression.int)
         if known is None:
             return None
-        state, events, version = known
-        return fold(events, state), version
+        state, data, version = known
+        return fold(decode_impression(data), state), version
 
-    def remember(
-        self, impression: ImpressionId, state: Impression, events: tuple[ImpressionEvent, ...], version: int
-    ) -> None:
-        """*events* were appended to a stream that stood at *state*, and has *version* of them now."""
-        self._streams.put(impression.int, (state, events, version))
+    def remember(self, append: Append, state: Impression) -> None:
+        """*append*, whose `data` is at hand, was appended to a stream that stood at *state*."""
+        assert not isinstance(append.stream, str)
+        self._streams.put(append.stream.int, (state, append.data, append.expected + len(append.events)))
 
 
 class RecentSlots:

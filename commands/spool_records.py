@@ -21,7 +21,7 @@ from domain.ids import CauseId, ImpressionId, minted_at
 from domain.reasons import Reason
 from domain.render import Kind
 from domain.vocabulary import DataSet, Rung
-from ledger.codec import decode, encode
+from ledger.codec import decode, written
 from ledger.store import Append, LedgerUnavailable
 
 _NONCE_BYTES = 12
@@ -126,7 +126,7 @@ def keep_append(append: Append, *, sent_at: int = 0, items: Sequence[KeptItem] =
         expected=append.expected,
         cause=append.cause,
         digest=append.digest,
-        data=encode(append.events),
+        data=written(append),
         is_sent=bool(sent_at),
         answered_at=sent_at,
         items=tuple(items),

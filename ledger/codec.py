@@ -14,6 +14,7 @@ import msgspec
 
 from domain.aggregates import LedgerEvent
 from domain.events import ImpressionEvent
+from ledger.store import Append
 
 SCHEMA_VERSION = 2
 
@@ -50,6 +51,11 @@ _IMPRESSION = msgspec.json.Decoder(list[int | ImpressionEvent])
 def encode(events: Iterable[LedgerEvent]) -> bytes:
     """Return *events* as they are stored."""
     return _ENCODER.encode((SCHEMA_VERSION, *events))
+
+
+def written(append: Append) -> bytes:
+    """Return the events of *append* as they are stored."""
+    return append.data or encode(append.events)
 
 
 def decode(

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from domain.aggregates import LedgerEvent
-from ledger.codec import SCHEMA_VERSION
+from ledger.codec import SCHEMA_VERSION, split, written
 from ledger.store import Append, Commit, LedgerError, StreamId
 
 EVENT_BYTES_MAX = 1 << 20
@@ -122,9 +122,12 @@ def drafts(append: Append, recorded_at: int) -> list[Draft]:
         recorded_at=recorded_at,
         schema=SCHEMA_VERSION,
     )
-    found = [Draft(_kind(append.events[0]), _ENCODER.encode(first), _ENCODER.encode(append.events[0]))]
-    for index, event in enumerate(append.events[1:], 1):
-        found.append(Draft(_kind(event), b'{"count":%d,"index":%d}' % (first.count, index), _ENCODER.encode(event)))
+    notes = [_ENCODER.encode(first)]
+    notes += [b'{"count":%d,"index":%d}' % (first.count, index) for index in range(1, first.count)]
+    _, stored = split(written(append))
+    found = [
+        Draft(_kind(event), note, bytes(data)) for event, note, data in zip(append.events, notes, stored, strict=True)
+    ]
     if sum(len(one.data) + len(one.note) for one in found) + 256 * len(found) > EVENT_BYTES_MAX:
         raise ValueError(f"an append of {first.count} events is larger than {EVENT_BYTES_MAX} bytes")
     return found

@@ -5,7 +5,7 @@ from datetime import date
 
 from domain.ids import CauseId, day_of, minted_at
 from domain.vocabulary import DataSet
-from ledger.codec import encode
+from ledger.codec import written
 from ledger.store import (
     AlreadyAppended,
     Append,
@@ -75,7 +75,7 @@ class MemoryStore:
             cause=append.cause,
             digest=append.digest,
             recorded_at=recorded_at,
-            data=encode(append.events),
+            data=written(append),
         )
         self._log.append(commit)
         self._streams.setdefault(append.stream, []).append(commit)

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from domain.ids import ImpressionId, day_of
 from domain.vocabulary import DataSet
-from ledger.codec import encode
+from ledger.codec import written
 from ledger.postgres_arrays import ByteaArray, IntArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
 from ledger.store import (
@@ -162,7 +162,7 @@ def _arguments(appends: Sequence[Append], recorded_at: int) -> list[Any]:
         IntArray.of([len(append.events) for append in appends]),
         UuidArray.of([append.cause for append in appends]),
         TextArray.of([append.digest for append in appends]),
-        ByteaArray.of([encode(append.events) for append in appends]),
+        ByteaArray.of([written(append) for append in appends]),
         recorded_at,
     ]
 

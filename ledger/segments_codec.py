@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from ledger.codec import encode
+from ledger.codec import written
 from ledger.eventstoredb_layout import EVENT_BYTES_MAX
 from ledger.store import Append, Commit, LedgerError, StreamId
 
@@ -123,7 +123,7 @@ def proposals(appends: Sequence[Append], recorded_at: int) -> list[Proposal]:
         made = (
             _ENCODER.encode((append.stream, append.expected, len(append.events), append.cause, append.digest))[:-1]
             + b","
-            + encode(append.events)
+            + written(append)
             + b"]"
         )
         if len(made) + _ROOM > BYTES_MAX:

@@ -33,7 +33,8 @@ class Append(Struct, frozen=True, kw_only=True, gc=False):
     Events to append to *stream*, whole or not at all.
 
     `expected` is the number of events that the stream has (0: no stream). `digest` is that of the cause, never of the
-    events, which may differ at a retry.
+    events, which may differ at a retry. `data` is the events as they are stored, where they were written down already:
+    cheapest right after they were made (`ledger.codec.written`).
     """
 
     stream: StreamId
@@ -41,6 +42,7 @@ class Append(Struct, frozen=True, kw_only=True, gc=False):
     cause: CauseId
     digest: str
     events: tuple[LedgerEvent, ...]
+    data: bytes = b""
 
 
 class Commit(Struct, frozen=True, kw_only=True, gc=False):

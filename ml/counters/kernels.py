@@ -512,6 +512,16 @@ def are_times(times: Ints, end: int) -> bool:
     return outside == 0
 
 
+@_kernel(numba.void(numba.float64[:, ::1], _INTS, numba.float64[::1], numba.int64, numba.float64, numba.boolean[::1]))
+def stand_out(values: Any, columns: Ints, limits: Any, gaps: int, even: float, found: Any) -> None:
+    """Say in *found* of each row whether one of *columns* is over its limit, or column *gaps* below *even*."""
+    for i in range(len(values)):
+        hit = values[i, gaps] < even
+        for k in range(len(columns)):
+            hit |= values[i, columns[k]] > limits[k]
+        found[i] = hit
+
+
 @_kernel(numba.void(_NAMES, *_OUT, numba.int64))
 def copy_of_users(user: Words, values: Any, status: Any, source: int, column: int) -> None:
     """Copy column *source* to *column* for the renders that name a *user*; the rest stays as it was."""

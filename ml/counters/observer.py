@@ -1,7 +1,8 @@
 """The counters in the gate's words: renders in, activities out."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from msgspec import Struct
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 
 from domain.events import ImpressionRendered
 from domain.rates import Activity, RateRules
+from ml.counters import kernels
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.features import PLACE, STATUS_LETTERS, Column, Features, Status
 from ml.counters.keys import KEY_WORDS, Batch, keys_of, names_of
+from ml.counters.tables import Ints
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 class OtherDay(NamedTuple):
@@ -25,6 +30,7 @@ class OtherDay(NamedTuple):
 
 NO_OTHER_DAY = OtherDay()
 _NEVER = (0, None)
+_HOUR, _GAPS, _COLD = PLACE[Column.PERSON_HOUR], PLACE[Column.PERSON_GAP_VARIATION], int(Status.COLD)
 
 
 class Looked(Struct, frozen=True):
@@ -51,24 +57,14 @@ class Looked(Struct, frozen=True):
 
     def outstanding(self, rules: RateRules) -> list[int]:
         """Return the places where any of *rules* may hold: few, so that only they are judged one by one."""
-        column, unusual = self.features.column, rules.unusual
-        found = _over(column(Column.PERSON_10S), unusual.per_10s)
-        found |= _over(column(Column.PERSON_MIN), unusual.per_min)
-        found |= _over(column(Column.PERSON_HOUR), unusual.per_hour)
-        found |= column(Column.PERSON_GAP_VARIATION) < rules.even_gap_variation
-        if rules.device is not None:
-            found |= _over(column(Column.DEVICE_10S), rules.device.per_10s)
-            found |= _over(column(Column.DEVICE_MIN), rules.device.per_min)
-            found |= _over(column(Column.DEVICE_HOUR), rules.device.per_hour)
-        if rules.network is not None:
-            least = rules.network.per_device_hour * rules.network.devices_min
-            found |= _over(column(Column.NETWORK_HOUR), least)
-        places: list[int] = np.flatnonzero(found).tolist()
+        found = np.empty(len(self.claims), np.bool_)
+        kernels.stand_out(self.features.values, *_limits(rules), _GAPS, rules.even_gap_variation, found)
+        places: list[int] = found.nonzero()[0].tolist()
         return places
 
     def cold(self) -> list[int]:
         """Return the places whose person was not watched for the whole hour before: what is known may be too little."""
-        places: list[int] = np.flatnonzero(self.features.status_of(Column.PERSON_HOUR) == Status.COLD).tolist()
+        places: list[int] = (self.features.status[:, _HOUR] == _COLD).nonzero()[0].tolist()
         return places
 
     def recorded(self) -> list[tuple[tuple[float | None, ...], str]]:
@@ -123,7 +119,9 @@ class Observer:
         """Count *claims*, each of which is in the ledger now; to be called once for each, in any order."""
         known = [self._looked.get(claim.cause.int, _NEVER) for claim in claims]
         if all(one is claim for (_, one), claim in zip(known, claims, strict=True)):
-            self._counters.commit(self._batch, np.array([row for row, _ in known], np.int64))
+            rows = [row for row, _ in known]
+            is_whole = rows == list(range(len(self._batch.times)))
+            self._counters.commit(self._batch, None if is_whole else np.array(rows, np.int64))
             return
         for at in range(0, len(claims), BATCH_MAX):
             self._counters.commit(_batch(claims[at : at + BATCH_MAX], (), self._counters.reads))
@@ -155,9 +153,23 @@ def _of_nobody(claim: ImpressionRendered) -> ImpressionRendered:
     return replace(claim, device="", user="", network="", placement="")
 
 
-def _over(column: NDArray[np.float64], limit: int) -> NDArray[np.bool_]:
-    over: NDArray[np.bool_] = column > limit
-    return over
+@lru_cache(maxsize=8)
+def _limits(rules: RateRules) -> tuple[Ints, Floats]:
+    """Return columns, and what speaks against a render beyond it."""
+    limits = [
+        (Column.PERSON_10S, rules.unusual.per_10s),
+        (Column.PERSON_MIN, rules.unusual.per_min),
+        (Column.PERSON_HOUR, rules.unusual.per_hour),
+    ]
+    if (device := rules.device) is not None:
+        limits += [
+            (Column.DEVICE_10S, device.per_10s),
+            (Column.DEVICE_MIN, device.per_min),
+            (Column.DEVICE_HOUR, device.per_hour),
+        ]
+    if (network := rules.network) is not None:
+        limits.append((Column.NETWORK_HOUR, network.per_device_hour * network.devices_min))
+    return np.array([PLACE[column] for column, _ in limits]), np.array([limit for _, limit in limits], np.float64)
 
 
 def _count(row: list[float], column: Column) -> int | None:

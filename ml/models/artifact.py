@@ -4,9 +4,9 @@ A model as it is kept: plain arrays in MessagePack, named by their content, chec
 The same model has the same bytes. Nothing in them is code.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from domain.placement_events import Stage
 from ml.features.schema import SCHEMA, SCHEMA_ID
+from ml.models import rows_kernel
 from ml.models.masks import FULL, MASKS
 
 FORMAT = 1
@@ -65,10 +66,36 @@ class Calibration(Struct, frozen=True):
 
     def __call__(self, margins: Floats) -> Floats:
         """Return the probability that goes with each of *margins*."""
-        if self.kind == "isotonic":
-            return np.interp(margins, self.x, self.y)
-        odds: Floats = 1.0 / (1.0 + np.exp(-np.clip(self.x[0] * margins + self.x[1], -700.0, 700.0)))
-        return odds
+        return judged(curves([self], np.ones((1, 2))), margins, np.zeros(len(margins), np.int64))[0]
+
+
+class Curves(NamedTuple):
+    """Several calibrations with their bands, as the kernel reads them."""
+
+    starts: NDArray[np.int64]
+    logistic: NDArray[np.bool_]
+    x: Floats
+    y: Floats
+    limits: Floats
+
+
+def curves(calibrations: Sequence[Calibration], limits: Floats) -> Curves:
+    """Return *calibrations* as the kernel reads them, each with its *limits*, (n, 2): grey and risky from."""
+    lengths = [len(one.x) for one in calibrations]
+    return Curves(
+        starts=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        logistic=np.array([one.kind == "platt" for one in calibrations], np.bool_),
+        x=np.concatenate([one.x for one in calibrations]),
+        y=np.concatenate([one.y if len(one.y) else np.zeros(len(one.x)) for one in calibrations]),
+        limits=np.ascontiguousarray(limits),
+    )
+
+
+def judged(of: Curves, margins: Floats, which: NDArray[np.int64]) -> tuple[Floats, NDArray[np.uint8]]:
+    """Return probability and band (0 clear, 1 grey, 2 risky) of each of *margins* by the curve that *which* names."""
+    risk, band = np.empty(len(margins)), np.empty(len(margins), np.uint8)
+    rows_kernel.judge(*of, np.ascontiguousarray(margins, np.float64), which, risk, band)
+    return risk, band
 
 
 class Band(Struct, frozen=True):

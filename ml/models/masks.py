@@ -10,8 +10,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.features.matrix import COLD, MISSING, TIMEOUT
 from ml.features.schema import PLACE, Group, columns_of
+from ml.models import rows_kernel
 
 FULL = "full"
 _PARTS: dict[str, frozenset[Group]] = {
@@ -53,39 +53,31 @@ def mask_of(groups: Collection[Group]) -> str:
     return min(wide, key=lambda name: len(MASKS[name]))
 
 
-def masks_of(status: NDArray[np.uint8]) -> NDArray[np.intp]:
+def masks_of(status: NDArray[np.uint8]) -> NDArray[np.int64]:
     """
     Return the number of each row's mask, by the *status* (rows, features) of its features.
 
     Counters are out where the last hour was not watched whole or they did not answer; those of keys that workers share,
     history and what a client measures also where nothing is known of them.
     """
-    person, device, network = (status[:, column] for column in _WATCHED)
-    no_counters = (person == COLD) | (person == TIMEOUT)
-    no_shared = (device == COLD) | (device == TIMEOUT) | (network == COLD) | (network == TIMEOUT)
-    no_shared |= (device == MISSING) & (network == MISSING)
-    bits = (
-        _is_missing(status, Group.ASYNC)
-        + 2 * (no_shared & ~no_counters)
-        + 4 * _is_missing(status, Group.GEOMETRY)
-        + 8 * no_counters
-    )
-    numbers: NDArray[np.intp] = _NUMBER_OF_BITS[bits]
-    return numbers
+    masks = np.empty(len(status), np.int64)
+    rows_kernel.number_masks(np.ascontiguousarray(status), _WATCHED, _HISTORY, _MEASURED, _NUMBER_OF_BITS, masks)
+    return masks
 
 
-_WATCHED = tuple(PLACE[name] for name in ("person_hour", "device_hour", "network_hour"))
-_COLUMNS = {group: np.array(columns_of(group)) for group in Group}
+def without(values: NDArray[np.float64], masks: NDArray[np.int64], columns: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return *values* (rows, features), NaN in the *columns* (masks, features) that the mask of each row leaves out."""
+    kept = np.empty(values.shape)
+    rows_kernel.leave_out(np.ascontiguousarray(values), masks, columns, kept)
+    return kept
 
 
-def _is_missing(status: NDArray[np.uint8], group: Group) -> NDArray[np.bool_]:
-    """Tell of each row whether any feature of *group* is missing: then all of it is left out."""
-    missing: NDArray[np.bool_] = (status[:, _COLUMNS[group]] == MISSING).any(axis=1)
-    return missing
+_WATCHED = np.array([PLACE[name] for name in ("person_hour", "device_hour", "network_hour")])
+_HISTORY, _MEASURED = (np.array(columns_of(group)) for group in (Group.ASYNC, Group.GEOMETRY))
 
 
-def _numbers() -> NDArray[np.intp]:
-    numbers = np.zeros(1 << len(_PARTS), np.intp)
+def _numbers() -> NDArray[np.int64]:
+    numbers = np.zeros(1 << len(_PARTS), np.int64)
     for bits in range(len(numbers)):
         names = [name for at, name in enumerate(_PARTS) if bits >> at & 1]
         numbers[bits] = MASK_NAMES.index("+".join(names) or FULL) if "+".join(names) in {"", *MASKS} else -1

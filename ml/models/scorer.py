@@ -12,8 +12,8 @@ from domain.signals import Family
 from ml.features.matrix import Vectors
 from ml.features.schema import SCHEMA, Group, columns_of, columns_of_family
 from ml.models import kernel
-from ml.models.artifact import ModelArtifact
-from ml.models.masks import FULL, MASK_NAMES, MASKS, mask_of, masks_of
+from ml.models.artifact import ModelArtifact, curves, judged
+from ml.models.masks import FULL, MASK_NAMES, MASKS, mask_of, masks_of, without
 
 
 class Banding(IntEnum):
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
 
     risk: NDArray[np.float64]
     band: NDArray[np.uint8]
-    mask: NDArray[np.intp]
+    mask: NDArray[np.int64]
 
 
 class Scorer:
@@ -50,15 +50,15 @@ class Scorer:
         self.artifact = artifact
         self._forest = kernel.forest(artifact.trees)
         fitted = [_fitted(artifact, name) for name in MASK_NAMES]
-        self._calibrations = [artifact.calibrations[name] for name in fitted]
-        self._limits = np.array([(artifact.bands[name].grey_from, artifact.bands[name].risky_from) for name in fitted])
+        limits = [(artifact.bands[name].grey_from, artifact.bands[name].risky_from) for name in fitted]
+        self._curves = curves([artifact.calibrations[name] for name in fitted], np.array(limits))
 
     def score(self, vectors: Vectors, masked: Collection[Group] = ()) -> Scores:
         """Return what the model says of each row of *vectors*, without what its mask and *masked* leave out."""
         masks = masks_of(vectors.status)
         if masked:
             masks = _widened(frozenset(masked))[masks]
-        return self._scores(np.where(_LEFT_OUT[masks], np.nan, vectors.values), masks)
+        return self._scores(without(vectors.values, masks, _LEFT_OUT), masks)
 
     def masked_risk(
         self, vectors: Vectors, place: int, family: Family, masked: Collection[Group] = ()
@@ -70,23 +70,13 @@ class Scorer:
         """
         row = slice(place, place + 1)
         mask = _wider(int(masks_of(vectors.status[row])[0]), _groups_of(family).union(masked))
-        values = np.where(_LEFT_OUT[mask], np.nan, vectors.values[row])
+        values = without(vectors.values[row], np.array([mask]), _LEFT_OUT)
         values[:, columns_of_family(family)] = np.nan
         scores = self._scores(values, np.array([mask]))
         return float(scores.risk[0]), Banding(int(scores.band[0]))
 
-    def _scores(self, values: NDArray[np.float64], masks: NDArray[np.intp]) -> Scores:
-        margins = kernel.margins(self._forest, values)
-        present = np.flatnonzero(np.bincount(masks, minlength=1)).tolist()
-        if len(present) == 1:
-            risk = self._calibrations[present[0]](margins)
-        else:
-            risk = np.empty(len(margins))
-            for mask in present:
-                rows = masks == mask
-                risk[rows] = self._calibrations[mask](margins[rows])
-        band = (risk[:, None] >= self._limits[masks]).sum(axis=1, dtype=np.uint8)
-        return Scores(risk, band, masks)
+    def _scores(self, values: NDArray[np.float64], masks: NDArray[np.int64]) -> Scores:
+        return Scores(*judged(self._curves, kernel.margins(self._forest, values), masks), masks)
 
 
 _LEFT_OUT = np.zeros((len(MASK_NAMES), len(SCHEMA)), np.bool_)
@@ -108,7 +98,7 @@ def _wider(mask: int, groups: frozenset[Group]) -> int:
 
 
 @lru_cache(maxsize=64)
-def _widened(groups: frozenset[Group]) -> NDArray[np.intp]:
+def _widened(groups: frozenset[Group]) -> NDArray[np.int64]:
     """Return, for each mask, the one that leaves out *groups* too."""
     return np.array([_wider(mask, groups) for mask in range(len(MASK_NAMES))])
 
