@@ -1,14 +1,17 @@
 """`LedgerTails` on the ledger's own tables: commits become visible in order of position, so no later one is skipped."""
 
 from commands.ledger_tails import Later
-from ledger.postgres_connection import PostgresConnection, Row
+from ledger.compact import Compact
+from ledger.postgres import COMMIT_COLUMNS, commit_of
+from ledger.postgres_connection import PostgresConnection
 from ledger.store import Commit, check_limit
 
 WINDOW = 50_000
 """Positions that one look for later commits passes over at most."""
-_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
 _OF_CAMPAIGNS = "stream >= 'campaign-' and stream < 'campaign.'"
-_CAMPAIGNS = f"select {_COLUMNS} from stream_commits where {_OF_CAMPAIGNS} and position > %s order by position limit %s"  # noqa: S608
+_CAMPAIGNS = (
+    f"select {COMMIT_COLUMNS} from stream_commits where {_OF_CAMPAIGNS} and position > %s order by position limit %s"  # noqa: S608
+)
 _HEAD = f"select coalesce(max(position), 0) from stream_commits where {_OF_CAMPAIGNS}"  # noqa: S608
 # One statement, one snapshot: nothing up to the head that it names can appear afterwards.
 _LATER = f"""
@@ -19,7 +22,7 @@ with head as (
 select null, null, null, null, null, null, through, null from head
 union all
 (
-    select {_COLUMNS} from impression_commits
+    select {COMMIT_COLUMNS} from impression_commits
     where position > %(after)s and position <= (select through from head) and version > 0
     order by position limit %(limit)s
 )
@@ -31,10 +34,12 @@ class PostgresTails:
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
+        self._compact = Compact()
 
     async def campaigns(self, after: int, limit: int) -> list[Commit]:
         check_limit(limit)
-        return [_commit(row) for row in await self._connection.fetch(_CAMPAIGNS, [after, limit])]
+        rows = await self._connection.fetch(_CAMPAIGNS, [after, limit])
+        return [commit_of(row, self._compact) for row in rows]
 
     async def campaigns_head(self) -> int:
         [[position]] = await self._connection.fetch(_HEAD, [])
@@ -44,22 +49,8 @@ class PostgresTails:
         check_limit(limit)
         arguments = {"after": after, "limit": limit, "through": through}
         first, *rows = await self._connection.fetch(_LATER, arguments)
-        commits = sorted(map(_commit, rows), key=lambda commit: commit.position)
+        commits = sorted([commit_of(row, self._compact) for row in rows], key=lambda commit: commit.position)
         return Later(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
 
     async def close(self) -> None:
         await self._connection.close()
-
-
-def _commit(row: Row) -> Commit:
-    stream, version, count, cause, digest, recorded_at, position, data = row
-    return Commit(
-        position=position,
-        stream=stream,
-        version=version,
-        count=count,
-        cause=cause,
-        digest=digest,
-        recorded_at=recorded_at,
-        data=data,
-    )

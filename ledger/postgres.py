@@ -15,6 +15,7 @@ from psycopg import sql
 from domain.ids import ImpressionId, day_of
 from domain.vocabulary import DataSet
 from ledger.codec import written
+from ledger.compact import Compact
 from ledger.postgres_arrays import ByteaArray, IntArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
 from ledger.store import (
@@ -34,7 +35,7 @@ _DAY_MS = 86_400_000
 _LOCK_TIMEOUT_MS = 2_000
 _APPENDED = Appended()
 
-_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
+COMMIT_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
 _APPEND = {
     table: f"select * from append_{table}(%s, %s, %s, %s, %s, %s, %s)"  # noqa: S608 (names of our own)
     for table in ("impression_commits", "stream_commits")
@@ -46,16 +47,16 @@ _APPEND_BOTH = (
 _READ_STREAMS = {
     table: (
         f"select c.* from unnest(%s) as s(stream) cross join lateral "  # noqa: S608
-        f"(select {_COLUMNS} from {table} t where t.stream = s.stream order by version limit %s) c"
+        f"(select {COMMIT_COLUMNS} from {table} t where t.stream = s.stream order by version limit %s) c"
     )
     for table in ("impression_commits", "stream_commits")
 }
 _READ_ALL = f"""
 select null::text, c.* from
-    (select {_COLUMNS} from impression_commits where position > %(after)s order by position limit %(limit)s) c
+    (select {COMMIT_COLUMNS} from impression_commits where position > %(after)s order by position limit %(limit)s) c
 union all
 select c.stream, null::uuid, version, count, cause, digest, recorded_at, position, data from
-    (select {_COLUMNS} from stream_commits where position > %(after)s order by position limit %(limit)s) c
+    (select {COMMIT_COLUMNS} from stream_commits where position > %(after)s order by position limit %(limit)s) c
 order by position limit %(limit)s
 """  # noqa: S608
 _HEAD = """
@@ -79,6 +80,7 @@ class PostgresStore:
         # Partitions make planning dear; the plan does not depend on the values.
         self._reader = PostgresConnection(url, deadline_s, "-c plan_cache_mode=force_generic_plan")
         self._days: set[int] = set()
+        self._compact = Compact()
 
     async def close(self) -> None:
         await self._writer.close()
@@ -96,17 +98,19 @@ class PostgresStore:
         impressions.sort(key=lambda at: appends[at].stream.int)  # type: ignore[union-attr]
         others.sort(key=lambda at: str(appends[at].stream))
         outcomes: list[Outcome] = [_APPENDED] * len(appends)
-        calls = [_arguments([appends[at] for at in group], recorded_at) for group in (impressions, others) if group]
+        calls = [
+            self._arguments([appends[at] for at in group], recorded_at) for group in (impressions, others) if group
+        ]
         if len(calls) > 1:
             rows = await self._writer.fetch(_APPEND_BOTH, [*calls[0], *calls[1]])
             for is_impression, *found in rows:
                 at = (impressions if is_impression else others)[found[0] - 1]
-                outcomes[at] = _outcome(appends[at], found)
+                outcomes[at] = self._outcome(appends[at], found)
             return outcomes
         group, table = (impressions, "impression_commits") if impressions else (others, "stream_commits")
         for row in await self._writer.fetch(_APPEND[table], calls[0]):
             at = group[row[0] - 1]
-            outcomes[at] = _outcome(appends[at], row)
+            outcomes[at] = self._outcome(appends[at], row)
         return outcomes
 
     async def read_streams(self, streams: Sequence[StreamId], limit: int) -> dict[StreamId, list[Commit]]:
@@ -120,13 +124,14 @@ class PostgresStore:
         ):
             if keys is not None:
                 for row in await self._reader.fetch(_READ_STREAMS[table], [keys, limit]):
-                    found.setdefault(row[0], []).append(_commit(row))
+                    found.setdefault(row[0], []).append(commit_of(row, self._compact))
         return found
 
     async def read_all(self, after: int, limit: int) -> list[Commit]:
         check_limit(limit)
         rows = await self._reader.fetch(_READ_ALL, {"after": after, "limit": limit})
-        return [_commit(row[1:] if row[0] is None else (row[0], *row[2:])) for row in rows]
+        compact = self._compact
+        return [commit_of(row[1:] if row[0] is None else (row[0], *row[2:]), compact) for row in rows]
 
     async def head(self) -> int:
         [[position]] = await self._reader.fetch(_HEAD, [])
@@ -143,6 +148,25 @@ class PostgresStore:
                 await self._writer.execute_all(_partition(day, data_set))
                 self._days.add(_day_number(day))
 
+    def _arguments(self, appends: Sequence[Append], recorded_at: int) -> list[Any]:
+        streams, shrink = [append.stream for append in appends], self._compact.shrink
+        return [
+            TextArray.of(streams) if isinstance(streams[0], str) else UuidArray.of(streams),  # type: ignore[arg-type]
+            IntArray.of([append.expected for append in appends]),
+            IntArray.of([len(append.events) for append in appends]),
+            UuidArray.of([append.cause for append in appends]),
+            TextArray.of([append.digest for append in appends]),
+            ByteaArray.of([shrink(written(append)) for append in appends]),
+            recorded_at,
+        ]
+
+    def _outcome(self, append: Append, row: Sequence[Any]) -> Outcome:
+        _, current, version, count, digest, recorded_at, position, data = row
+        if position is None or digest != append.digest:
+            return Conflict(current)
+        found = (append.stream, version, count, append.cause, digest, recorded_at, position, data)
+        return AlreadyAppended(commit_of(found, self._compact))
+
     async def _check_days(self, appends: Sequence[Append]) -> None:
         """One id without a partition would fail its whole batch in the database, so it is refused before."""
         days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
@@ -154,38 +178,8 @@ class PostgresStore:
             raise NoPartition(day_of(missing * _DAY_MS))
 
 
-def _arguments(appends: Sequence[Append], recorded_at: int) -> list[Any]:
-    streams = [append.stream for append in appends]
-    return [
-        TextArray.of(streams) if isinstance(streams[0], str) else UuidArray.of(streams),  # type: ignore[arg-type]
-        IntArray.of([append.expected for append in appends]),
-        IntArray.of([len(append.events) for append in appends]),
-        UuidArray.of([append.cause for append in appends]),
-        TextArray.of([append.digest for append in appends]),
-        ByteaArray.of([written(append) for append in appends]),
-        recorded_at,
-    ]
-
-
-def _outcome(append: Append, row: Sequence[Any]) -> Outcome:
-    _, current, version, count, digest, recorded_at, position, data = row
-    if position is None or digest != append.digest:
-        return Conflict(current)
-    return AlreadyAppended(
-        Commit(
-            position=position,
-            stream=append.stream,
-            version=version,
-            count=count,
-            cause=append.cause,
-            digest=digest,
-            recorded_at=recorded_at,
-            data=data,
-        )
-    )
-
-
-def _commit(row: Row) -> Commit:
+def commit_of(row: Row, compact: Compact) -> Commit:
+    """Return the commit in *row*, which has the columns `COMMIT_COLUMNS`."""
     stream, version, count, cause, digest, recorded_at, position, data = row
     return Commit(
         position=position,
@@ -195,7 +189,7 @@ def _commit(row: Row) -> Commit:
         cause=cause,
         digest=digest,
         recorded_at=recorded_at,
-        data=data,
+        data=compact.expand(data),
     )
 
 
@@ -204,16 +198,10 @@ def _day_number(day: date) -> int:
 
 
 def _partition(day: date, data_set: DataSet) -> list[sql.Composed | sql.SQL]:
-    """
-    No default partition: its rows would block making their day. Commits of some 2 kB stay in their row: moved out of
-    line, each would cost two more rows and an index entry.
-    """
+    """No default partition: its rows would block making their day."""
     return [
         sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT_MS)),
-        sql.SQL(
-            "create table if not exists {} partition of impression_commits for values from ({}) to ({}) "
-            "with (toast_tuple_target = 8160)"
-        ).format(
+        sql.SQL("create table if not exists {} partition of impression_commits for values from ({}) to ({})").format(
             sql.Identifier(f"impression_commits_{day:%Y%m%d}"),
             sql.Literal(str(_first_id(day))),
             sql.Literal(str(_first_id(day + timedelta(days=1)))),

@@ -19,6 +19,7 @@ from domain.events import ImpressionLabelled
 from domain.feedback import label_id
 from domain.token import check_token
 from ledger.codec import decode
+from ledger.compact import Compact
 from service.clock import now_ms
 from service.embedded_valkey import ValkeyServer
 from service.keyfiles import load_or_make_keys
@@ -85,7 +86,7 @@ class System:
         """How often each label stands in the ledger, by its cause."""
         with psycopg.connect(database_url(self.settings)) as connection:
             rows = connection.execute("select data from impression_commits where version > 0").fetchall()
-        events = [event for [data] in rows for event in decode(data)]
+        events = [event for [data] in rows for event in decode(Compact().expand(data))]
         return Counter(event.cause for event in events if isinstance(event, ImpressionLabelled))
 
     def each_has_one(self, sent):
