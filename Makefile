@@ -10,7 +10,7 @@ install: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -c "import ml.counters.kernels, ml.features.kernel, ml.models.kernel"  # compiles them, once
+	$(BIN)/python -c "import ml.counters.kernels, ml.features.kernel, ml.models.kernel, ml.models.rows_kernel"  # compiles them, once
 	@touch $@
 
 demo: install

@@ -78,8 +78,8 @@ class ScoringActivity:
         found = self._activity.look(renders)
         shed = () if self._shedding is None else self._shedding.places(renders, found)
         conducts = {at: Conduct(False, (), (), thought) for at, thought in enumerate(self._think(renders, shed))}
-        for place, conduct in found.items():
-            conducts[place] = replace(conduct, thought=conducts[place].thought)
+        for place, seen in found.items():
+            conducts[place] = Conduct(seen.abusive, seen.signals, seen.rungs, conducts[place].thought)
         for place in shed:
             conducts[place] = replace(conducts[place], rungs=(*conducts[place].rungs, Rung.SHED))
         return conducts

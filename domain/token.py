@@ -21,6 +21,7 @@ from domain.ids import ImpressionId, is_impression_id
 from domain.vocabulary import BillingEvent, Format, Surface
 
 _VERSION = "v1"
+_PARTS = 4
 _PRICE_BYTES = 8
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLOCK_BYTES = 64
@@ -97,17 +98,17 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     Raises:
         TokenInvalid: malformed, signed with an unknown key, or not signed with it.
     """
-    signed, _, mac = text.rpartition(".")
-    version, _, rest = signed.partition(".")
-    key_id, _, payload = rest.partition(".")
+    parts = text.split(".")
+    if len(parts) != _PARTS or not text.isascii():
+        raise TokenInvalid("the token has not the form of one")
+    version, key_id, payload, mac = parts
     key = keys.get(key_id)
-    if version != _VERSION or key is None or not text.isascii():
+    if version != _VERSION or key is None:
         raise TokenInvalid("the token has an unknown version or key id")
-    if not hmac.compare_digest(key.mac(signed.encode()), mac):
+    if not hmac.compare_digest(key.mac(text[: -len(mac) - 1].encode()), mac):
         raise TokenInvalid("the token is not signed by its key")
     try:
-        padding = "=" * (-len(payload) % 4)
-        token = _DECODER.decode(a2b_base64((payload + padding).encode().translate(_URL_SAFE)))
+        token = _DECODER.decode(_unpacked(payload))
     except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
@@ -123,14 +124,18 @@ def read_token(text: str) -> Token:
     Raises:
         TokenInvalid: it is not readable.
     """
-    version, _, rest = text.partition(".")
-    payload = rest.partition(".")[2].partition(".")[0]
-    if version != _VERSION or not text.isascii():
-        raise TokenInvalid("the token has an unknown version")
+    parts = text.split(".")
+    if len(parts) != _PARTS or parts[0] != _VERSION or not text.isascii():
+        raise TokenInvalid("the token has an unknown version, or not the form of one")
     try:
-        token = _DECODER.decode(a2b_base64((payload + "=" * (-len(payload) % 4)).encode().translate(_URL_SAFE)))
+        token = _DECODER.decode(_unpacked(parts[2]))
     except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
         raise TokenInvalid("the token's impression id is not a UUIDv7")
     return token
+
+
+def _unpacked(payload: str) -> bytes:
+    """Return the bytes in URL-safe base64 without its padding; more padding than is needed is ignored."""
+    return a2b_base64(payload.encode().translate(_URL_SAFE) + b"==")

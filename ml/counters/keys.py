@@ -1,7 +1,6 @@
 """From pseudonyms and names to arrays of exact 96-bit keys."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -57,12 +56,24 @@ def keys_of(pseudonyms: Sequence[str]) -> Words:
     return np.frombuffer(packed, np.uint32).reshape(-1, KEY_WORDS)
 
 
-@lru_cache(maxsize=_NAMES_REMEMBERED)
-def name_key(name: str) -> str:
-    """Return the key of the *name* of a placement, creative or ad, as `keys_of` takes it."""
-    return blake2b(name.encode(), digest_size=KEY_CHARS // 2).hexdigest() if name else ""
-
-
 def names_of(names: Sequence[str]) -> Words:
-    """Return the keys (n, 3) of *names*, which are no pseudonyms."""
-    return keys_of([name_key(name) for name in names])
+    """Return the keys (n, 3) of *names* of placements, creatives or ads, which are no pseudonyms; zero for none."""
+    if not names:
+        return NO_KEYS
+    found = [_known.get(name) for name in names]
+    if None in found:
+        found = [_key_of(name) for name in names]
+    return np.frombuffer(bytearray().join(found), np.uint32).reshape(-1, KEY_WORDS)  # type: ignore[arg-type]
+
+
+_known: dict[str, bytes] = {}
+
+
+def _key_of(name: str) -> bytes:
+    key = _known.get(name)
+    if key is None:
+        if len(_known) >= _NAMES_REMEMBERED:
+            _known.clear()
+        key = blake2b(name.encode(), digest_size=KEY_CHARS // 2).digest() if name else bytes(KEY_CHARS // 2)
+        _known[name] = key
+    return key

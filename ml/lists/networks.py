@@ -5,6 +5,7 @@ All lists together cut the address space into intervals of one meaning, kept as 
 and found by one bisection.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,6 +22,7 @@ class NetworkSaid(NamedTuple):
     list: str
 
 
+_WORD_BITS = 32
 NOBODY = NetworkSaid(NetworkClass.EYEBALL, "")
 NO_ADDRESS = NetworkSaid(NetworkClass.ABSENT, "special")
 SPEAKERS = (
@@ -34,9 +36,9 @@ SPEAKERS = (
 
 
 class _Partition(NamedTuple):
-    """`said[n]` is of the addresses from `bounds[n - 1]` to before `bounds[n]`."""
+    """`said[n]` is of the addresses from `bounds[n - 1]` to before `bounds[n]`; those of IPv4 fit an array."""
 
-    bounds: list[int]
+    bounds: Sequence[int]
     said: list[NetworkSaid]
 
 
@@ -45,7 +47,9 @@ class NetworkLists:
 
     def __init__(self, sources: Sources) -> None:
         lists: list[Ranges] = [getattr(sources, speaker.list) for speaker in SPEAKERS]
-        self._by_length = {bits // 8: _partition([bounds_of(ranges[bits]) for ranges in lists]) for bits in FAMILIES}
+        self._by_length = {
+            bits // 8: _partition([bounds_of(ranges[bits]) for ranges in lists], bits) for bits in FAMILIES
+        }
 
     @property
     def intervals(self) -> int:
@@ -60,7 +64,7 @@ class NetworkLists:
         return said[bisect_right(bounds, int.from_bytes(packed))]
 
 
-def _partition(lists: Sequence[list[int]]) -> _Partition:
+def _partition(lists: Sequence[list[int]], bits: int) -> _Partition:
     """Lay the bounds of all *lists* over one another; an earlier list hides later ones."""
     cut, said = [], [NOBODY]
     for bound in sorted({bound for bounds in lists for bound in bounds}):
@@ -69,4 +73,4 @@ def _partition(lists: Sequence[list[int]]) -> _Partition:
         if speaks is not said[-1]:
             cut.append(bound)
             said.append(speaks)
-    return _Partition(cut, said)
+    return _Partition(array("Q", cut) if bits <= _WORD_BITS else cut, said)

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from builders import a_render, a_token, admit
+from builders import a_render, a_token, admit, cause
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ ROW = Path(__file__).parents[1] / "golden" / "row-1.zst"
 """A row as it was written when there was the first dictionary."""
 DICTIONARIES = {1: "711da3eeb3a2af0b"}
 COMPACT = Compact()
-EVENTS = decide(Unseen(), admit(render=a_render(), token=a_token()))
+EVENTS = decide(Unseen(), admit(render=a_render(event_id=cause(1)), token=a_token()))
 
 
 def test_a_row_that_was_written_once_is_read_for_ever():
