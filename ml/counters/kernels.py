@@ -144,16 +144,15 @@ def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> Any:
 
 
 @_inner
-def _clear(times: Ints, data: Any, row: int, known: int) -> None:
+def _begin(times: Ints, row: int, known: int) -> None:
     for k in range(FIRST, times.shape[1]):
         times[row, k] = -1
     times[row, KNOWN] = known
-    data[row] = 0
 
 
 @_inner
 def _row_for(index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int) -> Any:
-    """Return the row of a key, a fresh one if it has none."""
+    """Return the row of a key, a fresh one if it has none; one that was never used is as it was allocated, zero."""
     row = _find(index, times, a, b, c)
     if row < 0:
         if state[SIZE] < len(used):
@@ -161,7 +160,8 @@ def _row_for(index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int
             state[SIZE] += 1
         else:
             row = _evict(index, used, state, times)
-        _clear(times, data, row, state[FLOOR])
+            data[row] = 0
+        _begin(times, row, state[FLOOR])
         _enter(index, times, row, a, b, c)
     return row
 
@@ -186,7 +186,8 @@ def _release(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
 def _copy(times: Ints, data: Any, source: int, known: int, s_times: Ints, s_data: Any, row: int) -> None:
     """Copy row *source*, -1 for a fresh one known since *known*, to *row* of the scratch."""
     if source < 0:
-        _clear(s_times, s_data, row, known)
+        _begin(s_times, row, known)
+        s_data[row] = 0
         return
     for k in range(times.shape[1]):
         s_times[row, k] = times[source, k]
