@@ -3,9 +3,9 @@ What a decision takes on disk and on the wire, measured on the whole machine: Po
 
     .venv/bin/python benchmarks/storage.py [--renders 220000] [--seed 1] > benchmarks/results/storage.json
 
-Renders go through the real gate; sizes are asked of the engines when everything is projected and merges have ended.
-The archive is the ledger's commits in their order, in blocks, by zstd. `batches` is the CPU of the same work in
-requests of 1 to 100 renders from many connections, each kind in turn.
+Renders go through the real gate, which decides by rules and logs features; sizes are asked of the engines when
+everything is projected and merges have ended. The archive is the ledger's commits in their order, in blocks, by zstd.
+`batches` is the CPU of the same work in requests of 1 to 100 renders from many connections, each kind in turn.
 """
 
 import argparse
@@ -19,8 +19,12 @@ from pathlib import Path
 
 import psutil
 import psycopg
+import zstandard
+from msgspec.structs import replace
 from projector import make_blocks
 
+from domain.events import ImpressionScored
+from ledger.codec import decode, encode
 from ml.traffic.http1 import Connections, Origin
 from service.embedded_postgres import PostgresServer
 from service.keyfiles import load_or_make_keys
@@ -31,17 +35,11 @@ from service.settings import Settings
 from service.stage import cpu_seconds, machine, on_free_ports, stage, watch_over
 from service.wiring import open_store
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 BATCH, CONNECTIONS, BATCH_RENDERS = 100, 4, 20_000
 BATCHES = ((1, 64), (10, 32), (100, 4))
 """Renders per request, and connections that send them."""
 BLOCKS = (64 << 10, 1 << 20)
 LEVELS = (3, 9)
-TRAINED, DICTIONARY = 5_000, 112_640
 SAMPLE = 40_000
 PAGE = 1_000
 
@@ -52,7 +50,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     set_up_logs("storage", "no", quiet=True)
-    with stage(on_free_ports(Settings()), keep=False) as (settings, supervisor):
+    with stage(on_free_ports(Settings(starter="no")), keep=False) as (settings, supervisor):
         measured = asyncio.run(_measure(settings, supervisor, asked))
     measured |= {
         "commit_with_30_features": _scored(),
@@ -150,7 +148,7 @@ class Driver:
         await writer.wait_closed()
         return {
             "request": round(len(request) / batch),
-            "request_zstd_3": round(len(zstd.compress(body, 3)) / batch),
+            "request_zstd_3": round(len(zstandard.compress(body, 3)) / batch),
             "answer": round((len(answer_head) + len(answer)) / batch),
         }
 
@@ -229,7 +227,26 @@ def _clickhouse(settings, renders):
 
 
 def _archive(commits):
-    return {"sample": len(commits), "bytes": round(sum(map(len, commits)) / len(commits)), **_compressed(commits)}
+    return {
+        "sample": len(commits),
+        "bytes": _mean_bytes(commits),
+        "bytes_without_features": _mean_bytes([_without_features(data) for data in commits]),
+        **_compressed(commits),
+    }
+
+
+def _mean_bytes(commits):
+    return round(sum(map(len, commits)) / len(commits))
+
+
+def _without_features(data):
+    events = [
+        replace(event, features=b"", feature_status="", versions=replace(event.versions, features=""))
+        if isinstance(event, ImpressionScored)
+        else event
+        for event in decode(data)
+    ]
+    return encode(events)
 
 
 def _compressed(commits):
@@ -239,24 +256,13 @@ def _compressed(commits):
         for size in BLOCKS:
             blocks = _blocks(commits, size)
             before = time.process_time()
-            packed = sum(len(zstd.compress(block, level)) for block in blocks)
+            packed = sum(len(zstandard.compress(block, level)) for block in blocks)
             used = time.process_time() - before
             found[f"zstd_{level}_in_{size >> 10}_kib"] = {
                 "bytes": round(packed / len(commits), 1),
                 "cpu_us": round(used / len(commits) * 1e6, 2),
             }
-    return found | {"zstd_3_alone_with_a_dictionary": _alone(commits)}
-
-
-def _alone(commits):
-    """Each commit by itself, with a dictionary trained on the first of them; what it does for the others."""
-    trained = zstd.train_dict(commits[:TRAINED], DICTIONARY)
-    packer = zstd.ZstdCompressor(3, zstd_dict=trained)
-    before = time.process_time()
-    packed = sum(len(packer.compress(commit, packer.FLUSH_FRAME)) for commit in commits[TRAINED:])
-    used = time.process_time() - before
-    others = len(commits) - TRAINED
-    return {"bytes": round(packed / others, 1), "cpu_us": round(used / others * 1e6, 2)}
+    return found
 
 
 def _blocks(commits, size):

@@ -173,21 +173,25 @@ def kept_days(inputs: Inputs) -> float:
 
 
 def gate_us(inputs: Inputs, ledger: Ledger) -> float:
-    """Return CPU of the gate per render, in µs; `gate_us` was measured in requests of 100 and on PostgreSQL."""
+    """
+    Return CPU of the gate per render, in µs; `gate_us` was measured in requests of 100 and on PostgreSQL, whose commits
+    were not compressed then.
+    """
     client = {
         Ledger.POSTGRES: 0.0,
         Ledger.STREAMS: inputs.esdb_append_us,
         Ledger.SEGMENTS: inputs.esdb_segment_append_us / inputs.commits_per_segment,
     }[ledger]
     path = inputs.gate_us + inputs.counters_us + inputs.registry_us + inputs.cells_us + inputs.scoring_us
-    path += inputs.compress_us
+    if ledger is Ledger.POSTGRES:
+        path += inputs.compress_us
     requests = inputs.request_us * max(0.0, 1 / inputs.renders_per_request - 0.01)
     return path + requests + inputs.lease_us / inputs.renders_per_lease + client
 
 
 def ledger_bytes_per_commit(inputs: Inputs, ledger: Ledger) -> float:
     """Return the disk of one copy of a commit in *ledger*, indexes included."""
-    commit = _stored_bytes(inputs)
+    commit = _stored_bytes(inputs, ledger)
     an_event = inputs.esdb_record_bytes + inputs.esdb_index_bytes
     match ledger:
         case Ledger.POSTGRES:
@@ -207,7 +211,7 @@ def cell_limits(inputs: Inputs, ledger: Ledger) -> Mapping[str, float]:
         case Ledger.STREAMS:
             return desk | {"leader": inputs.esdb_appends_per_s}
         case Ledger.SEGMENTS:
-            written = inputs.esdb_mb_per_s * _MB / _stored_bytes(inputs)
+            written = inputs.esdb_mb_per_s * _MB / _stored_bytes(inputs, ledger)
             return desk | {
                 "lock": inputs.postgres_appends_per_s,
                 "leader": min(written, inputs.esdb_appends_per_s * inputs.commits_per_segment),
@@ -227,8 +231,10 @@ def _bounds(inputs: Inputs, ledger: Ledger, ledger_bytes: float, streams: float)
 def _cores(inputs: Inputs, ledger: Ledger) -> dict[str, float]:
     peak, mean = peak_commits_per_s(inputs), mean_commits_per_s(inputs)
     replicas = inputs.clickhouse_replicas
-    desk_us = inputs.desk_us + inputs.clickhouse_us * (replicas - 1 + inputs.query_cost)
-    work = _corrections_per_s(inputs) * inputs.work_us + mean * inputs.archive_us + peak * inputs.follow_us
+    expand_us = inputs.expand_us if ledger is Ledger.POSTGRES else 0.0
+    desk_us = inputs.desk_us + expand_us + inputs.clickhouse_us * (replicas - 1 + inputs.query_cost)
+    work = _corrections_per_s(inputs) * inputs.work_us + mean * inputs.archive_us
+    work += peak * (inputs.follow_us + expand_us)
     postgres_us = inputs.postgres_us * (1 + (inputs.postgres_replicas - 1) * inputs.standby_cost)
     by_commit = 0.0 if ledger is Ledger.STREAMS else peak * postgres_us * _US / inputs.planned_load
     leader = cell_limits(inputs, ledger).get("leader", 0.0) * inputs.planned_load
@@ -275,7 +281,7 @@ def _cold_bytes(inputs: Inputs, kept: float) -> dict[str, float]:
 
 def _network(inputs: Inputs, ledger: Ledger) -> dict[str, float]:
     """Return bytes/s by flow."""
-    peak, commit = peak_commits_per_s(inputs), _stored_bytes(inputs)
+    peak, commit = peak_commits_per_s(inputs), _stored_bytes(inputs, ledger)
     request = inputs.request_bytes + inputs.request_head_bytes * max(0.0, 1 / inputs.renders_per_request - 0.01)
     answer = inputs.answer_bytes + inputs.answer_head_bytes * max(0.0, 1 / inputs.renders_per_request - 0.01)
     copied = inputs.wal_ratio * commit * (inputs.postgres_replicas - 1)
@@ -318,8 +324,9 @@ def _commit_bytes(inputs: Inputs) -> float:
     return inputs.commit_bytes + inputs.features_bytes
 
 
-def _stored_bytes(inputs: Inputs) -> float:
-    return _commit_bytes(inputs) * inputs.stored_ratio
+def _stored_bytes(inputs: Inputs, ledger: Ledger) -> float:
+    ratio = inputs.stored_ratio if ledger is Ledger.POSTGRES else inputs.esdb_stored_ratio
+    return _commit_bytes(inputs) * ratio
 
 
 def _whole(number: float) -> int:

@@ -111,7 +111,9 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wal_ratio: float
     archive_ratio: float
     stored_ratio: float
+    esdb_stored_ratio: float
     compress_us: float
+    expand_us: float
     esdb_record_bytes: float
     esdb_index_bytes: float
     events_per_commit: float
