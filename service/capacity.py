@@ -233,8 +233,7 @@ def _cores(inputs: Inputs, ledger: Ledger) -> dict[str, float]:
     replicas = inputs.clickhouse_replicas
     expand_us = inputs.expand_us if ledger is Ledger.POSTGRES else 0.0
     desk_us = inputs.desk_us + expand_us + inputs.clickhouse_us * (replicas - 1 + inputs.query_cost)
-    work = _corrections_per_s(inputs) * inputs.work_us + mean * inputs.archive_us
-    work += peak * (inputs.follow_us + expand_us)
+    work = _corrections_per_s(inputs) * inputs.work_us + mean * inputs.archive_us + peak * inputs.follow_us
     postgres_us = inputs.postgres_us * (1 + (inputs.postgres_replicas - 1) * inputs.standby_cost)
     by_commit = 0.0 if ledger is Ledger.STREAMS else peak * postgres_us * _US / inputs.planned_load
     leader = cell_limits(inputs, ledger).get("leader", 0.0) * inputs.planned_load

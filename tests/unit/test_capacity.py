@@ -80,6 +80,20 @@ CASES = {
         ledger_bytes_per_commit(inputs(commit_bytes=1_000, stored_ratio=0.25, postgres_ratio=1.2), Ledger.POSTGRES),
         300,
     ),
+    "EventStoreDB's log is not compressed where PostgreSQL's rows are": (
+        ledger_bytes_per_commit(
+            inputs(commit_bytes=1_000, stored_ratio=0.25, esdb_record_bytes=0, esdb_index_bytes=0), Ledger.STREAMS
+        ),
+        1_000,
+    ),
+    "compressing is the gate's, expanding the desk's": (
+        [
+            on(ledger, compress_us=30, expand_us=20, regional_peaks=1.5).cores[role]
+            for ledger in (Ledger.POSTGRES, Ledger.STREAMS)
+            for role in ("gate", "desk")
+        ],
+        [0.045, 0.03, 0.0, 0.0],
+    ),
     "EventStoreDB keeps a record and an index entry per event": (
         ledger_bytes_per_commit(
             inputs(commit_bytes=1_000, events_per_commit=3, esdb_record_bytes=100, esdb_index_bytes=24), Ledger.STREAMS
