@@ -14,7 +14,7 @@ import zstandard
 DICTIONARY = 1
 """The one that new commits are written with."""
 LEVEL = 1
-"""Level 3 takes half as much CPU again for 3 % less; measured in benchmarks/results/compact.json."""
+"""Level 3 takes a quarter more CPU for 3 % less; measured in benchmarks/results/compact.json."""
 
 
 class Compact:
