@@ -251,7 +251,7 @@ class Ingest:
         await self._read([group for group in batch.open.values() if group.must_read and not self._recalled(group)])
         turn = in_turn(batch, self._slots)
         await self._observe(batch, turn)
-        groups: list[Group] = []
+        made: list[tuple[Group, Append]] = []
         fresh: dict[Slot, list[Shown]] = {}
         for group in turn:
             if fresh and waits(group, fresh, self._slots):
@@ -265,10 +265,9 @@ class Ingest:
                 continue
             if batch.is_begun:
                 show(group.shown, fresh)
-            group.append = _append(group.impression, group.version, group.events)
-            groups.append(group)
-        groups.sort(key=number)
-        appends = [group.append for group in groups if group.append is not None]
+            made.append((group, _append(group.impression, group.version, group.events)))
+        made.sort(key=lambda one: number(one[0]))
+        appends = [append for _, append in made]
         counted = self._counting.append_of(batch)
         if counted is not None:
             appends.append(counted)
@@ -276,20 +275,20 @@ class Ingest:
         outcomes = await self._store.append(appends, batch.now) if appends else []
         batch.sent = ()
         batch.is_begun = True
-        self._absorb(batch, groups, outcomes)
+        self._absorb(batch, made, outcomes)
         if counted is not None:
             self._counting.absorb(batch, counted, outcomes[-1])
 
-    def _absorb(self, batch: Batch, groups: Sequence[Group], outcomes: Sequence[Outcome]) -> None:
+    def _absorb(self, batch: Batch, made: Sequence[tuple[Group, Append]], outcomes: Sequence[Outcome]) -> None:
         """What was appended is done, remembered and counted; the rest is read and decided again."""
         appended: list[Group] = []
-        for group, outcome in zip(groups, outcomes, strict=False):
+        for (group, append), outcome in zip(made, outcomes, strict=False):
             is_appended = isinstance(outcome, Appended)
             if self._funds is not None:
                 self._funds.settle(group.grants, is_appended=is_appended)
             if is_appended:
                 appended.append(group)
-                self._remember(group)
+                self._remember(group, append)
                 self._close(batch, group)
             else:
                 group.must_read = True
@@ -433,9 +432,8 @@ class Ingest:
         batch.quarantine.append(reused(item))
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
-    def _remember(self, group: Group) -> None:
-        assert group.append is not None
-        self._streams.remember(group.append, group.state)
+    def _remember(self, group: Group, append: Append) -> None:
+        self._streams.remember(append, group.state)
         if group.first is not None:
             self._recent.remember(group.impression, group.first)
         for item in group.shown:

@@ -38,34 +38,21 @@ class DayKeyStore(Protocol):
 class DayKeys:
     """The keys of one day: what they make cannot be linked to another day's."""
 
-    __slots__ = ("_box", "_digest", "_person", "_persons")
+    __slots__ = ("_box", "_digest", "_person")
 
     def __init__(self, key: bytes) -> None:
         person = _derive(key, b"person")
         self._person = {kind: blake2b(key=person, digest_size=_DIGEST_BYTES, person=kind) for kind in PERSON_KINDS}
-        self._persons = tuple(self._person.values())
         self._digest = blake2b(key=_derive(key, b"digest"), digest_size=_DIGEST_BYTES)
         self._box = _derive(key, b"box")
 
     def pseudonym(self, value: str | None, kind: bytes) -> str:
         """Return the pseudonym of *value*, empty for none; *kind*, of `PERSON_KINDS`, keeps users and devices apart."""
-        if not value:
-            return ""
-        keyed = self._person[kind].copy()
-        keyed.update(value.encode())
-        return keyed.hexdigest()
+        return _named(self._person[kind], value)
 
     def pseudonyms(self, *values: str | None) -> tuple[str, ...]:
         """Return the pseudonyms of *values*, one of each kind in the order of `PERSON_KINDS`; empty for none."""
-        found = []
-        for kind, value in zip(self._persons, values, strict=True):
-            if value:
-                keyed = kind.copy()
-                keyed.update(value.encode())
-                found.append(keyed.hexdigest())
-            else:
-                found.append("")
-        return tuple(found)
+        return tuple([_named(kind, value) for kind, value in zip(self._person.values(), values, strict=True)])
 
     def digest(self, content: bytes) -> str:
         """Return the digest by which a retry of *content* is recognised."""
@@ -137,6 +124,14 @@ class Keyring:
         if destroyed:
             self._keys.clear()
         return destroyed
+
+
+def _named(kind: blake2b, value: str | None) -> str:
+    if not value:
+        return ""
+    keyed = kind.copy()
+    keyed.update(value.encode())
+    return keyed.hexdigest()
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

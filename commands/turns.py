@@ -42,7 +42,6 @@ class Group(Struct, gc=False):
     shown: tuple[Ready, ...] = ()
     rendered: tuple[ImpressionRendered, ...] = ()
     grants: tuple[Grant, ...] = ()
-    append: Append | None = None
     unmoved: int = 0
     repeats: list[tuple[Reason, int]] = []
 

@@ -66,24 +66,6 @@ class Traits(NamedTuple):
 UNKNOWN_DEVICE = Traits()
 
 
-SCREENED: tuple[Reason, ...] = (
-    Reason.TOKEN_INVALID,
-    Reason.TOKEN_EXPIRED,
-    Reason.PREFETCHED,
-    Reason.NOT_BEGUN,
-    Reason.OUTSIDE_FLIGHT,
-    Reason.AGENT_DECLARED_BOT,
-    Reason.AGENT_NOT_A_BROWSER,
-    Reason.NETWORK_DATA_CENTRE,
-    Reason.AREA_INVISIBLE,
-    Reason.DEVICE_NOT_RENDERING,
-    Reason.OMID_UNPROVEN,
-    Reason.EVIDENCE_INCOMPLETE,
-    Reason.CLOCK_SKEWED,
-    Reason.LATE,
-)
-"""The reasons that one claim alone can give, in order of precedence."""
-
 REQUEST_REASONS = frozenset(reason for reason, cls in CLASS_OF.items() if cls is ReasonClass.REQUEST)
 
 

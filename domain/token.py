@@ -107,12 +107,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
         raise TokenInvalid("the token has an unknown version or key id")
     if not hmac.compare_digest(key.mac(text[: -len(mac) - 1].encode()), mac):
         raise TokenInvalid("the token is not signed by its key")
-    try:
-        token = _DECODER.decode(_unpacked(payload))
-    except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
-        raise TokenInvalid("the token's payload is not readable") from error
-    if not is_impression_id(token.impression):
-        raise TokenInvalid("the token's impression id is not a UUIDv7")
+    token = _unpacked(payload)
     force_setattr(token, "price_micros", token.price_micros ^ key.pad(token.impression))
     return token
 
@@ -127,15 +122,15 @@ def read_token(text: str) -> Token:
     parts = text.split(".")
     if len(parts) != _PARTS or parts[0] != _VERSION or not text.isascii():
         raise TokenInvalid("the token has an unknown version, or not the form of one")
+    return _unpacked(parts[2])
+
+
+def _unpacked(payload: str) -> Token:
+    """Return the token in *payload*, URL-safe base64 without padding; of what is put there, too much is ignored."""
     try:
-        token = _DECODER.decode(_unpacked(parts[2]))
+        token = _DECODER.decode(a2b_base64(payload.encode().translate(_URL_SAFE) + b"=="))
     except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
         raise TokenInvalid("the token's impression id is not a UUIDv7")
     return token
-
-
-def _unpacked(payload: str) -> bytes:
-    """Return the bytes in URL-safe base64 without its padding; more padding than is needed is ignored."""
-    return a2b_base64(payload.encode().translate(_URL_SAFE) + b"==")

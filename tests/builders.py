@@ -5,6 +5,8 @@ One ad instance, minted at `MINTED`, of one display ad in a feed, billed per imp
 has its own cause unless one is named.
 """
 
+import inspect
+import re
 from hashlib import blake2b
 from importlib.resources import files
 from itertools import count
@@ -43,6 +45,8 @@ PACK_TEXT = (files("domain") / "packs" / "base-1.toml").read_text()
 PACK = parse_pack(PACK_TEXT, "base-1.toml")
 VERSIONS = Versions(pack=PACK.id, lists="lists-1")
 KEY = TokenKey(signing=b"s" * 32, price=b"p" * 32)
+SCREENED = tuple(Reason[name] for name in re.findall(r"append\(Reason\.(\w+)\)", inspect.getsource(screen)))
+"""The reasons that the screen can give, in the order in which it looks for them."""
 IMPRESSION, ORIGINAL = mint(MINTED, 7, 1), mint(MINTED, 7, 2)
 NETWORK_AD = {"surface": Surface.AUDIENCE_NETWORK}
 

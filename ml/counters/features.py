@@ -71,6 +71,3 @@ class Features(NamedTuple):
 
     def column(self, column: Column) -> NDArray[np.float64]:
         return self.values[:, PLACE[column]]
-
-    def status_of(self, column: Column) -> NDArray[np.uint8]:
-        return self.status[:, PLACE[column]]

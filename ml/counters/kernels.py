@@ -7,12 +7,12 @@ numbers are passed, no tuples and no views of rows: each of those counts referen
 which is taken apart faster than a named one.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 import numpy as np
 
+from ml.compiled import inner, kernel
 from ml.counters.keys import NO_KEYS
 from ml.counters.tables import (
     ACTIVE,
@@ -39,8 +39,6 @@ from ml.counters.tables import (
     allocate,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _typeof: Any = numba.typeof
 
 FRESH, COLD, AT_LEAST, MISSING = range(4)
@@ -56,28 +54,17 @@ _INTS, _KEYS, _NAMES = numba.int64[::1], numba.int64[:, ::1], _typeof(NO_KEYS)
 _OUT = (numba.float64[:, ::1], numba.uint8[:, ::1], numba.int64)
 
 
-def _inner(function: F) -> F:
-    jit: Any = numba.njit(nogil=True, error_model="numpy", forceinline=True)
-    return cast("F", jit(function))
-
-
-def _kernel(signature: Any) -> Callable[[F], F]:
-    """With the signature at hand nothing is compiled at the first request; the cache outlives the process."""
-    jit: Any = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return cast("Callable[[F], F]", jit)
-
-
 # Keys and the index
 
 
-@_inner
+@inner
 def _hash(a: int, b: int, c: int) -> Any:
     mixed: Any = np.int64(a) ^ (np.int64(b) * np.int64(_MIX_1)) ^ (np.int64(c) * np.int64(_MIX_2))
     mixed = (mixed ^ (mixed >> 29)) * np.int64(_MIX_3)
     return (mixed ^ (mixed >> _WORD)) & np.int64(_POSITIVE)
 
 
-@_inner
+@inner
 def _find(index: Ints, keys: Ints, a: int, b: int, c: int) -> Any:
     """Return the row of a key, -1 if it has none."""
     hashed = _hash(a, b, c)
@@ -92,7 +79,7 @@ def _find(index: Ints, keys: Ints, a: int, b: int, c: int) -> Any:
     return -1
 
 
-@_inner
+@inner
 def _enter(index: Ints, keys: Ints, row: int, a: int, b: int, c: int) -> None:
     hashed = _hash(a, b, c)
     mask = len(index) - 1
@@ -103,7 +90,7 @@ def _enter(index: Ints, keys: Ints, row: int, a: int, b: int, c: int) -> None:
     keys[row, 0], keys[row, 1], keys[row, 2] = a, b, c
 
 
-@_inner
+@inner
 def _place(index: Ints, keys: Ints, row: int) -> Any:
     mask = len(index) - 1
     at = _hash(keys[row, 0], keys[row, 1], keys[row, 2]) & mask
@@ -112,7 +99,7 @@ def _place(index: Ints, keys: Ints, row: int) -> Any:
     return at
 
 
-@_inner
+@inner
 def _leave(index: Ints, keys: Ints, row: int) -> None:
     """Take *row* out of the index and close the gap, so that every key is still found from its own place."""
     mask = len(index) - 1
@@ -128,7 +115,7 @@ def _leave(index: Ints, keys: Ints, row: int) -> None:
     index[hole] = 0
 
 
-@_inner
+@inner
 def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> Any:
     """Free the first row, from the hand on, that was not active since the hand passed; one is always not held."""
     row = state[HAND]
@@ -143,14 +130,14 @@ def _evict(index: Ints, used: Any, state: Ints, times: Ints) -> Any:
     return row
 
 
-@_inner
+@inner
 def _begin(times: Ints, row: int, known: int) -> None:
     for k in range(FIRST, times.shape[1]):
         times[row, k] = -1
     times[row, KNOWN] = known
 
 
-@_inner
+@inner
 def _row_for(index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int, b: int, c: int) -> Any:
     """Return the row of a key, a fresh one if it has none; one that was never used is as it was allocated, zero."""
     row = _find(index, times, a, b, c)
@@ -166,7 +153,7 @@ def _row_for(index: Ints, used: Any, state: Ints, times: Ints, data: Any, a: int
     return row
 
 
-@_inner
+@inner
 def _hold(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
@@ -175,14 +162,14 @@ def _hold(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
                 used[row] = HELD
 
 
-@_inner
+@inner
 def _release(index: Ints, heads: Ints, used: Any, own: Ints) -> None:
     for i in range(len(own)):
         if own[i, 0] | own[i, 1]:
             used[_find(index, heads, own[i, 0], own[i, 1], own[i, 2])] = ACTIVE
 
 
-@_inner
+@inner
 def _copy(times: Ints, data: Any, source: int, known: int, s_times: Ints, s_data: Any, row: int) -> None:
     """Copy row *source*, -1 for a fresh one known since *known*, to *row* of the scratch."""
     if source < 0:
@@ -195,7 +182,7 @@ def _copy(times: Ints, data: Any, source: int, known: int, s_times: Ints, s_data
         s_data[row, k] = data[source, k]
 
 
-@_inner
+@inner
 def _borrow_all(table: Any, scratch: Any, own: Ints, rows: Ints) -> None:
     """
     Copy the rows of the keys in *own* to *scratch*, and put their places in *rows*, -1 for nobody.
@@ -220,7 +207,7 @@ def _borrow_all(table: Any, scratch: Any, own: Ints, rows: Ints) -> None:
     s_state[SIZE] = size
 
 
-@_inner
+@inner
 def _borrow_others(table: Any, scratch: Any, others: Ints, rows: Ints) -> None:
     """Do the same for the keys of the other day, if there are any."""
     rows[:] = -1
@@ -228,7 +215,7 @@ def _borrow_others(table: Any, scratch: Any, others: Ints, rows: Ints) -> None:
         _borrow_all(table, scratch, others, rows)
 
 
-@_inner
+@inner
 def _give_back(scratch: Any) -> None:
     """Empty *scratch*, last in first out, so that no entry of its index is cut off from its place."""
     index, _, state, keys, _ = scratch
@@ -240,7 +227,7 @@ def _give_back(scratch: Any) -> None:
 # Rings: `length` buckets from column `offset` on; a bucket's number is its time over its width
 
 
-@_inner
+@inner
 def _ring_add(counts: Any, row: int, offset: int, length: int, bucket: int, head: int) -> None:
     """Count one in *bucket*, unless the ring, which is at *head*, is past it."""
     if bucket <= head - length:
@@ -257,7 +244,7 @@ def _ring_add(counts: Any, row: int, offset: int, length: int, bucket: int, head
         counts[row, at] += 1
 
 
-@_inner
+@inner
 def _ring_sum(counts: Any, row: int, offset: int, length: int, window: int, bucket: int, head: int) -> tuple[int, int]:
     """Return the sum over the *window* buckets up to *bucket*, and its status."""
     total, most = 0, np.int64(0)
@@ -277,7 +264,7 @@ def _ring_sum(counts: Any, row: int, offset: int, length: int, window: int, buck
     return total, COLD if bucket - window < head - length else FRESH
 
 
-@_inner
+@inner
 def _window(
     counts: Any, times: Ints, row: int, other: int, offset: int, length: int, window: int, width: int, time: int
 ) -> tuple[int, int]:
@@ -296,7 +283,7 @@ def _window(
     return total, status
 
 
-@_inner
+@inner
 def _keep_time(times: Ints, row: int, time: int) -> None:
     """Keep *time* in its order among the latest ones."""
     if time < times[row, FIRST]:
@@ -309,7 +296,7 @@ def _keep_time(times: Ints, row: int, time: int) -> None:
     times[row, at] = time
 
 
-@_inner
+@inner
 def _add(times: Ints, counts: Any, row: int, time: int) -> None:
     last = times[row, times.shape[1] - 1]
     if counts.shape[1] == MINUTES:
@@ -321,7 +308,7 @@ def _add(times: Ints, counts: Any, row: int, time: int) -> None:
     _keep_time(times, row, time)
 
 
-@_inner
+@inner
 def _latest(times: Ints, row: int, other: int, time: int, latest: Ints) -> int:
     """
     Put the latest times up to *time*, under both days' keys, latest first, in *latest*; return how many.
@@ -352,7 +339,7 @@ def _latest(times: Ints, row: int, other: int, time: int, latest: Ints) -> int:
     return n
 
 
-@_inner
+@inner
 def _gaps(times: Ints, row: int, other: int, time: int, latest: Ints) -> tuple[float, int, float, int]:
     """Return gap and variation with the status of each; *latest* is room for `TIMES_KEPT` times."""
     n = _latest(times, row, other, time, latest)
@@ -375,17 +362,17 @@ def _gaps(times: Ints, row: int, other: int, time: int, latest: Ints) -> tuple[f
 # Sets: a member is three words and the bucket in which it was last seen, plus one; the first 0 ends them
 
 
-@_inner
+@inner
 def _same(data: Any, row: int, at: int, names: Words, i: int) -> bool:
     return bool(data[row, at] == names[i, 0] and data[row, at + 1] == names[i, 1] and data[row, at + 2] == names[i, 2])
 
 
-@_inner
+@inner
 def _nobody(names: Words, i: int) -> bool:
     return bool(names[i, 0] == 0 and names[i, 1] == 0 and names[i, 2] == 0)
 
 
-@_inner
+@inner
 def _sooner(a: int, b: int, c: int, seen: int, data: Any, row: int, at: int) -> bool:
     """Tell whether *a b c* is forgotten before the member: last seen earlier, then by name; never by arrival."""
     if seen != data[row, at + 3]:
@@ -397,12 +384,12 @@ def _sooner(a: int, b: int, c: int, seen: int, data: Any, row: int, at: int) -> 
     return bool(c < data[row, at + 2])
 
 
-@_inner
+@inner
 def _put(data: Any, row: int, at: int, names: Words, i: int, seen: Any) -> None:
     data[row, at], data[row, at + 1], data[row, at + 2], data[row, at + 3] = names[i, 0], names[i, 1], names[i, 2], seen
 
 
-@_inner
+@inner
 def _join(times: Ints, data: Any, row: int, names: Words, i: int, bucket: int, time: int) -> None:
     """Note that *names[i]* was seen in *bucket*; who is nobody, or one too many, is lost."""
     seen, first = bucket + 1, 0
@@ -423,12 +410,12 @@ def _join(times: Ints, data: Any, row: int, names: Words, i: int, bucket: int, t
     _put(data, row, first, names, i, seen)
 
 
-@_inner
+@inner
 def _is_live(data: Any, row: int, at: int, start: int, bucket: int) -> bool:
     return bool(start < data[row, at + 3] <= bucket + 1)
 
 
-@_inner
+@inner
 def _others(data: Any, row: int, names: Words, i: int, start: int, bucket: int) -> int:
     """Return how many but *names[i]* were seen in the buckets *start* to *bucket*."""
     live = 0
@@ -440,7 +427,7 @@ def _others(data: Any, row: int, names: Words, i: int, start: int, bucket: int) 
     return live
 
 
-@_inner
+@inner
 def _strangers(data: Any, row: int, other: int, names: Words, i: int, start: int, bucket: int) -> int:
     """Return how many but *names[i]* were seen in row *other* and not in *row*, where a name is one under all keys."""
     strangers = 0
@@ -458,7 +445,7 @@ def _strangers(data: Any, row: int, other: int, names: Words, i: int, start: int
     return strangers
 
 
-@_inner
+@inner
 def _trust(times: Ints, row: int, start: int, bucket: int, width: int) -> int:
     if times[row, LOST] >= start:
         return AT_LEAST
@@ -468,14 +455,14 @@ def _trust(times: Ints, row: int, start: int, bucket: int, width: int) -> int:
 # Kernels
 
 
-@_inner
+@inner
 def _key(keys: Ints, kind: int, i: int, names: Words, third: int) -> None:
     if len(names):
         keys[kind, i, 0] = np.int64(names[i, 0]) | np.int64(names[i, 1]) << _WORD
         keys[kind, i, 1], keys[kind, i, 2] = names[i, 2], third
 
 
-@_inner
+@inner
 def _pair(keys: Ints, kind: int, i: int, first: Words, second: Words) -> None:
     if len(first) and not _nobody(first, i) and not _nobody(second, i):
         keys[kind, i, 0] = np.int64(first[i, 0]) | np.int64(first[i, 1]) << _WORD
@@ -483,7 +470,7 @@ def _pair(keys: Ints, kind: int, i: int, first: Words, second: Words) -> None:
         keys[kind, i, 2] = np.int64(second[i, 1]) | np.int64(second[i, 2]) << _WORD
 
 
-@_kernel(numba.void(numba.int64[:, :, ::1], *[_NAMES] * 6))
+@kernel(numba.void(numba.int64[:, :, ::1], *[_NAMES] * 6))
 def fill_keys(
     keys: Ints, user: Words, device: Words, users: Words, network: Words, placement: Words, creative: Words
 ) -> None:
@@ -504,7 +491,7 @@ def fill_keys(
         _pair(keys, 4, i, device, creative)
 
 
-@_kernel(numba.boolean(_INTS, numba.int64))
+@kernel(numba.boolean(_INTS, numba.int64))
 def are_times(times: Ints, end: int) -> bool:
     """Tell whether all *times* are in 0 to *end*, which is none."""
     outside = 0
@@ -513,7 +500,7 @@ def are_times(times: Ints, end: int) -> bool:
     return outside == 0
 
 
-@_kernel(numba.void(numba.float64[:, ::1], _INTS, numba.float64[::1], numba.int64, numba.float64, numba.boolean[::1]))
+@kernel(numba.void(numba.float64[:, ::1], _INTS, numba.float64[::1], numba.int64, numba.float64, numba.boolean[::1]))
 def stand_out(values: Any, columns: Ints, limits: Any, gaps: int, even: float, found: Any) -> None:
     """Say in *found* of each row whether one of *columns* is over its limit, or column *gaps* below *even*."""
     for i in range(len(values)):
@@ -523,7 +510,7 @@ def stand_out(values: Any, columns: Ints, limits: Any, gaps: int, even: float, f
         found[i] = hit
 
 
-@_kernel(numba.void(_NAMES, *_OUT, numba.int64))
+@kernel(numba.void(_NAMES, *_OUT, numba.int64))
 def copy_of_users(user: Words, values: Any, status: Any, source: int, column: int) -> None:
     """Copy column *source* to *column* for the renders that name a *user*; the rest stays as it was."""
     for i in range(len(user)):
@@ -531,7 +518,7 @@ def copy_of_users(user: Words, values: Any, status: Any, source: int, column: in
             values[i, column], status[i, column] = values[i, source], status[i, source]
 
 
-@_kernel(numba.void(_COUNT_TYPE, _COUNT_TYPE, _KEYS, _KEYS, _INTS, *_OUT))
+@kernel(numba.void(_COUNT_TYPE, _COUNT_TYPE, _KEYS, _KEYS, _INTS, *_OUT))
 def look_counts(
     table: Any, scratch: Any, own: Ints, others: Ints, when: Ints, values: Any, status: Any, column: int
 ) -> None:
@@ -569,7 +556,7 @@ def look_counts(
     _give_back(scratch)
 
 
-@_kernel(numba.void(_SET_TYPE, _SET_TYPE, _KEYS, _KEYS, _NAMES, _NAMES, _INTS, _INTS, *_OUT))
+@kernel(numba.void(_SET_TYPE, _SET_TYPE, _KEYS, _KEYS, _NAMES, _NAMES, _INTS, _INTS, *_OUT))
 def look_sets(
     table: Any,
     scratch: Any,
@@ -618,7 +605,7 @@ def look_sets(
     _give_back(scratch)
 
 
-@_kernel(numba.void(_COUNT_TYPE, _KEYS, _INTS))
+@kernel(numba.void(_COUNT_TYPE, _KEYS, _INTS))
 def commit_counts(table: Any, own: Ints, when: Ints) -> None:
     """Count one for each key of *own*; there are fewer of them than the table has rows."""
     index, used, state, times, counts = table
@@ -634,7 +621,7 @@ def commit_counts(table: Any, own: Ints, when: Ints) -> None:
         _release(index, times, used, own)
 
 
-@_kernel(numba.void(_SET_TYPE, _KEYS, _NAMES, _INTS, numba.int64))
+@kernel(numba.void(_SET_TYPE, _KEYS, _NAMES, _INTS, numba.int64))
 def commit_sets(table: Any, own: Ints, names: Words, when: Ints, width: int) -> None:
     """Note each of *names* in the set of its key of *own*, seen in the bucket of *width* ms."""
     index, used, state, times, members = table

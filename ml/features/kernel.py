@@ -4,13 +4,12 @@ The compiled part of vectors: what was read goes to its columns, is rounded, has
 Where each column comes from is passed along: numba's cache notices changes of this file only, not of the schema.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+from ml.compiled import kernel
 
 _ROWS, _BYTES, _INTS = numba.float64[:, ::1], numba.uint8[:, ::1], numba.int64[::1]
 _SIGNATURE = numba.void(_ROWS, _INTS, _INTS, _ROWS, _BYTES, _INTS, _INTS, numba.uint8[::1], _ROWS, _BYTES)
@@ -18,13 +17,7 @@ _COLD, _MISSING = 1, 3
 """As in `ml.features.matrix`."""
 
 
-def _kernel(signature: Any) -> Callable[[F], F]:
-    """With the signature at hand nothing is compiled at the first request; the cache outlives the process."""
-    jit: Any = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return cast("Callable[[F], F]", jit)
-
-
-@_kernel(numba.void(_ROWS, numba.float32[::1], _INTS))
+@kernel(numba.void(_ROWS, numba.float32[::1], _INTS))
 def squeeze(values: Any, known: Any, ends: Any) -> None:
     """Fill *known* with what is not NaN of *values*, row by row, and *ends* with where each row ends in it."""
     end = 0
@@ -35,7 +28,7 @@ def squeeze(values: Any, known: Any, ends: Any) -> None:
         ends[row] = end
 
 
-@_kernel(_SIGNATURE)
+@kernel(_SIGNATURE)
 def fill(
     read: Any,
     plus: Any,

@@ -8,16 +8,15 @@ NaN goes where the node says without being asked for: each feature has two colum
 threshold, so it goes right) and with -inf for NaN (which goes left), and a node reads the one that suits it.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.compiled import inner, kernel
 from ml.models.artifact import Floats, Trees, depths
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 BLOCK = 64
 FEW = 8
@@ -86,18 +85,7 @@ _INTS, _FLOATS = numba.int32[::1], numba.float64[::1]
 _SIGNATURE = numba.void(_INTS, _INTS, numba.int64[::1], _FLOATS, _FLOATS, numba.float64[:, ::1], _FLOATS)
 
 
-def _kernel(function: F) -> F:
-    """With the signature at hand nothing is compiled at the first request; the cache outlives the process."""
-    jit: Any = numba.njit(_SIGNATURE, nogil=True, cache=True, error_model="numpy")
-    return cast("F", jit(function))
-
-
-def _inner(function: F) -> F:
-    jit: Any = numba.njit(nogil=True, error_model="numpy", forceinline=True)
-    return cast("F", jit(function))
-
-
-@_inner
+@inner
 def _spread(rows: Any, row: int, columns: Any, at: int) -> None:
     for feature in range(rows.shape[1]):
         x = rows[row, feature]
@@ -105,7 +93,7 @@ def _spread(rows: Any, row: int, columns: Any, at: int) -> None:
         columns[at, 2 * feature + 1] = -np.inf if np.isnan(x) else x
 
 
-@_kernel
+@kernel(_SIGNATURE)
 def _walk_blocks(starts: Any, steps: Any, ways: Any, threshold: Any, value: Any, rows: Any, out: Any) -> None:
     at, columns = np.empty(BLOCK, np.int64), np.empty((BLOCK, 2 * rows.shape[1]))
     for first in range(0, len(rows), BLOCK):
@@ -124,7 +112,7 @@ def _walk_blocks(starts: Any, steps: Any, ways: Any, threshold: Any, value: Any,
                 out[first + i] += value[at[i]]
 
 
-@_kernel
+@kernel(_SIGNATURE)
 def _walk_each(starts: Any, steps: Any, ways: Any, threshold: Any, value: Any, rows: Any, out: Any) -> None:
     at, columns = np.empty(len(steps), np.int64), np.empty((1, 2 * rows.shape[1]))
     deepest = 0

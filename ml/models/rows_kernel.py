@@ -5,13 +5,12 @@ Curves of calibration stand one after the other in two arrays of knots, `x` and 
 `x`. What columns and words mean is passed along: numba's cache notices changes of this file only.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+from ml.compiled import kernel
 
 _EXPONENT_MAX = 700.0
 _COLD, _MISSING, _TIMEOUT = 1, 3, 4
@@ -20,13 +19,7 @@ _INTS, _BYTES = numba.int64[::1], numba.uint8[:, ::1]
 _FLOATS, _ROWS = numba.float64[::1], numba.float64[:, ::1]
 
 
-def _kernel(signature: Any) -> Callable[[F], F]:
-    """With the signature at hand nothing is compiled at the first request; the cache outlives the process."""
-    jit: Any = numba.njit(signature, nogil=True, cache=True, error_model="numpy")
-    return cast("Callable[[F], F]", jit)
-
-
-@_kernel(numba.void(_BYTES, _INTS, _INTS, _INTS, _INTS, _INTS))
+@kernel(numba.void(_BYTES, _INTS, _INTS, _INTS, _INTS, _INTS))
 def number_masks(status: Any, watched: Any, history: Any, measured: Any, numbers: Any, masks: Any) -> None:
     """
     Fill *masks* with the number of each row's mask, by *numbers* of the bits that say what it leaves out.
@@ -50,7 +43,7 @@ def number_masks(status: Any, watched: Any, history: Any, measured: Any, numbers
         masks[row] = numbers[bits]
 
 
-@_kernel(numba.void(_ROWS, _INTS, numba.boolean[:, ::1], _ROWS))
+@kernel(numba.void(_ROWS, _INTS, numba.boolean[:, ::1], _ROWS))
 def leave_out(values: Any, masks: Any, columns: Any, kept: Any) -> None:
     """Fill *kept* with *values*, NaN in those *columns* that the mask of each row leaves out."""
     for row in range(len(values)):
@@ -58,7 +51,7 @@ def leave_out(values: Any, masks: Any, columns: Any, kept: Any) -> None:
             kept[row, column] = np.nan if columns[masks[row], column] else values[row, column]
 
 
-@_kernel(numba.void(_INTS, numba.boolean[::1], _FLOATS, _FLOATS, _ROWS, _FLOATS, _INTS, _FLOATS, numba.uint8[::1]))
+@kernel(numba.void(_INTS, numba.boolean[::1], _FLOATS, _FLOATS, _ROWS, _FLOATS, _INTS, _FLOATS, numba.uint8[::1]))
 def judge(
     starts: Any, logistic: Any, x: Any, y: Any, limits: Any, margins: Any, which: Any, risk: Any, band: Any
 ) -> None:

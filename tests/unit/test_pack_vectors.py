@@ -5,12 +5,12 @@ from importlib.resources import files
 from itertools import pairwise
 
 import pytest
-from builders import PACK, PACK_TEXT, a_claim, a_render
+from builders import PACK, PACK_TEXT, SCREENED, a_claim, a_render
 from msgspec.structs import replace
 
 from domain.pack import PackError, parse_pack
 from domain.reasons import Reason
-from domain.screen import SCREENED, screen
+from domain.screen import screen
 from domain.vocabulary import AgentClass
 from service import packs
 from service.pack_cover import changes, uncovered

@@ -6,6 +6,7 @@ from builders import (
     NETWORK_AD,
     PACK,
     PRICE,
+    SCREENED,
     SECOND,
     a_claim,
     a_render,
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from domain.events import Cut
 from domain.reasons import CLASS_OF, PRECEDENCE, Reason, ReasonClass
 from domain.render import content
-from domain.screen import REQUEST_REASONS, SCREENED, cut_of, in_order, read_clocks, screen
+from domain.screen import REQUEST_REASONS, cut_of, in_order, read_clocks, screen
 from domain.vocabulary import (
     AgentClass,
     BillingEvent,
