@@ -87,6 +87,14 @@ class RecentAnswers:
         self._answers.put(impression.int, answer)
 
 
+class _Stream(Struct, frozen=True, gc=False):
+    """*data* was appended to a stream that stood at *state*; since then it has *version* events."""
+
+    state: Impression
+    data: bytes
+    version: int
+
+
 class RecentStreams:
     """
     How the last streams stand that this process wrote to, as far as it knows: good enough to try, for what is appended
@@ -96,20 +104,20 @@ class RecentStreams:
     """
 
     def __init__(self, limit: int) -> None:
-        self._streams = Recent[int, tuple[Impression, bytes, int]](limit)
+        self._streams = Recent[int, _Stream](limit)
 
     def get(self, impression: ImpressionId) -> tuple[Impression, int] | None:
         """Return state and number of events of the stream of *impression*, if it is remembered."""
         known = self._streams.get(impression.int)
         if known is None:
             return None
-        state, data, version = known
-        return fold(decode_impression(data), state), version
+        return fold(decode_impression(known.data), known.state), known.version
 
     def remember(self, append: Append, state: Impression) -> None:
         """*append*, whose `data` is at hand, was appended to a stream that stood at *state*."""
         assert not isinstance(append.stream, str)
-        self._streams.put(append.stream.int, (state, append.data, append.expected + len(append.events)))
+        version = append.expected + len(append.events)
+        self._streams.put(append.stream.int, _Stream(state, append.data, version))
 
 
 class RecentSlots:

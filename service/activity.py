@@ -44,6 +44,10 @@ class CountedActivity(Collector):
         self._is_watching = False
         self._features: Features | None = None
 
+    def take_memory(self) -> bool:
+        """Take the memory of full counters, in any thread, so that no render waits for it; tell whether that went."""
+        return self._counters.take_memory()
+
     def take_features(self) -> Features | None:
         """Return, once, what counters said at the last look, by place; None if they did not."""
         found, self._features = self._features, None

@@ -210,6 +210,7 @@ class Gate:
             stack.push_async_callback(self._looks.close)
             background = [
                 asyncio.create_task(self._decide(batcher)),
+                asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),

@@ -52,8 +52,8 @@ def calm_collector() -> None:
     Let the cyclic garbage collector look rarely, and never at what the process was built of.
 
     Per render nothing cyclic is made (its structs are not even tracked), but on default settings the collector walked
-    the recent window again and again: a third of the gate's time.
+    the recent window again and again: a third of the gate's time. A look at ten thousand new objects takes 3 ms.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(10_000, 20, 100)

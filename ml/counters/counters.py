@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ml.counters import kernels
 from ml.counters.features import FEATURES, PLACE, Column, Features, Status
 from ml.counters.keys import NO_KEYS, Batch
+from ml.counters.memory import take_memory
 from ml.counters.tables import (
     EVICTED,
     FLOOR,
@@ -140,6 +141,11 @@ class Counters:
         for table in self._tables:
             table.state[FLOOR] = since
         self.watched_since = since
+
+    def take_memory(self) -> bool:
+        """Take the memory that the tables need once they are full, in any thread; see `memory.take_memory`."""
+        names = [use.table for use in self._counts] + [use.table for use in self._sets]
+        return take_memory(array for name in names for array in getattr(self._tables, name))
 
     def look(self, batch: Batch) -> Features:
         """

@@ -1,0 +1,51 @@
+"""Memory that is taken before it is needed: nothing waits for the kernel afterwards, and nothing changes."""
+
+import resource
+
+import numpy as np
+import pytest
+from counterskit import NOW, batch_of, seen
+
+from ml.counters.counters import Counters
+from ml.counters.memory import take_memory
+from ml.counters.tables import Capacities
+
+PAGE, SIZE = 4_096, 64 << 20
+HUGE_PAGES = SIZE >> 21
+
+
+def _faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _taken(*arrays):
+    if not take_memory(arrays):
+        pytest.skip("this system cannot take memory ahead (Linux before 5.14, or no Linux)")
+
+
+def test_writing_to_what_was_taken_waits_for_no_page():
+    array = np.zeros(SIZE, np.uint8)
+    _taken(array)
+    before = _faults()
+    array[::PAGE] = 1
+    assert _faults() - before < HUGE_PAGES // 4
+
+
+def test_what_stands_in_the_memory_stays():
+    array = np.zeros(SIZE // 8, np.int64)
+    array[:: 3 * PAGE] = np.arange(len(array[:: 3 * PAGE]))
+    before = array.copy()
+    _taken(array)
+    assert np.array_equal(array, before)
+
+
+def test_arrays_smaller_than_a_page_are_left_alone():
+    _taken(np.zeros(3, np.int64), np.zeros(0, np.int64))
+
+
+def test_counters_take_what_they_count_in_and_go_on_counting():
+    counters = Counters(Capacities(*[600] * 8), NOW)
+    counters.commit(batch_of([seen(0)]))
+    seen_before = counters.look(batch_of([seen(0)]))
+    counters.take_memory()
+    assert np.array_equal(counters.look(batch_of([seen(0)])).values, seen_before.values, equal_nan=True)
