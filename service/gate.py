@@ -208,8 +208,10 @@ class Gate:
             stack.push_async_callback(self._operators_database.close)
             stack.push_async_callback(self._feedback.close)
             stack.push_async_callback(self._looks.close)
+            deciding = asyncio.create_task(self._decide(batcher))
+            deciding.add_done_callback(lambda _: setattr(server, "should_exit", True))
             background = [
-                asyncio.create_task(self._decide(batcher)),
+                deciding,
                 asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
@@ -228,6 +230,8 @@ class Gate:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if not deciding.cancelled():
+                deciding.result()
 
     def _quarantine_routes(self, batcher: Batcher) -> list[Route]:
         quarantine = Quarantine(
@@ -338,7 +342,7 @@ class Gate:
         for event_id, received_at, body in due:
             caller = Caller(frozenset({"ingest", "replay"}), received_at=received_at)
             [answer] = await batcher.submit(await self._intake.prepare([body], caller))
-            if answer.status is not Status.PARKED:
+            if answer.status not in {Status.PARKED, Status.DEFERRED}:
                 settled.append(event_id)
         await self._holding.unpark(settled)
 

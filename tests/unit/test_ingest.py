@@ -6,20 +6,17 @@ from datetime import date
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidTag
-from gatekit import NOW, PACK, PRICE, KitGate, Minter
+from gatekit import NOW, PRICE, KitGate, Minter
 
-from commands.floods import Floods
 from commands.items import Status
 from domain.aggregates import AnswersCounted
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored, ImpressionViewed
-from domain.ids import mint, minted_at
+from domain.ids import minted_at
 from domain.impression import Decided
 from domain.reasons import Reason, Verdict
 from domain.standing import Valid
 from domain.vocabulary import BillingEvent, OmidType, Rung, Surface
-from ledger.census import take_census
 from ledger.codec import decode
-from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable
 
 DAY = date(2026, 9, 21)
@@ -440,80 +437,6 @@ def test_many_prefetches_of_one_slot_do_not_wait_for_each_other():
         assert {answer.reason for answer in await gate.send(*events)} == {Reason.PREFETCHED}
 
     run(test)
-
-
-def test_a_flood_of_repeats_takes_bounded_space_and_is_counted():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        for _ in range(5):
-            answers = await gate.send(*(clients.render(token) for _ in range(50)))
-            assert {answer.reason for answer in answers} == {Reason.DUPLICATE_RENDER}
-        assert (await gate.state(token.impression)).repeats == PACK.repeats_kept_max
-        assert len(await gate.events(token.impression)) == 3 + PACK.repeats_kept_max
-        census = await take_census(gate.store)
-        assert (census.renders, census.repeats) == (1 + PACK.repeats_kept_max, 250 - PACK.repeats_kept_max)
-
-    run(test)
-
-
-def test_counted_repeats_are_written_at_every_doubling_and_when_the_flood_is_over():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        await gate.send(*(clients.render(token) for _ in range(70)))
-        assert await gate.ingest.write_floods() == 3
-        assert [event.renders for event in await gate.events(token.impression) if stands_for_many(event)] == [8, 16, 32]
-        assert await gate.ingest.write_floods() == 0
-        gate.now += PACK.repeats_idle_ms
-        assert await gate.ingest.write_floods() == 1
-        assert (await gate.state(token.impression)).repeats == 70
-        gate.now += PACK.repeats_idle_ms
-        assert await gate.ingest.write_floods() == 0
-
-    run(test)
-
-
-def test_a_flood_of_a_million_leaves_a_score_of_events():
-    floods = Floods(PACK.repeats_idle_ms)
-    impression = mint(NOW, 1, 1)
-    for _ in range(1_000_000 - PACK.repeats_kept_max):
-        floods.note(impression, Reason.DUPLICATE_RENDER, PACK.repeats_kept_max, NOW)
-    lots = list(floods.due(NOW + PACK.repeats_idle_ms, 1_000))
-    assert sum(lot.renders for lot in lots) == 1_000_000 - PACK.repeats_kept_max
-    assert len(lots) == 17
-
-
-def test_counted_repeats_whose_answer_was_lost_are_written_once():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        await gate.send(*(clients.render(token) for _ in range(16)))
-        gate.store.losing = True
-        with pytest.raises(LedgerUnavailable):
-            await gate.ingest.write_floods()
-        gate.store.losing = False
-        await gate.send(*(clients.render(token) for _ in range(3)))
-        assert await gate.ingest.write_floods() == 1
-        assert (await gate.state(token.impression)).repeats == 16
-
-    run(test, LosesAnswers())
-
-
-def stands_for_many(event):
-    return isinstance(event, ImpressionDeduped) and event.counted
-
-
-class LosesAnswers(MemoryStore):
-    """A store that does what it is told and does not say so."""
-
-    losing = False
-
-    async def append(self, appends, recorded_at):
-        outcomes = await super().append(appends, recorded_at)
-        if self.losing:
-            raise LedgerUnavailable("the answer was lost")
-        return outcomes
 
 
 def test_a_decision_on_lists_that_nobody_refreshed_says_so():
