@@ -13,9 +13,11 @@ from ledger.store import EventStore
 
 _KEEP_KEY = """
 with kept as (
-    insert into day_keys values (%(day)s, %(wrapped)s, %(destroy_at)s) on conflict (day) do nothing returning wrapped
+    insert into day_keys values (%(day)s, %(wrapped)s, %(destroy_at)s) on conflict (day) do nothing
+    returning wrapped, destroy_at
 )
-select wrapped from kept union all select wrapped from day_keys where day = %(day)s limit 1
+select wrapped, destroy_at from kept
+union all select wrapped, destroy_at from day_keys where day = %(day)s limit 1
 """
 _IS_GONE = """quarantine.state = 'expired' or (
     quarantine.state = 'waiting' and quarantine.expires_at <= excluded.received_at
@@ -81,12 +83,12 @@ class PostgresDayKeys:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
         arguments = {"day": day, "wrapped": wrapped, "destroy_at": destroy_at}
         rows = await self._connection.fetch(_KEEP_KEY, arguments)
         # Another process kept its key between the two halves of the statement: the next look finds it.
-        [[kept]] = rows or await self._connection.fetch(_KEEP_KEY, arguments)
-        return None if kept is None else bytes(kept)
+        [[kept, kept_until]] = rows or await self._connection.fetch(_KEEP_KEY, arguments)
+        return None if kept is None else (bytes(kept), kept_until)
 
     async def destroy_due(self, now: int) -> int:
         rows = await self._connection.fetch(

@@ -15,7 +15,7 @@ class GuardedDayKeys:
         self._store = store
         self._guard = guard
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
         return await self._guard.call(self._store.load_or_keep, day, wrapped, destroy_at)
 
     async def destroy_due(self, now: int) -> int:

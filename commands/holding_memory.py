@@ -17,8 +17,9 @@ class MemoryDayKeys:
     def __init__(self) -> None:
         self._keys: dict[int, tuple[bytes | None, int]] = {}
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
-        return self._keys.setdefault(day, (wrapped, destroy_at))[0]
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
+        kept, kept_until = self._keys.setdefault(day, (wrapped, destroy_at))
+        return None if kept is None else (kept, kept_until)
 
     async def destroy_due(self, now: int) -> int:
         due = [day for day, (wrapped, at) in self._keys.items() if wrapped is not None and at <= now]

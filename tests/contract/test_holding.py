@@ -17,7 +17,7 @@ from domain.vocabulary import DataSet
 from ledger.memory import MemoryStore
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
-from ledger.store import Append
+from ledger.store import Append, LedgerUnavailable
 
 DAY = NOW // DAY_MS
 
@@ -53,6 +53,18 @@ def run(request):
     return runs
 
 
+class Silent:
+    """Day keys that are destroyed without an answer."""
+
+    def __init__(self, store):
+        self.load_or_keep = store.load_or_keep
+        self._destroy_due = store.destroy_due
+
+    async def destroy_due(self, now):
+        await self._destroy_due(now)
+        raise LedgerUnavailable("the answer got lost")
+
+
 def a_body(name, expires_at=NOW + 1_000):
     return QuarantinedBody(
         name=name,
@@ -81,8 +93,8 @@ async def render(store, impression):
 
 def test_the_first_key_of_a_day_is_the_one_that_everybody_gets(run):
     async def test(_, day_keys, __):
-        assert await day_keys.load_or_keep(DAY, b"first", NOW + 5) == b"first"
-        assert await day_keys.load_or_keep(DAY, b"second", NOW + 5) == b"first"
+        assert await day_keys.load_or_keep(DAY, b"first", NOW + 5) == (b"first", NOW + 5)
+        assert await day_keys.load_or_keep(DAY, b"second", NOW + 9) == (b"first", NOW + 5)
 
     run(test)
 
@@ -109,6 +121,40 @@ def test_a_destroyed_key_is_gone_for_everybody_and_no_new_one_takes_its_place(ru
         await ring.ensure([DAY], NOW, b"g" * 32)
         assert ring.of(DAY) is None
         assert await ring.destroy_due(NOW + (LIFE_DAYS + 1) * DAY_MS) == 0
+
+    run(test)
+
+
+def test_a_key_that_is_due_is_gone_from_every_keyring_whichever_of_them_destroyed_it(run):
+    async def test(_, day_keys, __):
+        rings = [Keyring(day_keys, b"r" * 32), Keyring(day_keys, b"r" * 32)]
+        for ring, met in zip(rings, (NOW, NOW + 5 * DAY_MS), strict=True):
+            await ring.ensure([DAY], met, b"f" * 32)
+        due = NOW + (LIFE_DAYS + 1) * DAY_MS
+        assert [await ring.destroy_due(due) for ring in rings] == [1, 0]
+        assert [ring.of(DAY) for ring in rings] == [None, None]
+
+    run(test)
+
+
+def test_a_key_that_is_due_is_gone_from_the_keyring_even_if_the_store_does_not_answer(run):
+    async def test(_, day_keys, __):
+        ring = Keyring(Silent(day_keys), b"r" * 32)
+        await ring.ensure([DAY], NOW, b"f" * 32)
+        with pytest.raises(LedgerUnavailable):
+            await ring.destroy_due(NOW + (LIFE_DAYS + 1) * DAY_MS)
+        assert ring.of(DAY) is None
+
+    run(test)
+
+
+def test_a_key_that_is_not_due_stays_at_hand_while_another_is_destroyed(run):
+    async def test(_, day_keys, __):
+        ring = Keyring(day_keys, b"r" * 32)
+        await ring.ensure([DAY, DAY + 1], NOW, b"f" * 32)
+        kept = ring.of(DAY + 1)
+        assert await ring.destroy_due(NOW + (LIFE_DAYS + 1) * DAY_MS) == 1
+        assert (ring.of(DAY), ring.of(DAY + 1)) == (None, kept)
 
     run(test)
 
