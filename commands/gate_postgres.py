@@ -122,6 +122,8 @@ class PostgresHolding:
         )
 
     async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
+        if not views:
+            return set()
         by_time: dict[int, list[ParkedView]] = {}
         for view in views:
             by_time.setdefault(view.received_at, []).append(view)

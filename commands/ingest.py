@@ -7,6 +7,7 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import assert_never
 from uuid import UUID, uuid4
 
 from commands.activity import Activity, Conduct
@@ -18,7 +19,7 @@ from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
-from commands.quarantine import Holding
+from commands.quarantine import Holding, Parking
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
@@ -216,11 +217,18 @@ class Ingest:
         raise LedgerUnavailable("streams of the batch kept changing")
 
     async def _park(self, batch: Batch) -> None:
-        """Keep views until their render arrives; an id that is parked with another content is refused."""
-        reused = await self._holding.park([item for _, item in batch.early])
-        for at, item in batch.early:
-            if item.claim.cause in reused:
-                batch.answers[at] = self._refuse(batch, item)
+        """Keep views until their render arrives; what cannot be kept is answered by itself."""
+        parked = await self._holding.park([item for _, item in batch.early])
+        for (at, item), parking in zip(batch.early, parked, strict=True):
+            match parking:
+                case Parking.KEPT:
+                    pass
+                case Parking.REUSED:
+                    batch.answers[at] = self._refuse(batch, item)
+                case Parking.EXPIRED:
+                    self._sort_in(batch, at, Refused(item.claim.cause, Reason.TOKEN_EXPIRED, item.impression))
+                case _:
+                    assert_never(parking)
 
     def _sort_in(self, batch: Batch, at: int, item: Item, *, is_news: bool = True) -> None:
         match item:

@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable, MutableSequence, Sequence
+from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol
 from uuid import UUID
@@ -84,6 +85,16 @@ class Held(Struct, frozen=True, kw_only=True):
     reused: int = 0
 
 
+class Parking(StrEnum):
+    """What becomes of a view that is to be parked."""
+
+    KEPT = "kept"
+    REUSED = "reused"
+    """Its id is parked already, with another content."""
+    EXPIRED = "expired"
+    """The keys of its day were destroyed after it was read."""
+
+
 class ParkedView(Struct, frozen=True, kw_only=True):
     """A view whose render has not arrived, sealed under the keys of its impression's day."""
 
@@ -139,14 +150,16 @@ class Holding:
         await self._keyring.ensure([now // DAY_MS], now, secrets.token_bytes(KEY_BYTES))
         await self._store.quarantine([self._seal(item, now) for item in items])
 
-    async def park(self, items: Sequence[Ready]) -> set[UUID]:
+    async def park(self, items: Sequence[Ready]) -> list[Parking]:
         """
-        Keep views until their render arrives; return, when they are durable, the ids kept with another content.
+        Keep views until their render arrives; return, when they are durable, what became of each, in order.
 
         Raises:
             LedgerUnavailable: the store did not answer.
         """
-        return await self._store.park([self._parked(item) for item in items])
+        views = [self._parked(item) for item in items]
+        reused = await self._store.park([view for view in views if view is not None])
+        return [_parking(view, reused) for view in views]
 
     async def due_views(self, limit: int, now: int) -> list[tuple[UUID, int, bytes]]:
         """Return up to *limit* parked views whose render arrived: event id, when they were received, body."""
@@ -184,9 +197,10 @@ class Holding:
             sender=None if item.caller is None else _sealed_sender(item.caller, keys, name),
         )
 
-    def _parked(self, item: Ready) -> ParkedView:
+    def _parked(self, item: Ready) -> ParkedView | None:
         keys = self._keyring.of(_day(item.impression))
-        assert keys is not None, "the render was screened with them"
+        if keys is None:
+            return None
         event_id = item.claim.cause
         return ParkedView(
             event_id=event_id,
@@ -210,6 +224,12 @@ def unsealed_sender(sealed: bytes | None, keys: DayKeys, name: str) -> Sender:
     if sealed is None:
         return NOBODY
     return msgspec.json.decode(keys.unseal(sealed, _sender_of(name)), type=Sender)
+
+
+def _parking(view: ParkedView | None, reused: set[UUID]) -> Parking:
+    if view is None:
+        return Parking.EXPIRED
+    return Parking.REUSED if view.event_id in reused else Parking.KEPT
 
 
 def _sealed_sender(caller: Caller, keys: DayKeys, name: str) -> bytes:
