@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
 from commands.quarantine_entries import REUSED, Entry, EntryState, as_of
 from ledger.store import EventStore
 
@@ -49,8 +49,8 @@ class MemoryHolding:
                 kept = replace(self.entries[body.name], received_at=known.received_at, **again)
                 self.entries[body.name] = kept
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        return {view.event_id for view in views if self.views.setdefault(view.event_id, view).digest != view.digest}
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        return [self._park(view, room) for view in views]
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         rendered = await self._store.read_streams([view.impression for view in self.views.values()], 1)
@@ -81,6 +81,16 @@ class MemoryHolding:
             del self.entries[name]
         await self.unpark(views)
         return len(bodies) + len(views)
+
+    def _park(self, view: ParkedView, room: ViewRoom) -> Parking:
+        known = self.views.get(view.event_id)
+        if known is not None:
+            return Parking.KEPT if known.digest == view.digest else Parking.REUSED
+        others = sum(one.impression == view.impression for one in self.views.values())
+        if others >= room.impression_max or len(self.views) >= room.total_max:
+            return Parking.FULL
+        self.views[view.event_id] = view
+        return Parking.KEPT
 
 
 def _entry(body: QuarantinedBody) -> Entry:

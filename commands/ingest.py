@@ -19,7 +19,7 @@ from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
-from commands.quarantine import Holding, Parking
+from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
@@ -49,6 +49,7 @@ ROUNDS_MAX = 8
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
 _FLOODS_AT_ONCE = 64
+_NO_ROOM = "as many views wait for their render as may"
 _PLAIN = Conduct()
 
 
@@ -136,7 +137,7 @@ class Ingest:
             self._sort_in(batch, at, item, is_news=is_news)
         await self._settle(batch)
         if batch.early:
-            await self._park(batch)
+            await self._park(batch, ROOM if is_news else ANY_ROOM)
             batch.early = []
             await self._settle(batch)
         if batch.quarantine:
@@ -216,15 +217,17 @@ class Ingest:
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
 
-    async def _park(self, batch: Batch) -> None:
+    async def _park(self, batch: Batch, room: ViewRoom) -> None:
         """Keep views until their render arrives; what cannot be kept is answered by itself."""
-        parked = await self._holding.park([item for _, item in batch.early])
+        parked = await self._holding.park([item for _, item in batch.early], room)
         for (at, item), parking in zip(batch.early, parked, strict=True):
             match parking:
                 case Parking.KEPT:
                     pass
                 case Parking.REUSED:
                     batch.answers[at] = self._refuse(batch, item)
+                case Parking.FULL:
+                    self._sort_in(batch, at, Deferred(item.claim.cause, item.impression, _NO_ROOM))
                 case Parking.EXPIRED:
                     self._sort_in(batch, at, Refused(item.claim.cause, Reason.TOKEN_EXPIRED, item.impression))
                 case _:

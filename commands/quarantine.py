@@ -91,8 +91,22 @@ class Parking(StrEnum):
     KEPT = "kept"
     REUSED = "reused"
     """Its id is parked already, with another content."""
+    FULL = "full"
+    """As many are parked of its impression, or in all, as may be."""
     EXPIRED = "expired"
     """The keys of its day were destroyed after it was read."""
+
+
+class ViewRoom(Struct, frozen=True):
+    """How many views may be parked: of one impression, and in all."""
+
+    impression_max: int
+    total_max: int
+
+
+ROOM = ViewRoom(64, 1_000_000)
+ANY_ROOM = ViewRoom(1 << 62, 1 << 62)
+"""For what comes out of a spool: that was answered as parked, and the size of the spool bounds it."""
 
 
 class ParkedView(Struct, frozen=True, kw_only=True):
@@ -111,8 +125,8 @@ class HoldingStore(Protocol):
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         """Keep *bodies*; one that comes again after its time was up is kept anew, as received when it first was."""
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        """Keep *views*; return the ids that are kept already with another digest."""
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        """Keep *views* as far as there is *room*; return, in order, KEPT (also if it was), REUSED or FULL of each."""
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         """Return parked views whose impression has a stream by now."""
@@ -150,7 +164,7 @@ class Holding:
         await self._keyring.ensure([now // DAY_MS], now, secrets.token_bytes(KEY_BYTES))
         await self._store.quarantine([self._seal(item, now) for item in items])
 
-    async def park(self, items: Sequence[Ready]) -> list[Parking]:
+    async def park(self, items: Sequence[Ready], room: ViewRoom = ROOM) -> list[Parking]:
         """
         Keep views until their render arrives; return, when they are durable, what became of each, in order.
 
@@ -158,8 +172,8 @@ class Holding:
             LedgerUnavailable: the store did not answer.
         """
         views = [self._parked(item) for item in items]
-        reused = await self._store.park([view for view in views if view is not None])
-        return [_parking(view, reused) for view in views]
+        parked = iter(await self._store.park([view for view in views if view is not None], room))
+        return [Parking.EXPIRED if view is None else next(parked) for view in views]
 
     async def due_views(self, limit: int, now: int) -> list[tuple[UUID, int, bytes]]:
         """Return up to *limit* parked views whose render arrived: event id, when they were received, body."""
@@ -224,12 +238,6 @@ def unsealed_sender(sealed: bytes | None, keys: DayKeys, name: str) -> Sender:
     if sealed is None:
         return NOBODY
     return msgspec.json.decode(keys.unseal(sealed, _sender_of(name)), type=Sender)
-
-
-def _parking(view: ParkedView | None, reused: set[UUID]) -> Parking:
-    if view is None:
-        return Parking.EXPIRED
-    return Parking.REUSED if view.event_id in reused else Parking.KEPT
 
 
 def _sealed_sender(caller: Caller, keys: DayKeys, name: str) -> bytes:

@@ -11,6 +11,7 @@ from gatekit import EVERYTHING, NOW, PACK, PRICE, KitGate, Minter
 from commands.floods import Floods
 from commands.items import Caller, Status
 from commands.keyring import DAY_MS
+from commands.quarantine import ROOM
 from domain.aggregates import AnswersCounted
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored, ImpressionViewed
 from domain.ids import mint, minted_at
@@ -355,6 +356,26 @@ def test_a_view_before_its_render_is_parked_and_applied_when_it_lands():
         assert answer.status is Status.RECORDED
         assert gate.holding_store.views == {}
         assert (await gate.state(token.impression)).standing.billable_micros == PRICE
+
+    run(test)
+
+
+def test_beyond_what_may_wait_of_an_impression_its_views_are_deferred_and_nothing_else_of_the_batch():
+    async def test(gate, clients):
+        token = clients.token()
+        views = [clients.view(token) for _ in range(ROOM.impression_max)]
+        assert {answer.status for answer in await gate.send(*views)} == {Status.PARKED}
+        late = clients.view(token)
+        answers = await gate.send(late, clients.view(clients.token()), views[0], clients.render())
+        assert [answer.status for answer in answers] == [
+            Status.DEFERRED,
+            Status.PARKED,
+            Status.PARKED,
+            Status.DECIDED,
+        ]
+        assert len(gate.holding_store.views) == ROOM.impression_max + 1
+        await gate.send(clients.render(token))
+        assert [answer.status for answer in await gate.send(late)] == [Status.RECORDED]
 
     run(test)
 
