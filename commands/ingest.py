@@ -7,6 +7,7 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import assert_never
 from uuid import UUID, uuid4
 
 import structlog
@@ -20,7 +21,7 @@ from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
-from commands.quarantine import Holding
+from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
@@ -49,6 +50,8 @@ ROUNDS_MAX = 8
 
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
+_NO_ROOM = "as many views wait for their render as may"
+_UNREADABLE = "what is known of the impression cannot be read now"
 _PLAIN = Conduct()
 
 log = structlog.get_logger()
@@ -138,7 +141,7 @@ class Ingest:
             self._sort_in(batch, at, item)
         await self._settle(batch)
         if batch.early:
-            await self._park(batch)
+            await self._park(batch, ROOM if batch.is_news else ANY_ROOM)
             batch.early = []
             await self._settle(batch)
         if batch.quarantine:
@@ -209,12 +212,21 @@ class Ingest:
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
 
-    async def _park(self, batch: Batch) -> None:
-        """Keep views until their render arrives; an id that is parked with another content is refused."""
-        reused = await self._holding.park([item for _, item in batch.early])
-        for at, item in batch.early:
-            if item.claim.cause in reused:
-                batch.answers[at] = self._refuse(batch, item)
+    async def _park(self, batch: Batch, room: ViewRoom) -> None:
+        """Keep views until their render arrives; what cannot be kept is answered by itself."""
+        parked = await self._holding.park([item for _, item in batch.early], room)
+        for (at, item), parking in zip(batch.early, parked, strict=True):
+            match parking:
+                case Parking.KEPT:
+                    pass
+                case Parking.REUSED:
+                    batch.answers[at] = self._refuse(batch, item)
+                case Parking.FULL:
+                    self._sort_in(batch, at, Deferred(item.claim.cause, item.impression, _NO_ROOM))
+                case Parking.EXPIRED:
+                    self._sort_in(batch, at, Refused(item.claim.cause, Reason.TOKEN_EXPIRED, item.impression))
+                case _:
+                    assert_never(parking)
 
     def _sort_in(self, batch: Batch, at: int, item: Item) -> None:
         match item:
@@ -342,7 +354,7 @@ class Ingest:
         log.error("a stream cannot be read", impression=str(group.impression), error=str(error))
         del batch.open[group.impression.int]
         for at, item in group.members:
-            batch.answers[at] = deferred(Deferred(item.claim.cause, item.impression))
+            batch.answers[at] = deferred(Deferred(item.claim.cause, item.impression, _UNREADABLE))
 
     def _decide(self, group: Group, batch: Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""

@@ -316,13 +316,13 @@ class Gate:
         await batcher.run()
 
     async def _tidy(self) -> None:
-        """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
+        """Destroy keys that are due, make partitions ahead, drop what has outlived its time."""
         now = now_ms()
+        destroyed = await self._keyring.destroy_due(now)
         today = day_of(now)
         await self._store.prepare_days(
             today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD), DataSet.LIVE
         )
-        destroyed = await self._keyring.destroy_due(now)
         day = now // DAY_MS  # at hand should nobody be there to ask for them, at midnight, too
         await self._keyring.ensure([day - 1, day, day + 1], now, secrets.token_bytes(KEY_BYTES))
         dropped = await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms)
