@@ -12,20 +12,19 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from commands.activity import Activity, Conduct
-from commands.answers import decided, deferred, not_taken, quarantined, refused, reused
+from commands.activity import Activity
+from commands.answers import decided, deferred, quarantined, refused, reused
 from commands.countdown import Countdown
 from commands.counting import Counting
+from commands.deciding import GroupDecider, is_paid
 from commands.floods import Floods, write_due
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
-from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
 from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
-from domain.decide import CommandRefused, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -33,14 +32,13 @@ from domain.events import (
     ImpressionRendered,
     ImpressionScored,
 )
-from domain.funding import committed_micros
 from domain.ids import ImpressionId
-from domain.impression import Decided, ImpossibleTransition, Impression, Unseen, conflicts, counts_again, fold
+from domain.impression import ImpossibleTransition, Impression, fold
 from domain.pack import Pack
-from domain.reasons import Reason, Verdict
+from domain.reasons import Reason
 from domain.render import Kind
 from domain.standing import in_gross
-from domain.vocabulary import DataSet, Rung
+from domain.vocabulary import Rung
 from ledger.breaker import NotAsked
 from ledger.codec import UnreadableCommit, decode_impression, encode
 from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable, Outcome
@@ -52,7 +50,6 @@ STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
 _NO_ROOM = "as many views wait for their render as may"
 _UNREADABLE = "what is known of the impression cannot be read now"
-_PLAIN = Conduct()
 
 log = structlog.get_logger()
 
@@ -92,6 +89,7 @@ class Ingest:
         self._recent = RecentAnswers(recent_max)
         self._streams = RecentStreams(min(recent_max, STREAMS_MAX))
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
+        self._decider = GroupDecider(pack, self._slots, funds)
         self._counting = Counting(name, new_id)
         self._floods = Floods(pack.repeats_idle_ms, new_id)
         self._turn = asyncio.Lock()
@@ -264,7 +262,7 @@ class Ingest:
         for group in turn:
             if fresh and waits(group, fresh, self._slots):
                 continue
-            self._decide(group, batch)
+            self._decider.decide(group, batch)
             if not group.events and group.is_recalled:
                 group.must_read = True
                 continue
@@ -318,7 +316,7 @@ class Ingest:
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(
-                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if _is_paid(item)],
+                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if is_paid(item)],
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 
@@ -355,83 +353,6 @@ class Ingest:
         del batch.open[group.impression.int]
         for at, item in group.members:
             batch.answers[at] = deferred(Deferred(item.claim.cause, item.impression, _UNREADABLE))
-
-    def _decide(self, group: Group, batch: Batch) -> None:
-        """Run the members, in order, over the state that the ledger has; they fold into one append."""
-        state = group.state
-        group.events, group.shown, group.rendered, group.grants, group.first = (), (), (), (), None
-        group.unmoved, group.repeats = 0, []
-        for at, item in group.members:
-            try:
-                new = self._run(group, state, at, item, batch)
-            except CommandRefused as error:
-                batch.answers[at] = not_taken(item, error)
-                continue
-            if not new:
-                batch.answers[at] = self._known(group, item, state)
-                continue
-            batch.answers[at] = self._made(group, item, new)
-            if len(group.members) > 1:
-                state = fold(new, state)
-
-    def _made(self, group: Group, item: Ready, new: tuple[ImpressionEvent, ...]) -> Answer:
-        """Note what came of *item*; the answer follows from the last event."""
-        group.events += new
-        rung = None
-        if isinstance(first := new[0], ImpressionRendered):
-            group.rendered += (first,)
-            scored = new[1]
-            assert isinstance(scored, ImpressionScored), "a score follows on its render"
-            rung = scored.rung
-        match last := new[-1]:
-            case ImpressionDeduped():
-                if last.before is None:
-                    group.first = FirstAnswer(last.cause.int, last.digest, last.verdict, last.reason, rung)
-                if in_gross(last.after):
-                    group.shown += (item,)
-                return decided(item, last.verdict, last.reason, rung)
-            case ImpressionReconciled():
-                if in_gross(last.after):
-                    group.shown += (item,)
-                return decided(item, last.after.verdict, last.after.reason, rung)
-            case _:
-                return decided(item, None, None)
-
-    def _run(self, group: Group, state: Impression, at: int, item: Ready, batch: Batch) -> tuple[ImpressionEvent, ...]:
-        """Decide one member; what its decision commits is set aside."""
-        if item.kind is Kind.VIEW:
-            return decide(state, view_of(item, self._pack, batch.now))
-        conduct = batch.conduct.get(at, _PLAIN)
-        command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
-        if self._funds is None or not _is_paid(item) or not _counts_anew(state):
-            return decide(state, command)
-        funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
-        try:
-            new = decide(state, funded_by(command, funded))
-        except CommandRefused:
-            if funded.grant is not None:
-                self._funds.settle([funded.grant], is_appended=False)
-            raise
-        if funded.grant is not None:
-            group.grants += (funded.grant,)
-            last = new[-1] if new else None
-            after = last.after if isinstance(last, ImpressionDeduped) else None
-            self._funds.keep(funded.grant, committed_micros(after))
-        return new
-
-    def _known(self, group: Group, item: Ready, state: Impression) -> Answer:
-        """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""
-        assert isinstance(state, Decided)
-        first = state.absorbed.get(item.claim.cause)
-        if item.kind is Kind.VIEW:
-            group.unmoved += first is None
-            return decided(item, None, None)
-        if first is not None:
-            return decided(item, first.verdict, first.reason, first.rung, is_stored=True)
-        differs = conflicts(state.cut, item.claim)
-        reason = Reason.DUPLICATE_CONFLICT if differs else Reason.DUPLICATE_RENDER
-        group.repeats.append((reason, state.repeats))
-        return decided(item, Verdict.DUPLICATE, reason)
 
     def _close(self, batch: Batch, group: Group) -> None:
         del batch.open[group.impression.int]
@@ -484,16 +405,6 @@ def _folded(commits: Sequence[Commit]) -> Impression:
     if len(commits) == READ_MAX:
         raise UnreadableCommit(f"it has {READ_MAX} commits or more")
     return fold(event for commit in commits for event in decode_impression(commit.data))
-
-
-def _is_paid(item: Ready) -> bool:
-    """Replayed history takes nobody's money."""
-    return item.data_set is DataSet.LIVE
-
-
-def _counts_anew(state: Impression) -> bool:
-    """Tell whether a render may take money now; an impression that was decided before has what it takes."""
-    return isinstance(state, Unseen) or (isinstance(state, Decided) and counts_again(state))
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:
