@@ -62,7 +62,8 @@ def _next(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
         )
         .collect()
     )
-    own = of_somebody.join(renders.drop("event_at", "recorded_at"), on=["person", "position"])
+    decided_last = renders.unique(["person", "position"], keep="last")  # a commit may decide an impression twice
+    own = of_somebody.join(decided_last.drop("event_at", "recorded_at"), on=["person", "position"])
     until = pl.min_horizontal("known_at", pl.col("recorded_at") + _HOUR_MS).alias("until")
     counted = (
         own.with_columns(until)

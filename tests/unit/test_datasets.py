@@ -245,7 +245,8 @@ def looked_again(folder, commits, after):
     """The columns of what was known of the first row *after* ms."""
     snapshot = built(folder, commits, cutoff=commits[-1].recorded_at)
     rows = snapshot.scan("rows").head(1).with_columns(known_at=pl.col("decided_at") + after).collect()
-    return later_columns(snapshot, rows).row(0, named=True)
+    (found,) = later_columns(snapshot, rows).iter_rows(named=True)
+    return found
 
 
 def of_one_person(*at):
@@ -266,6 +267,13 @@ def test_the_next_render_of_a_person_is_known_once_it_is_recorded(tmp_path, afte
     found = looked_again(tmp_path, list(of_one_person(0, 5 * SECOND, HOUR, HOUR + 1)), after)
     assert found["next_gap_ms"] == pytest.approx(gap, nan_ok=True)
     assert found["next_hour"] == count
+
+
+def test_what_was_known_later_of_an_impression_that_one_append_decides_twice_is_said_once(tmp_path):
+    first, second = of_one_person(0, 5 * SECOND)
+    twice = a_commit(1, first.recorded_at, first.stream, decode(first.data) * 2)
+    found = looked_again(tmp_path, [twice, second], HOUR)
+    assert (found["next_gap_ms"], found["next_hour"]) == (5_000, 1)
 
 
 @pytest.mark.parametrize(("after", "invalid"), [(HOUR - 1, 0.0), (HOUR, 0.7)])
