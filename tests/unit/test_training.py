@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 import msgspec
 import numpy as np
 import pytest
-from builders import HOUR, a_correction, an_answer
+from builders import HOUR, MINTED, a_correction, an_answer
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -33,6 +33,8 @@ from ml.models import kernel
 from ml.models.artifact import CorruptArtifact, SchemaMismatch, load
 from ml.models.masks import FULL, MASKS
 from ml.models.s3 import load_s3
+from ml.models.scorer import Scorer
+from ml.registry.trials import terms_for
 from ml.training import bands, calibration
 from ml.training.bands import Costs, band_of, expected_cost, open_share
 from ml.training.calibration import ISOTONIC_MIN, calibrate, expected_error
@@ -228,6 +230,15 @@ def test_a_model_says_what_it_was_made_of():
     assert card.trained_until == world().cutoff
     assert card.libraries.keys() >= {"scikit-learn", "numpy"}
     assert card.costs == msgspec.to_builtins(SMALL.costs)
+
+
+def test_a_model_of_generated_traffic_says_that_it_read_nothing_of_a_ledger():
+    generated = replace(snapshot(), recipe=Recipe(generated=True))
+    data = train_s2(generated, SMALL, 1).data
+    card = load(data).card
+    assert (card.ledger_range, card.trained_until) == ((0, 0), 0)
+    terms = terms_for([Scorer(load(data))], now=MINTED)
+    assert (terms.after, terms.since) == (0, 0)
 
 
 def test_a_model_has_a_calibration_and_a_band_for_every_mask():
