@@ -237,7 +237,7 @@ def test_a_model_of_generated_traffic_says_that_it_read_nothing_of_a_ledger():
     data = train_s2(generated, SMALL, 1).data
     card = load(data).card
     assert (card.ledger_range, card.trained_until) == ((0, 0), 0)
-    terms = terms_for([Scorer(load(data))], now=MINTED)
+    terms = terms_for([Scorer(load(data))], now=MINTED, accuses=())
     assert (terms.after, terms.since) == (0, 0)
 
 
