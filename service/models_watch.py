@@ -83,7 +83,9 @@ class ModelsWatch(Collector):
 
     def end_canary(self) -> None:
         """Do without the canary from the next batch on, before the ledger says so."""
-        self._ended = self._tail.placements.of(Stage.S2).canary
+        placed, canary = self._tail.placements.of(Stage.S2).canary, self._holder.line.canary
+        if placed is not None and canary is not None and placed.ref.model == canary[0].id:
+            self._ended = placed  # else another one has been placed since, and did nothing
         self._swap(replace(self._holder.line, canary=None))
 
     def _swap(self, line: Line) -> None:

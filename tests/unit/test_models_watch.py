@@ -247,6 +247,23 @@ def test_a_canary_is_gone_at_once_and_stays_so_until_it_is_placed_anew():
     run(test)
 
 
+def test_the_end_of_a_canary_is_none_of_the_one_that_was_placed_instead_of_it():
+    async def test(kit):
+        first, second, third = await kit.add(FIRST, SECOND, THIRD)
+        await kit.place(first)
+        await kit.place(second, Role.CANARY, 0.1)
+        kit.models.is_away = True
+        with pytest.raises(LedgerUnavailable):
+            await kit.place(third, Role.CANARY, 0.1)
+        kit.watch.end_canary()
+        assert kit.line == (first, None, None, None)
+        kit.models.is_away = False
+        await kit.watch.poll()
+        assert kit.line == (first, None, None, third)
+
+    run(test)
+
+
 def test_without_a_champion_by_decision_nothing_advises():
     async def test(kit):
         first, second = await kit.add(FIRST, SECOND)
