@@ -215,6 +215,25 @@ def test_while_the_registry_is_away_what_is_in_force_stays_and_is_followed_after
     run(test)
 
 
+def test_a_roll_back_takes_effect_while_the_registry_is_away():
+    """The champion to go back to is in memory; the one before it, which would stand by, is not."""
+
+    async def test(kit):
+        first, second, third = await kit.add(FIRST, SECOND, THIRD)
+        for model in (first, second, third):
+            await kit.place(model)
+        kit.models.is_away = True
+        await kit.placing.handle(RollBack(**asked(), seen=third))
+        with pytest.raises(LedgerUnavailable):
+            await kit.watch.poll()
+        assert kit.line == (second, None, None, None)
+        kit.models.is_away = False
+        await kit.watch.poll()
+        assert kit.line == (second, first, None, None)
+
+    run(test)
+
+
 def test_a_gate_has_what_is_in_force_before_it_is_ready():
     async def test(kit):
         [first] = await kit.add(FIRST)
@@ -282,7 +301,8 @@ def test_two_looks_at_once_do_what_one_does():
         await kit.placing.handle(PlaceModel(**asked(), model=first, role=Role.CHAMPION))
         await kit.placing.handle(PlaceModel(**asked(), model=second, role=Role.CHAMPION))
         await asyncio.gather(kit.watch.poll(), kit.watch.poll())
-        assert (kit.line, kit.watch.swaps, kit.watch.placements.version) == ((second, first, None, None), 1, 2)
+        assert (kit.line, kit.watch.placements.version) == ((second, first, None, None), 2)
+        assert (kit.watch.swaps, kit.models.reads) == (2, 2)  # the champion, and then who stands by
 
     run(test)
 
