@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from domain.events import ImpressionViewed
 from ledger.codec import decode, encode
-from ml.datasets.build import build
+from ml.datasets.build import Builder, build
 from ml.datasets.history import RENDERS_MIN, PublisherLog
 from ml.datasets.later import later_columns
 from ml.datasets.rows import PARTS, ROWS
@@ -200,6 +200,14 @@ def test_history_is_filled_in_where_the_gate_had_none(tmp_path):
     assert rows["mask"][-1] == "full"
     assert not rows["f_publisher_duplicate_rate"][-100:].is_nan().any()
     assert built(tmp_path, commits, history=False).scan("rows").collect()["mask"].unique().to_list() == ["no_async"]
+
+
+def test_without_history_nothing_is_remembered_of_publishers(tmp_path):
+    """A log forgets hours when it is asked, and here nobody asks."""
+    for history, hours in ((False, 0), (True, 24)):
+        builder = Builder(tmp_path, Recipe(history=history))
+        builder.add(WORLD.commits)
+        assert len({tally.hour for tally in builder._log.tallies()}) == pytest.approx(hours, abs=1)
 
 
 def test_a_gates_own_history_is_kept(tmp_path):
