@@ -26,7 +26,7 @@ from ledger.codec import decode
 from ml.datasets.build import build
 from ml.datasets.snapshot import Recipe
 from ml.datasets.split import split
-from ml.features.later import LATER, LATER_SCHEMA_ID
+from ml.features.later import LATER, LATER_SCHEMA, LATER_SCHEMA_ID
 from ml.features.schema import PLACE, SCHEMA, columns_of_family
 from ml.labels.sources import LESSONS
 from ml.models import kernel
@@ -293,6 +293,14 @@ def test_each_row_is_repeated_without_one_group_or_family():
     assert tuple(sorted(columns_of_family(Family.RATE))) in holes
     assert {at for hole in holes for at in hole} <= set(range(len(SCHEMA)))
     assert len(holes) > len(MASKS)
+
+
+def test_a_row_that_is_looked_at_again_is_repeated_without_what_a_family_knows_later():
+    rows = np.ones((4_000, len(LATER_SCHEMA)))
+    holes = {tuple(np.flatnonzero(row)) for row in np.isnan(with_holes(rows, np.random.default_rng(1)))}
+    names = {tuple(LATER_SCHEMA[at].name for at in hole) for hole in holes}
+    assert ("others_invalid", "others_human") in names
+    assert ("person_gap_ms", "person_gap_variation", "next_gap_ms") in names
 
 
 @pytest.mark.parametrize("mask", list(MASKS))
