@@ -21,7 +21,7 @@ from ml.models.artifact import Band, Calibration, ModelArtifact, ModelFacts, Sta
 from ml.models.export import of_sklearn
 from ml.models.scorer import Scorer
 from ml.registry.guards import LIMITS
-from service.contest import Asked, Contest
+from service.contest import Asked, Contest, _scored
 
 NOW, SEED, TREES, DEPTH, ROUNDS = 1_790_000_000_000, 1, 150, 6, 5
 RNG = np.random.default_rng(SEED)
@@ -81,7 +81,7 @@ def measured(rows, champion, rival):
         "path_without_rivals": cost_us(lambda: with_rivals(None, None), rows),
         "path_with_challenger": cost_us(lambda: with_rivals(None, rival), rows),
         "path_with_canary_of_5_percent": cost_us(lambda: with_rivals((rival, 0.05), None), rows),
-        "challenger_off_the_path": cost_us(lambda: contest._compare(waiting), rows),  # noqa: SLF001
+        "challenger_off_the_path": cost_us(lambda: contest._note(waiting, _scored(waiting)), rows),  # noqa: SLF001
     }
 
 

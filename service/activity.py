@@ -15,6 +15,7 @@ from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.features import Features
 from ml.counters.observer import NO_OTHER_DAY, Observer, OtherDay
 from ml.counters.tables import HOUR_MS, Capacities
+from ml.features.replayed import is_pending, is_redecision
 
 CLOCKS_APART_MAX_MS = 60_000
 """Commits of several workers stand in the order of the ledger, not of their clocks; they are this close."""
@@ -41,6 +42,8 @@ class CountedActivity(Collector):
         self._observer = Observer(self._counters)
         self._rules = rules
         self._recalled: list[ImpressionRendered] = []
+        self._causes: set[int] = set()
+        self._pending: dict[ImpressionId, list[ImpressionRendered]] = {}
         self._is_watching = False
         self._features: Features | None = None
 
@@ -69,9 +72,10 @@ class CountedActivity(Collector):
         return found
 
     def count(self, claims: Sequence[ImpressionRendered]) -> None:
-        """Count renders that are durable now, each once."""
+        """Count renders that are durable now, each once: a spool may bring again what was recalled."""
         self._flush()
-        self._observer.keep(claims)
+        causes = self._causes
+        self._observer.keep([claim for claim in claims if claim.cause.int not in causes] if causes else claims)
 
     def is_cold(self, now: int) -> bool:
         """Tell whether a render of *now* (epoch ms) would meet counters that have not watched a whole hour."""
@@ -84,11 +88,22 @@ class CountedActivity(Collector):
         self._counters.watch_from(0)
         self._is_watching = True
 
-    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:  # noqa: ARG002 (the port)
-        """Count what one commit of the ledger holds; everything is recalled before the first look."""
+    def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
+        """
+        Count what one commit of the ledger holds; everything is recalled before the first look.
+
+        What was decided without the ledger counts when it is decided again, as in a replay.
+        """
         if not self._is_watching:
             self._watch(events)
-        self._recalled += [event for event in events if isinstance(event, ImpressionRendered)]
+        renders = [event for event in events if isinstance(event, ImpressionRendered)]
+        if is_pending(events):
+            self._pending[impression] = renders
+            return
+        if impression in self._pending and is_redecision(events):
+            renders = [*self._pending.pop(impression), *renders]
+        self._recalled += [claim for claim in renders if claim.cause.int not in self._causes]
+        self._causes.update(claim.cause.int for claim in renders)
         if len(self._recalled) >= BATCH_MAX:
             self._flush()
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli_screen import AsJson
+from service.cli_screen import SEED_MAX, AsJson
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,11 +44,13 @@ def evaluate(
     range_: Annotated[
         str, typer.Option("--range", metavar="FROM:TO", help="Instead: positions of the ledger; each can be left out.")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Draws traffic and intervals; the same gives the same.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEED_MAX, help="Draws traffic and intervals; the same gives the same.")
+    ] = 1,
     training: Annotated[
         int, typer.Option(min=1_000, max=5_000_000, help="Impressions that baselines, or a model, learn from.")
     ] = 60_000,
-    training_seed: Annotated[int, typer.Option(min=0, help="Draws those.")] = 1,
+    training_seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Draws those.")] = 1,
     rounds: Annotated[int, typer.Option(min=0, max=10_000, help="Drawings for intervals; 0: no intervals.")] = 200,
     access_log: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="A combined access log, plain or .gz: real input.")

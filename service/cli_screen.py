@@ -7,6 +7,8 @@ import typer
 from rich.console import Console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+SEED_MAX = (1 << 32) - 1
+"""The largest seed that scikit-learn takes."""
 
 out = Console(highlight=False, soft_wrap=True, markup=False)
 

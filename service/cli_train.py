@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.cli_screen import AsJson
+from service.cli_screen import SEED_MAX, AsJson
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def train(
     generated: Annotated[
         int, typer.Option(min=0, max=5_000_000, help="Impressions of generated traffic to train on; 0: the ledger.")
     ] = 0,
-    seed: Annotated[int, typer.Option(help="Draws what is drawn, and the traffic; the same gives the same.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEED_MAX, help="Draws what is drawn, and the traffic; the same gives the same.")
+    ] = 1,
     until: Annotated[int, typer.Option(min=0, help="Last position of the ledger to read; 0: all.")] = 0,
     cutoff: Annotated[
         datetime | None, typer.Option(formats=_RFC3339, help="Nothing known later than this, RFC 3339.")

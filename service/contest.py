@@ -143,7 +143,12 @@ class Contest(Collector):
         compared = 0
         while self._pending:
             pending = self._pending.popleft()
-            compared += await asyncio.to_thread(self._compare, pending)
+            try:
+                scores = await asyncio.to_thread(_scored, pending)
+            except Exception as error:  # noqa: BLE001 (it decides nothing)
+                self._fail(pending.other, error, 0)
+            else:
+                compared += self._note(pending, scores)
         return compared
 
     def _with_canary(self, chosen: Chosen, canary: Scorer, places: NDArray[np.intp], asked: Asked) -> Chosen:
@@ -171,21 +176,16 @@ class Contest(Collector):
             return
         self._pending.append(_Pending(self._clock(), pair, asked, champion, other))
 
-    def _compare(self, pending: _Pending) -> int:
-        other, asked = pending.other, pending.asked
-        if not isinstance(other, Scores):
-            try:
-                other = other.score(asked.vectors, asked.without)
-            except Exception as error:  # noqa: BLE001 (it decides nothing)
-                self._fail(pending.other, error, 0)
-                return 0
-        claims = [item.claim for item in asked.renders]
+    def _note(self, pending: _Pending, scores: Scores) -> int:
+        """Count what was said; of the loop, as `beside` is, which is taken from there."""
+        renders = pending.asked.renders
+        claims = [item.claim for item in renders]
         rows = Rows(
             [claim.currency for claim in claims],
             np.array([claim.price_micros for claim in claims], np.int64),
-            np.array([is_models_word(item.reasons) for item in asked.renders], np.bool_),
+            np.array([is_models_word(item.reasons) for item in renders], np.bool_),
         )
-        for seen in self.beside.note(pending.at, pending.pair, (pending.champion, other), rows):
+        for seen in self.beside.note(pending.at, pending.pair, (pending.champion, scores), rows):
             whole = (seen.key.role, seen.key.currency)
             self._totals[whole] = added(self._totals.get(whole, Compared(key=seen.key)), seen)
         return len(claims)
@@ -262,3 +262,9 @@ class Contest(Collector):
         for guard in Guard:
             ended.add_metric([guard.value], self._ended[guard])
         yield ended
+
+
+def _scored(pending: _Pending) -> Scores:
+    """Return what the other says, in whatever thread."""
+    other, asked = pending.other, pending.asked
+    return other if isinstance(other, Scores) else other.score(asked.vectors, asked.without)

@@ -182,7 +182,7 @@ class _Work:
 def _taught(order: Order, pack: Pack, folder: Path) -> Snapshot:
     """Generate what is trained on, with labels as late and as wrong as they come."""
     commits = generate(Generated(impressions=order.training_impressions, seed=order.training_seed), pack)
-    return build_of(commits, Recipe(seed=order.training_seed), folder)
+    return build_of(commits, Recipe(seed=order.training_seed, generated=True), folder)
 
 
 def _subject(data: bytes) -> _Subject:

@@ -16,7 +16,7 @@ from ml.registry.trials import terms_for, try_models
 from service.clock import now_ms
 from service.processes import LauncherError
 from service.settings import Settings
-from service.wiring import database_url, open_store
+from service.wiring import database_url, load_pack, open_store
 
 _DEADLINE_S = 30.0
 
@@ -46,7 +46,7 @@ async def compare_models(settings: Settings, champion: str, other: str, mature_h
         champion, other = await _named(store, champion, other)
         models = PostgresModels(connection)
         ours, theirs = [await _scorer(models, model) for model in (champion, other)]
-        terms = terms_for((ours, theirs), now_ms(), mature_h)
+        terms = terms_for((ours, theirs), now_ms(), load_pack(settings.rule_pack).accuses, mature_h)
         result = await try_models(store, read_everything(store, terms.after), ours, theirs, terms)
         return Comparison(champion, other, result)
     finally:

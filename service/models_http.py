@@ -163,6 +163,7 @@ class ModelsHttp:
 
 def shown(entry: ModelEntry, in_force: InForce) -> dict[str, Any]:
     """Return *entry* as the API shows it."""
+    until = int(entry.card.get("trained_until", 0))
     return {
         "model": entry.model,
         "stage": entry.stage,
@@ -173,7 +174,7 @@ def shown(entry: ModelEntry, in_force: InForce) -> dict[str, Any]:
         "added_at": rfc3339(entry.added_at),
         "added_by": entry.by,
         "ledger_range": entry.card.get("ledger_range"),
-        "trained_until": rfc3339(int(entry.card.get("trained_until", 0))),
+        "trained_until": rfc3339(until) if until else None,
         "rows": entry.card.get("rows"),
     }
 

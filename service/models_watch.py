@@ -69,7 +69,7 @@ class ModelsWatch(Collector):
         Look once, and swap if something has changed.
 
         Raises:
-            LedgerUnavailable: ledger or registry did not answer; what is in force stays.
+            LedgerUnavailable: ledger or registry did not answer; without its champion the line stays as it is.
         """
         async with self._turn:
             self._is_behind |= bool(await self._tail.follow())
@@ -77,13 +77,24 @@ class ModelsWatch(Collector):
                 await self._renew()
 
     async def _renew(self) -> None:
+        """A champion decides as soon as it is there: whether the rest of the line can be had is another matter."""
         self._look_again_at = self._clock() + RETRY_S
-        self._swap(await self._line(self._tail.placements.of(Stage.S2)))
+        wanted = self._tail.placements.of(Stage.S2)
+        self._forget_all_but(self._named(wanted))
+        if await self._load(wanted.champion) is not None:
+            self._swap(self._line(wanted))
+            for ref in self._named(wanted):
+                await self._load(ref)
+        elif wanted.champion is not None:
+            await self._load_first(wanted.before[:FALLBACKS_MAX])
+        self._swap(self._line(wanted))
         self._is_behind, self.is_followed = False, True
 
     def end_canary(self) -> None:
         """Do without the canary from the next batch on, before the ledger says so."""
-        self._ended = self._tail.placements.of(Stage.S2).canary
+        placed, canary = self._tail.placements.of(Stage.S2).canary, self._holder.line.canary
+        if placed is not None and canary is not None and placed.ref.model == canary[0].id:
+            self._ended = placed  # else another one has been placed since, and did nothing
         self._swap(replace(self._holder.line, canary=None))
 
     def _swap(self, line: Line) -> None:
@@ -94,28 +105,36 @@ class ModelsWatch(Collector):
         self.swaps += 1
         log.info("models changed", **_names(line))
 
-    async def _line(self, wanted: InForce) -> Line:
-        canary = None if wanted.canary == self._ended else wanted.canary
-        named = [wanted.champion, wanted.challenger, None if canary is None else canary.ref, *wanted.before[:1]]
-        self._forget_all_but(named)
-        champion = await self._load(wanted.champion)
-        before = wanted.before[:FALLBACKS_MAX] if champion is None else wanted.before[:1]
-        previous = None if wanted.champion is None else await self._first(before)
+    def _line(self, wanted: InForce) -> Line:
+        """Return what is loaded of *wanted*."""
+        champion = self._loaded_of(wanted.champion)
         if champion is None:
-            return Line(previous=previous)
-        trying = None if canary is None else await self._load(canary.ref)
+            fallbacks = () if wanted.champion is None else wanted.before[:FALLBACKS_MAX]
+            loaded = (self._loaded_of(ref) for ref in fallbacks)
+            return Line(previous=next((scorer for scorer in loaded if scorer is not None), None))
+        canary = self._canary_of(wanted)
+        trying = None if canary is None else self._loaded_of(canary.ref)
         return Line(
             champion=champion,
-            previous=previous,
-            challenger=await self._load(wanted.challenger),
+            previous=self._loaded_of(next(iter(wanted.before), None)),
+            challenger=self._loaded_of(wanted.challenger),
             canary=None if trying is None or canary is None else (trying, canary.share),
         )
 
-    async def _first(self, refs: Iterable[ModelRef]) -> Scorer | None:
+    def _named(self, wanted: InForce) -> list[ModelRef | None]:
+        canary = self._canary_of(wanted)
+        return [wanted.champion, wanted.challenger, None if canary is None else canary.ref, *wanted.before[:1]]
+
+    def _canary_of(self, wanted: InForce) -> Canary | None:
+        return None if wanted.canary == self._ended else wanted.canary
+
+    def _loaded_of(self, ref: ModelRef | None) -> Scorer | None:
+        return None if ref is None else self._loaded.get(ref.model)
+
+    async def _load_first(self, refs: Iterable[ModelRef]) -> None:
         for ref in refs:
-            if (scorer := await self._load(ref)) is not None:
-                return scorer
-        return None
+            if await self._load(ref) is not None:
+                return
 
     async def _load(self, ref: ModelRef | None) -> Scorer | None:
         """Loading is done away from the loop; requests are answered meanwhile by what is in force."""

@@ -132,7 +132,7 @@ def train_on_generated(settings: Settings, order: Order, generated: Generated, t
     tell(f"generating {generated.impressions:,} impressions in {generated.worlds} worlds")
     commits = generate(generated, load_pack(settings.rule_pack))
     folder = settings.data_dir / DATASETS
-    snapshot = build_of(commits, Recipe(cutoff=order.cutoff, seed=order.seed), folder)
+    snapshot = build_of(commits, Recipe(cutoff=order.cutoff, seed=order.seed, generated=True), folder)
     _forget_old(folder)
     return train(snapshot, order, settings.data_dir / MODELS, clock, tell)
 

@@ -164,7 +164,8 @@ class Builder:
                 self._parts["labels"].add([label_of(impression, event, at)])
             elif isinstance(event, ImpressionViewed):
                 self._parts["views"].add([view_of(impression, event, at)])
-        self._log.count(events, at)
+        if self._recipe.history:  # nothing else asks the log, nor makes it forget
+            self._log.count(events, at)
         return _Told(at, history)
 
     def _history_at(self, recorded_at: int) -> History:

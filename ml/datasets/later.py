@@ -62,7 +62,8 @@ def _next(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
         )
         .collect()
     )
-    own = of_somebody.join(renders.drop("event_at", "recorded_at"), on=["person", "position"])
+    decided_last = renders.unique(["person", "position"], keep="last")  # a commit may decide an impression twice
+    own = of_somebody.join(decided_last.drop("event_at", "recorded_at"), on=["person", "position"])
     until = pl.min_horizontal("known_at", pl.col("recorded_at") + _HOUR_MS).alias("until")
     counted = (
         own.with_columns(until)
@@ -104,11 +105,13 @@ def _sums_by(rows: pl.DataFrame, labels: pl.DataFrame, key: str) -> pl.Series:
 
 
 def _publishers(snapshot: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
-    """Publishers' history as it was computed last before."""
-    history = snapshot.scan("history").sort("computed_at").collect()
+    """Publishers' history as it was computed last before; who sent nothing for a day is not in it any more."""
+    history = snapshot.scan("history").collect()
+    computed = history.select("computed_at").unique().sort("computed_at")
     return (
         rows.select("impression", "publisher", "known_at")
         .sort("known_at")
-        .join_asof(history, left_on="known_at", right_on="computed_at", by="publisher", check_sortedness=False)
+        .join_asof(computed, left_on="known_at", right_on="computed_at")
+        .join(history, on=["publisher", "computed_at"], how="left")
         .drop("publisher", "known_at", "computed_at")
     )

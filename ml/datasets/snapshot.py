@@ -25,12 +25,13 @@ class Recipe(Struct, frozen=True, kw_only=True):
     when the last of it was recorded.
 
     *seed* keys the numbers of groups. *history*: publishers' history is filled in as it was known, also where the gate
-    had none.
+    had none. *generated*: the commits are generated traffic, their positions and times those of no ledger.
     """
 
     cutoff: int | None = None
     seed: int = 0
     history: bool = True
+    generated: bool = False
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from ml.evaluation.card_text import NOTHING, Column, cells, grid, shown, titles
 from ml.evaluation.real_table import RealTable
 from ml.evaluation.report import Again, Attack, Delay, Evaluation, RungRow
 from ml.evaluation.tables import Against, Row, Table
+from ml.models.artifact import ModelFacts
 
 PLOTS = ("calibration", "precision-recall", "scores")
 """Names of the plots beside the card, without their ending."""
@@ -79,11 +80,10 @@ def card(found: Evaluation) -> str:
 
 def _head(found: Evaluation) -> str:
     facts, data, costs = found.facts, found.data, found.costs
-    until = datetime.fromtimestamp(facts.trained_until / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    first, last = facts.ledger_range
+    until, positions = _read_of_ledger(facts)
     about = {
-        "Trained on": f"{facts.rows:,} rows, {facts.positives:,} of them positive, up to {until}; seed {facts.seed}",
-        "Snapshot": f"`{facts.snapshot}`, ledger positions {first:,} to {last:,}",
+        "Trained on": f"{facts.rows:,} rows, {facts.positives:,} of them positive{until}; seed {facts.seed}",
+        "Snapshot": f"`{facts.snapshot}`, {positions}",
         "Evaluated on": f"{data.origin}; intervals by seed {found.seed}",
         "Baselines fitted to": data.baselines_from,
         "Impressions": f"{data.gross:,} in gross, {data.invalid:,} of them invalid by the truth",
@@ -96,6 +96,14 @@ def _head(found: Evaluation) -> str:
         about["Note"] = facts.note
     lines = "\n".join(f"- **{what}**: {says}" for what, says in about.items())
     return f"# Model card: {found.model}\n\n{lines}\n\n{_INTERVALS}"
+
+
+def _read_of_ledger(facts: ModelFacts) -> tuple[str, str]:
+    first, last = facts.ledger_range
+    if not last:
+        return "", "generated traffic, no ledger"
+    until = datetime.fromtimestamp(facts.trained_until / 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f", up to {until}", f"ledger positions {first:,} to {last:,}"
 
 
 def _table(table: Table) -> list[str]:

@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from domain.events import ImpressionEvent, ImpressionRendered, ImpressionViewed
+from domain.signals import Family
 from ml.features.publishers import PublisherHistory
 from ml.features.schema import SCHEMA, Feature, Group, schema_id
 
@@ -20,22 +21,24 @@ HOUR_S = 3_600
 UNKNOWN_PUBLISHER = PublisherHistory(np.nan, np.nan, np.nan)
 
 _NO_VIEW = "no view has arrived"
+_NO_NEXT = "none was, or of nobody"
+_NOBODY = "of nobody"
 
 
-def _later(name: str, unit: str, source: str, missing: str, window_s: int | None = None) -> Feature:
-    return Feature(name, unit, source, Group.ASYNC, missing, None, window_s)
+def _later(name: str, unit: str, source: str, missing: str, family: Family | None = None) -> Feature:
+    return Feature(name, unit, source, Group.ASYNC, missing, family)
 
 
 LATER: tuple[Feature, ...] = (
     _later("age_ms", "ms", "time since the decision", "never"),
     _later("view_wait_ms", "ms", "first view - event time", _NO_VIEW),
-    _later("view_ratio", "ratio", "first view that has it", _NO_VIEW),
-    _later("view_ms", "ms", "longest view", _NO_VIEW),
+    _later("view_ratio", "ratio", "first view that has it", _NO_VIEW, Family.GEOMETRY),
+    _later("view_ms", "ms", "longest view", _NO_VIEW, Family.GEOMETRY),
     _later("view_clicked", "flag", "any view", "never"),
-    _later("next_gap_ms", "ms", "time to the person's next render that was recorded", "none was, or of nobody"),
-    _later("next_hour", "count", "renders of the person recorded in the hour after", "of nobody", HOUR_S),
-    _later("others_invalid", "trust", "labels `invalid` of the person's other impressions of the day", "of nobody"),
-    _later("others_human", "trust", "labels `human` of the person's other impressions of the day", "of nobody"),
+    _later("next_gap_ms", "ms", "time to the person's next render that was recorded", _NO_NEXT, Family.SEQUENCE),
+    Feature("next_hour", "count", "renders of the person in the hour after", Group.ASYNC, _NOBODY, Family.RATE, HOUR_S),
+    _later("others_invalid", "trust", "labels `invalid` of the person's others of the day", _NOBODY, Family.LABEL),
+    _later("others_human", "trust", "labels `human` of the person's others of the day", _NOBODY, Family.LABEL),
     _later("later_duplicate_rate", "ratio", "repeats / renders of the publisher", "nothing is known of it"),
     _later("later_invisible_share", "ratio", "invisible / measured of the publisher", "nothing is known of it"),
     _later("later_click_z", "deviations", "click rate of the publisher against its peers'", "nothing is known of it"),

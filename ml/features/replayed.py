@@ -82,12 +82,12 @@ class Replay:
             if isinstance(commit.stream, str):
                 continue
             events = decode_impression(commit.data)
-            found, is_pending = list(_rows(commit, events)), _is_pending(events)
-            is_late = commit.stream in self._pending and any(_is_redecision(event) for event in events)
-            if rows and (is_pending or is_late or len(rows) + len(found) > BATCH_MAX):
+            found, is_waiting = list(_rows(commit, events)), is_pending(events)
+            is_late = commit.stream in self._pending and is_redecision(events)
+            if rows and (is_waiting or is_late or len(rows) + len(found) > BATCH_MAX):
                 yield self._replayed(rows)
                 rows = []
-            if is_pending:
+            if is_waiting:
                 self._pending[commit.stream] = found
                 yield self._replayed(found, counts=False)
                 continue
@@ -119,16 +119,8 @@ def logged(scored: ImpressionScored) -> Vectors | None:
     return unpack([(scored.features, scored.feature_status)])
 
 
-def _rows(commit: Commit, events: Sequence[ImpressionEvent]) -> Iterator[Row]:
-    assert not isinstance(commit.stream, str)
-    is_exact = minted_at(commit.stream) % DAY_MS >= ALIASED_MS
-    for rendered, scored, decision in zip(events, events[1:], [*events[2:], None], strict=False):
-        if isinstance(rendered, ImpressionRendered) and isinstance(scored, ImpressionScored):
-            of = decision if isinstance(decision, ImpressionDeduped | ImpressionReconciled) else None
-            yield Row(commit.position, commit.stream, rendered, scored, of, is_exact)
-
-
-def _is_pending(events: Sequence[ImpressionEvent]) -> bool:
+def is_pending(events: Sequence[ImpressionEvent]) -> bool:
+    """Tell whether *events* are a decision without the ledger, which is made again; until then it does not count."""
     match events:
         case (ImpressionRendered(), ImpressionScored(rung=Rung.SPOOLED), ImpressionDeduped(reason=reason), *_):
             return reason in _PASSING
@@ -136,8 +128,18 @@ def _is_pending(events: Sequence[ImpressionEvent]) -> bool:
             return False
 
 
-def _is_redecision(event: ImpressionEvent) -> bool:
-    return isinstance(event, ImpressionReconciled) and event.authority is Authority.REDECISION
+def is_redecision(events: Iterable[ImpressionEvent]) -> bool:
+    """Tell whether *events* decide again what was pending."""
+    return any(isinstance(event, ImpressionReconciled) and event.authority is Authority.REDECISION for event in events)
+
+
+def _rows(commit: Commit, events: Sequence[ImpressionEvent]) -> Iterator[Row]:
+    assert not isinstance(commit.stream, str)
+    is_exact = minted_at(commit.stream) % DAY_MS >= ALIASED_MS
+    for rendered, scored, decision in zip(events, events[1:], [*events[2:], None], strict=False):
+        if isinstance(rendered, ImpressionRendered) and isinstance(scored, ImpressionScored):
+            of = decision if isinstance(decision, ImpressionDeduped | ImpressionReconciled) else None
+            yield Row(commit.position, commit.stream, rendered, scored, of, is_exact)
 
 
 def _take_from_log(found: Vectors, rows: Sequence[Row]) -> None:

@@ -167,6 +167,6 @@ def columns_of(group: Group) -> tuple[int, ...]:
     return tuple(column for column, feature in enumerate(SCHEMA) if feature.group is group)
 
 
-def columns_of_family(family: Family) -> tuple[int, ...]:
-    """Return the columns that speak for *family*, in order."""
-    return tuple(column for column, feature in enumerate(SCHEMA) if feature.family is family)
+def columns_of_family(family: Family, schema: tuple[Feature, ...] = SCHEMA) -> tuple[int, ...]:
+    """Return the columns of *schema* that speak for *family*, in order."""
+    return tuple(column for column, feature in enumerate(schema) if feature.family is family)

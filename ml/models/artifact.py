@@ -109,7 +109,8 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     """
     What a model was made of. `costs` are micros of the base currency per wrongly billed, wrongly dropped, undecided.
 
-    `ledger_range` are the first and last position that were read, `trained_until` the end of its events (epoch ms).
+    `ledger_range` are the first and last position that were read, `trained_until` the end of its events (epoch ms); all
+    0 where it was made of generated traffic, and nothing of any ledger is known to it.
     """
 
     seed: int

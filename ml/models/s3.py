@@ -20,7 +20,7 @@ from domain.signals import Family, Signal
 from domain.standing import Dropped, Standing, Uncertain, Valid
 from domain.vocabulary import Label, LabelSource
 from ml.features.decided import decided_renders
-from ml.features.later import LATER_SCHEMA_ID, WIDTH, Context, columns, later_of, widened
+from ml.features.later import LATER_SCHEMA, LATER_SCHEMA_ID, WIDTH, Context, columns, later_of, widened
 from ml.features.logged import unpack
 from ml.features.matrix import Vectors, vectors
 from ml.features.schema import SCHEMA_ID, columns_of, columns_of_family
@@ -91,8 +91,8 @@ class LaterScorer:
         row[:, [at for group in MASKS[mask] for at in columns_of(group)]] = np.nan
         if without is Family.LABEL:
             belief = Belief()
-        elif without is not None:
-            row[:, columns_of_family(without)] = np.nan
+        if without is not None:
+            row[:, columns_of_family(without, LATER_SCHEMA)] = np.nan
         chance = float(self._artifact.calibrations[fitted](kernel.margins(self._forest, row))[0])
         value = belief.invalid + (1.0 - belief.invalid - belief.human) * chance
         band = self._artifact.bands[fitted]

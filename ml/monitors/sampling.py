@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from domain.events import Cut, ImpressionDeduped, ImpressionLabelled, ImpressionRendered, ImpressionScored
 from domain.ids import ImpressionId
 from domain.reasons import CLASS_OF, Reason, ReasonClass
+from domain.suspicion import MODEL
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource, Rung
 from ledger.codec import decode_impression
 from ledger.store import Commit, EventStore
@@ -113,7 +114,7 @@ def rows_of_decisions(decisions: Sequence[Decision]) -> Rows:
         risk=np.array(risks, np.float64),
         band=np.array([one.scored.band for one in known], np.str_),
         invalid_by_rules=np.array([_is_invalid_by_rules(one.deduped.reason) for one in known], np.bool_),
-        grey=np.array([one.deduped.reason is Reason.RISK_GREY for one in known], np.bool_),
+        grey=np.array([_is_models_grey(one) for one in known], np.bool_),
         full=np.array([one.scored.rung in _NOMINAL for one in known], np.bool_),
     )
 
@@ -182,6 +183,11 @@ async def _labels_of(
 
 def _is_invalid_by_rules(reason: Reason | None) -> bool:
     return reason is not None and CLASS_OF[reason] is ReasonClass.GIVT
+
+
+def _is_models_grey(one: Decision) -> bool:
+    """A signal that accuses alone leaves it undecided too, whatever the model says."""
+    return one.deduped.reason is Reason.RISK_GREY and MODEL in one.scored.pair
 
 
 def _awaits_labels(one: Decision) -> bool:

@@ -37,12 +37,13 @@ _SAID = {Label.INVALID: True, Label.HUMAN: False}
 class Terms(Struct, frozen=True, kw_only=True):
     """
     What a trial looks at: impressions decided after the position *after* with event times from *since* on, that are
-    *mature_ms* old at *now* (epoch ms).
+    *mature_ms* old at *now* (epoch ms). A signal that *accuses* holds a render back whatever a model says of it.
     """
 
     after: int
     since: int
     now: int
+    accuses: Collection[str]
     mature_ms: int = MATURE_H * _HOUR_MS
 
 
@@ -58,13 +59,14 @@ class _Case(NamedTuple):
     is_open: bool
 
 
-def terms_for(scorers: Iterable[Scorer], now: int, mature_h: float = MATURE_H) -> Terms:
+def terms_for(scorers: Iterable[Scorer], now: int, accuses: Collection[str], mature_h: float = MATURE_H) -> Terms:
     """Return terms under which none of *scorers* has seen anything in its training."""
     cards = [scorer.artifact.card for scorer in scorers]
     return Terms(
         after=max(card.ledger_range[1] for card in cards),
         since=max(card.trained_until for card in cards),
         now=now,
+        accuses=accuses,
         mature_ms=int(mature_h * _HOUR_MS),
     )
 
@@ -145,7 +147,8 @@ def _case(
     label = max(in_time, key=lambda one: (one.weight, one.observed_at))
     voice = rendered.device or rendered.network or rendered.user or str(impression)
     packed = (scored.features, scored.feature_status)
-    return _Case(rendered.event_at, impression, voice, packed, label, rendered, is_models_word(scored.reasons))
+    is_open = is_models_word(scored.reasons) and not any(one.name in terms.accuses for one in scored.signals)
+    return _Case(rendered.event_at, impression, voice, packed, label, rendered, is_open)
 
 
 def _one_voice_each(cases: Iterable[_Case]) -> list[_Case]:

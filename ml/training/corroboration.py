@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.signals import Family
+from ml.features.later import LATER_SCHEMA
 from ml.features.schema import Group, columns_of, columns_of_family
 from ml.models import kernel
 from ml.models.artifact import Calibration
@@ -39,7 +40,7 @@ def corroborated(
             continue
         wider = _wider(mask, family)
         masked = without(features[signalled], wider)
-        masked[:, columns_of_family(family)] = np.nan
+        masked[:, columns_of_family(family, LATER_SCHEMA[: features.shape[1]])] = np.nan
         found[signalled] |= calibrations[wider](kernel.margins(forest, masked)) >= risky_from
     return found
 

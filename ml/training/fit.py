@@ -173,11 +173,12 @@ def _held(table: Table, known: Targets, places: Places) -> _Held:
 
 
 def _card(table: Table, snapshot: Snapshot, params: Params, full: MaskFigures, seed: int) -> ModelFacts:
+    of_ledger = not snapshot.recipe.generated
     return ModelFacts(
         seed=seed,
         snapshot=snapshot.id,
-        ledger_range=snapshot.ledger_range,
-        trained_until=snapshot.cutoff,
+        ledger_range=snapshot.ledger_range if of_ledger else (0, 0),
+        trained_until=snapshot.cutoff if of_ledger else 0,
         rows=len(table.age_ms),
         positives=int((table.invalid > 0).sum()),
         libraries={name: version(name) for name in _LIBRARIES},

@@ -97,3 +97,5 @@ def test_the_same_generated_traffic_makes_the_same_model_in_every_process(tmp_pa
     assert one["parts"]["rows"] >= 5_000
     assert one["snapshot"] == other["snapshot"]
     assert one["models"]["s2"]["model"] == other["models"]["s2"]["model"]
+    kept = (tmp_path / "one" / "models" / f"{one['models']['s2']['model']}.model").read_bytes()
+    assert load(kept).card.trained_until == 0

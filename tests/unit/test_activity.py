@@ -1,15 +1,17 @@
 """The gate's activity port on the counters: what stands out, what a restart recalls."""
 
 import pytest
-from builders import MINTED, PACK, SECOND, a_render, a_token, admit, cause
+from builders import MINTED, PACK, SECOND, a_correction, a_render, a_token, admit, cause
 from counterskit import RATE_RULES, RULES_OF_ONE_WORKER
 from msgspec.structs import replace
 
 from commands.items import Ready, slots_of
 from domain.decide import decide
 from domain.events import Versions
-from domain.impression import Unseen
+from domain.impression import Unseen, fold
+from domain.reasons import Reason
 from domain.render import Kind
+from domain.vocabulary import Authority, Rung
 from ml.counters.tables import HOUR_MS, Capacities
 from service.activity import CountedActivity
 
@@ -51,6 +53,13 @@ def commits(count, gap_ms):
     return [a_commit(number, MINTED + number * gap_ms) for number in range(count)]
 
 
+def spooled(claim):
+    """The events of a decision without the ledger, and of the one that was made again."""
+    command = admit(also=[Reason.DEGRADED])
+    first = decide(Unseen(), replace(command, scored=replace(command.scored, rung=Rung.SPOOLED)))
+    return (claim, *first[1:]), decide(fold(first), a_correction(None, Authority.REDECISION))
+
+
 def test_most_renders_have_nothing_that_stands_out():
     assert look(an_activity(), [claim for claim, _ in commits(16, 60_000)]) == {}
 
@@ -75,7 +84,7 @@ def test_only_what_was_counted_is_remembered():
 
 
 def test_after_a_restart_everything_stands_out_as_it_would_have():
-    history = [a_commit(0, MINTED - 25 * HOUR_MS), *commits(80, 700)]
+    history = [a_commit(80, MINTED - 25 * HOUR_MS), *commits(80, 700)]
     for cut in (1, 2, 50, 79):
         lived, restarted = an_activity(), an_activity(since=MINTED + HOUR_MS)
         lived.count([claim for claim, _ in history[:cut]])
@@ -83,6 +92,30 @@ def test_after_a_restart_everything_stands_out_as_it_would_have():
             restarted.recall(claim.cause, events)
         rest = [claim for claim, _ in history[cut:]]
         assert look(lived, rest) == look(restarted, rest) != {}
+
+
+def test_what_is_recalled_twice_or_comes_again_from_a_spool_counts_once():
+    activity = an_activity()
+    history = commits(RATE_RULES.abusive.per_10s, 1)
+    for claim, events in [*history[:-1], *history[:-1]]:
+        activity.recall(claim.cause, events)
+    activity.count([claim for claim, _ in history[:-1]])
+    late = [commits(RATE_RULES.abusive.per_10s + 1, 1)[-1][0]]
+    assert not look(activity, late)[0].abusive
+    activity.count([claim for claim, _ in history[-1:]])
+    assert look(activity, late)[0].abusive
+
+
+def test_what_was_decided_without_the_ledger_is_recalled_when_it_is_decided_again():
+    activity = an_activity()
+    history = commits(RATE_RULES.abusive.per_10s, 1)
+    both = [spooled(claim) for claim, _ in history]
+    for number, (first, _) in enumerate(both):
+        activity.recall(number, first)
+    assert not look(activity, [history[0][0]])[0].abusive
+    for number, (_, again) in enumerate(both):
+        activity.recall(number, again)
+    assert look(activity, [history[0][0]])[0].abusive
 
 
 def test_windows_are_whole_again_from_the_first_recalled_commit_on():

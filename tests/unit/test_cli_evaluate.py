@@ -1,4 +1,4 @@
-"""`impledger evaluate` says what is wrong with what it was given, and what to do about it."""
+"""`impledger evaluate` and `train` say what is wrong with what they were given, and what to do about it."""
 
 import pytest
 from modelkit import an_artifact
@@ -44,3 +44,18 @@ def test_on_the_ledger_a_model_has_to_be_named(evaluate):
     found = evaluate("--range", "1:")
     assert found.exit_code == 1
     assert "impledger models list" in found.output
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("train", "--seed"), ("evaluate", "some.model", "--seed"), ("evaluate", "some.model", "--training-seed")],
+    ids=lambda given: "".join(given[::2]),
+)
+@pytest.mark.parametrize("seed", [-1, 1 << 32])
+def test_a_seed_that_no_training_can_be_drawn_with_is_refused_before_anything_is_done(
+    monkeypatch, tmp_path, given, seed
+):
+    monkeypatch.setenv("IMPLEDGER_DATA_DIR", str(tmp_path / "data"))
+    found = CliRunner().invoke(app, [*given, str(seed)])
+    assert found.exit_code == 2
+    assert "Invalid value" in found.output

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from domain.render import Kind
 from ml.models.scorer import CLEAR, RISKY
 from ml.registry.arms import in_share
 from ml.registry.guards import LIMITS, Guard
+from ml.registry.side_by_side import SideBySide
 from service import contest as contests
 from service.contest import Asked, Contest
 
@@ -129,6 +131,41 @@ def test_a_challenger_that_cannot_score_is_counted_and_nothing_else_happens():
     assert (compared(contest), contest.failed) == ({}, 1)
     contest.score(asked(), CHAMPION, None, OTHER)
     assert compared(contest)[Role.CHALLENGER].rows == 20
+
+
+class Watched(SideBySide):
+    """Notes in which threads it was used."""
+
+    def __init__(self):
+        super().__init__("eu-1")
+        self.threads = []
+
+    def note(self, *args):
+        self.threads.append(get_ident())
+        return super().note(*args)
+
+
+class Elsewhere:
+    """A scorer that notes in which threads it was asked."""
+
+    id = OTHER.id
+
+    def __init__(self):
+        self.threads = []
+
+    def score(self, vectors, without):
+        self.threads.append(get_ident())
+        return OTHER.score(vectors, without)
+
+
+def test_a_challenger_scores_in_a_thread_and_what_it_said_is_counted_where_it_is_taken_away():
+    contest, challenger = a_contest(), Elsewhere()
+    contest.beside = beside = Watched()
+    contest.score(asked(), CHAMPION, None, challenger)
+    assert compared(contest)[Role.CHALLENGER].rows == 20
+    assert beside.threads == [get_ident()]
+    assert len(challenger.threads) == 1
+    assert challenger.threads != beside.threads
 
 
 def test_what_a_rival_has_no_time_for_is_left_out_and_counted(monkeypatch):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from domain.events import ImpressionViewed
 from ledger.codec import decode, encode
-from ml.datasets.build import build
+from ml.datasets.build import Builder, build
 from ml.datasets.history import RENDERS_MIN, PublisherLog
 from ml.datasets.later import later_columns
 from ml.datasets.rows import PARTS, ROWS
@@ -202,6 +202,14 @@ def test_history_is_filled_in_where_the_gate_had_none(tmp_path):
     assert built(tmp_path, commits, history=False).scan("rows").collect()["mask"].unique().to_list() == ["no_async"]
 
 
+def test_without_history_nothing_is_remembered_of_publishers(tmp_path):
+    """A log forgets hours when it is asked, and here nobody asks."""
+    for history, hours in ((False, 0), (True, 24)):
+        builder = Builder(tmp_path, Recipe(history=history))
+        builder.add(WORLD.commits)
+        assert len({tally.hour for tally in builder._log.tallies()}) == pytest.approx(hours, abs=1)
+
+
 def test_a_gates_own_history_is_kept(tmp_path):
     commits = [_with_history(commit, 0.25) for commit in a_world(3_000, days=1).commits]
     rows = built(tmp_path, commits).scan("rows").collect()
@@ -245,7 +253,8 @@ def looked_again(folder, commits, after):
     """The columns of what was known of the first row *after* ms."""
     snapshot = built(folder, commits, cutoff=commits[-1].recorded_at)
     rows = snapshot.scan("rows").head(1).with_columns(known_at=pl.col("decided_at") + after).collect()
-    return later_columns(snapshot, rows).row(0, named=True)
+    (found,) = later_columns(snapshot, rows).iter_rows(named=True)
+    return found
 
 
 def of_one_person(*at):
@@ -266,6 +275,13 @@ def test_the_next_render_of_a_person_is_known_once_it_is_recorded(tmp_path, afte
     found = looked_again(tmp_path, list(of_one_person(0, 5 * SECOND, HOUR, HOUR + 1)), after)
     assert found["next_gap_ms"] == pytest.approx(gap, nan_ok=True)
     assert found["next_hour"] == count
+
+
+def test_what_was_known_later_of_an_impression_that_one_append_decides_twice_is_said_once(tmp_path):
+    first, second = of_one_person(0, 5 * SECOND)
+    twice = a_commit(1, first.recorded_at, first.stream, decode(first.data) * 2)
+    found = looked_again(tmp_path, [twice, second], HOUR)
+    assert (found["next_gap_ms"], found["next_hour"]) == (5_000, 1)
 
 
 @pytest.mark.parametrize(("after", "invalid"), [(HOUR - 1, 0.0), (HOUR, 0.7)])

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from evaluationkit import ASKED, COSTS, a_world
+from msgspec.structs import replace
 
 from ml.evaluation.bootstrap import Estimate
 from ml.evaluation.card import PLOTS, card
@@ -120,6 +121,14 @@ def test_figures_stand_on_the_card_as_they_were_found(text, found):
     assert "| rules alone | 2 x 5 | 900 | 20.00 % (10.00 to 30.00) | 90.00 % | 40.000 | 300.000 | gap_ms" in text
     assert "trained from generated traffic" in text
     assert "77 impressions are in no row" in text
+
+
+def test_a_model_of_generated_traffic_names_no_positions_and_no_times_of_a_ledger(text, found):
+    assert "up to 2026-" in text
+    assert "ledger positions 1 to 9,000" in text
+    of_generated = card(replace(found, facts=replace(FACTS, ledger_range=(0, 0), trained_until=0)))
+    assert "`data-1`, generated traffic, no ledger" in of_generated
+    assert "up to 1970" not in of_generated
 
 
 def test_the_same_findings_give_the_same_card_and_the_same_plots(found):

@@ -4,11 +4,14 @@ import asyncio
 import random
 from datetime import date
 
+import pytest
 from gatekit import NOW, PACK, KitGate, Minter
+from spoolkit import SpoolGate
 
 from commands.recall import recall
 from domain.events import ImpressionScored
 from domain.reasons import Reason, Verdict
+from ledger.store import LedgerUnavailable
 from ml.counters.tables import Capacities
 from service.activity import CountedActivity
 
@@ -111,6 +114,41 @@ def test_what_was_counted_before_a_restart_still_counts():
         assert told(await gate.send(shown_at(clients, BURST_AT + 9_000, user="anna"))) == [VALID]
 
     run(test)
+
+
+async def after_the_death_of(gate):
+    """Another process in the place of *gate*, which has recalled the ledger and adopted the spool."""
+    gate.die()
+    heir = SpoolGate(gate.root, gate.store, gate.holding_store, gate.day_keys, activity=counting(since=NOW))
+    await heir.warm()
+    await recall(heir.store, 1_000, [heir.ingest.recall, heir.activity.recall])
+    heir.backlog.adopt()
+    return heir
+
+
+@pytest.mark.parametrize(("mode", "is_drained"), [("asleep", True), ("after", False)])
+def test_a_spool_that_a_restart_adopts_counts_nobodys_renders_twice(tmp_path, mode, is_drained):
+    """Its renders stand in the ledger: uncertain still, or as they were sent, with an answer that came too late."""
+
+    async def killed(_):
+        raise LedgerUnavailable("killed before anything is decided again")
+
+    async def main():
+        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await gate.warm()
+        with gate.store.away(mode):
+            await gate.send(*burst(clients, LIMIT - 1))
+        if is_drained:
+            gate.redecider.redecide = killed
+            with pytest.raises(LedgerUnavailable):
+                await gate.backlog.work()
+        heir = await after_the_death_of(gate)
+        await heir.backlog.work()
+        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
+        assert told(await heir.send(*late)) == [VALID, DROPPED]
+
+    asyncio.run(main())
 
 
 def test_midnight_gives_nobody_a_fresh_start():

@@ -33,7 +33,7 @@ KINDS = (
     (LabelSource.SDK_BUG, Label.INSTRUMENTATION),
 )
 COMPARED = LATER_NAMES[:9]
-"""What publishers sent is computed anew every hour there, and when it is asked for here."""
+"""Rates of publishers are computed anew every hour there, and when they are asked for here: a test of their own."""
 
 
 def run(test):
@@ -64,9 +64,9 @@ async def live(dice, kit, moments):
     return known
 
 
-async def contexts(kit):
-    """Return the columns of everything that is known now, by impression."""
-    all_ids = [an_impression(number) for number in range(IMPRESSIONS)]
+async def contexts(kit, of=IMPRESSIONS):
+    """Return the columns of everything that is known now, by impression, *of* so many."""
+    all_ids = [an_impression(number) for number in range(of)]
     commits = await kit.ledger.read_streams(all_ids, READ_MAX)
     streams = {one: [Seen(commit, decode_impression(commit.data)) for commit in commits[one]] for one in commits}
     known = await Surroundings(kit.later).of(streams, kit.now)
@@ -101,6 +101,32 @@ def test_what_is_known_of_an_impression_is_what_a_data_set_has_of_that_moment(se
                 for at, name in enumerate(COMPARED):
                     assert known[moment][impression][at] == pytest.approx(row[at], abs=1e-9, nan_ok=True), name
         assert {"view_ms", "next_gap_ms", "next_hour", "others_invalid", "others_human"} <= told
+
+    run(test)
+
+
+def test_a_publisher_that_has_been_silent_for_a_day_is_unknown_in_a_data_set_as_it_is_to_a_worker(tmp_path):
+    """`loud` sends all it has in the first minute, `steady` three renders an hour from then on."""
+    loud = [("loud", NOW + number * SECOND) for number in range(60)]
+    steady = [("steady", NOW + (1 + number // 3) * HOUR) for number in range(26 * 3)]
+    sent = [*loud, *steady]
+
+    async def test():
+        kit, known = Kit(), {}
+        await kit.open()
+        for number, (publisher, at) in enumerate(sent):
+            kit.now = at
+            await kit.ledger.append([a_first(number, at, person=f"{number:024x}", publisher=publisher)], at)
+            if number in (len(loud), len(sent) - 1):
+                await kit.follow()
+                known[at] = await contexts(kit, of=len(sent))
+        snapshot = await build(read_everything(kit.ledger), await kit.ledger.head(), Recipe(cutoff=kit.now), tmp_path)
+        rates = LATER_NAMES.index("later_duplicate_rate")
+        ids = [str(an_impression(number)) for number in (0, len(loud))]
+        for (at, seen), expected in zip(known.items(), ([0.0, np.nan], [np.nan, 0.0]), strict=True):
+            of_worker, of_set = ([found[one][rates:] for one in ids] for found in (seen, of_data_set(snapshot, at)))
+            assert np.array_equal(of_worker, of_set, equal_nan=True)
+            assert [row[0] for row in of_set] == pytest.approx(expected, nan_ok=True)
 
     run(test)
 

@@ -80,7 +80,7 @@ def test_a_model_is_added_shown_and_listed_with_where_it_came_from():
         model = await gate.add()
         shown = (await gate.get(f"/v1/models/{model}")).json()
         assert (shown["model"], shown["stage"], shown["role"], shown["bytes"]) == (model, "s2", "none", len(FIRST))
-        assert (shown["card"]["seed"], shown["ledger_range"]) == (1, [0, 0])
+        assert (shown["card"]["seed"], shown["ledger_range"], shown["trained_until"]) == (1, [0, 0], None)
         assert shown["added_by"] == sha256(b"boss").hexdigest()[:12]
         again = await gate.http.post("/v1/models", content=FIRST, headers={**ADMIN, **OCTETS})
         assert again.status_code == 200

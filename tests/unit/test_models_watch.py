@@ -215,6 +215,25 @@ def test_while_the_registry_is_away_what_is_in_force_stays_and_is_followed_after
     run(test)
 
 
+def test_a_roll_back_takes_effect_while_the_registry_is_away():
+    """The champion to go back to is in memory; the one before it, which would stand by, is not."""
+
+    async def test(kit):
+        first, second, third = await kit.add(FIRST, SECOND, THIRD)
+        for model in (first, second, third):
+            await kit.place(model)
+        kit.models.is_away = True
+        await kit.placing.handle(RollBack(**asked(), seen=third))
+        with pytest.raises(LedgerUnavailable):
+            await kit.watch.poll()
+        assert kit.line == (second, None, None, None)
+        kit.models.is_away = False
+        await kit.watch.poll()
+        assert kit.line == (second, first, None, None)
+
+    run(test)
+
+
 def test_a_gate_has_what_is_in_force_before_it_is_ready():
     async def test(kit):
         [first] = await kit.add(FIRST)
@@ -247,6 +266,23 @@ def test_a_canary_is_gone_at_once_and_stays_so_until_it_is_placed_anew():
     run(test)
 
 
+def test_the_end_of_a_canary_is_none_of_the_one_that_was_placed_instead_of_it():
+    async def test(kit):
+        first, second, third = await kit.add(FIRST, SECOND, THIRD)
+        await kit.place(first)
+        await kit.place(second, Role.CANARY, 0.1)
+        kit.models.is_away = True
+        with pytest.raises(LedgerUnavailable):
+            await kit.place(third, Role.CANARY, 0.1)
+        kit.watch.end_canary()
+        assert kit.line == (first, None, None, None)
+        kit.models.is_away = False
+        await kit.watch.poll()
+        assert kit.line == (first, None, None, third)
+
+    run(test)
+
+
 def test_without_a_champion_by_decision_nothing_advises():
     async def test(kit):
         first, second = await kit.add(FIRST, SECOND)
@@ -265,7 +301,8 @@ def test_two_looks_at_once_do_what_one_does():
         await kit.placing.handle(PlaceModel(**asked(), model=first, role=Role.CHAMPION))
         await kit.placing.handle(PlaceModel(**asked(), model=second, role=Role.CHAMPION))
         await asyncio.gather(kit.watch.poll(), kit.watch.poll())
-        assert (kit.line, kit.watch.swaps, kit.watch.placements.version) == ((second, first, None, None), 1, 2)
+        assert (kit.line, kit.watch.placements.version) == ((second, first, None, None), 2)
+        assert (kit.watch.swaps, kit.models.reads) == (2, 2)  # the champion, and then who stands by
 
     run(test)
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from structlog.testing import capture_logs
 
 from domain.events import ImpressionScored
+from domain.reasons import Reason
 from domain.vocabulary import DataSet, LabelSource, Rung
 from ledger.codec import decode
 from ledger.memory import MemoryStore
@@ -201,6 +202,17 @@ def without_labels(source):
     made = a_world(3_000, 1, share=SHARE, days=14)
     kept = [one for one in made.commits if getattr(decode(one.data)[0], "source", None) is not source]
     return made._replace(commits=kept)
+
+
+@pytest.mark.parametrize(("pair", "grey"), [(("model",), True), (("stacked",), False)])
+def test_what_a_signal_alone_leaves_undecided_is_no_grey_of_the_model(pair, grey):
+    async def test():
+        world = await World(n=1, pair=pair).open()
+        [decision] = decisions_of(await world.store.read_all(0, 1))
+        undecided = decision._replace(deduped=replace(decision.deduped, reason=Reason.RISK_GREY))
+        assert rows_of_decisions([undecided]).grey.tolist() == [grey]
+
+    asyncio.run(test())
 
 
 def test_what_another_model_decided_is_not_held_against_this_one(reference):

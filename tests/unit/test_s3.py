@@ -121,6 +121,30 @@ def test_the_model_does_not_corroborate_what_it_knows_from_there_alone():
     assert not found.changes
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        (Family.RATE, "next_hour"),
+        (Family.SEQUENCE, "next_gap_ms"),
+        (Family.GEOMETRY, "view_ms"),
+        (Family.LABEL, "others_invalid"),
+    ],
+)
+def test_the_model_does_not_corroborate_a_family_by_what_came_later_of_it(family, name):
+    """Of one account action others have labels too: with the own one these are no two signals."""
+    events = a_stream(
+        signals=() if family is Family.LABEL else (Signal(family, "stands_out", 9.0, 5.0),),
+        later=[
+            a_view(received_at=MINTED + 8 * SECOND, visible_ratio=0.7, visible_ms=2_100),
+            *([told(LabelSource.ACCOUNT_ACTION)] if family is Family.LABEL else []),
+        ],
+    )
+    found = looked(events, a_model((name, 0.5, True, -4.0, 4.0)), next_gap_ms=700.0, next_hour=9.0, others_invalid=8.0)
+    assert found.risk > BAND.risky_from
+    assert not found.changes
+    assert looked(events, RISKY).changes
+
+
 def test_an_earlier_word_of_the_model_is_no_second_signal():
     model = Signal(Family.MODEL, "model", 0.9, 0.8)
     assert not looked(a_stream(Reason.RISK_GREY, signals=(model,)), RISKY).changes

@@ -8,7 +8,7 @@ from tempfile import mkdtemp
 import msgspec
 import numpy as np
 import pytest
-from builders import HOUR, a_correction, an_answer
+from builders import HOUR, MINTED, a_correction, an_answer
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -26,13 +26,15 @@ from ledger.codec import decode
 from ml.datasets.build import build
 from ml.datasets.snapshot import Recipe
 from ml.datasets.split import split
-from ml.features.later import LATER, LATER_SCHEMA_ID
+from ml.features.later import LATER, LATER_SCHEMA, LATER_SCHEMA_ID
 from ml.features.schema import PLACE, SCHEMA, columns_of_family
 from ml.labels.sources import LESSONS
 from ml.models import kernel
 from ml.models.artifact import CorruptArtifact, SchemaMismatch, load
 from ml.models.masks import FULL, MASKS
 from ml.models.s3 import load_s3
+from ml.models.scorer import Scorer
+from ml.registry.trials import terms_for
 from ml.training import bands, calibration
 from ml.training.bands import Costs, band_of, expected_cost, open_share
 from ml.training.calibration import ISOTONIC_MIN, calibrate, expected_error
@@ -230,6 +232,15 @@ def test_a_model_says_what_it_was_made_of():
     assert card.costs == msgspec.to_builtins(SMALL.costs)
 
 
+def test_a_model_of_generated_traffic_says_that_it_read_nothing_of_a_ledger():
+    generated = replace(snapshot(), recipe=Recipe(generated=True))
+    data = train_s2(generated, SMALL, 1).data
+    card = load(data).card
+    assert (card.ledger_range, card.trained_until) == ((0, 0), 0)
+    terms = terms_for([Scorer(load(data))], now=MINTED, accuses=())
+    assert (terms.after, terms.since) == (0, 0)
+
+
 def test_a_model_has_a_calibration_and_a_band_for_every_mask():
     model, figures = load(trained().data), trained().masks
     assert set(model.calibrations) == set(model.bands) == set(figures) == set(MASKS)
@@ -282,6 +293,14 @@ def test_each_row_is_repeated_without_one_group_or_family():
     assert tuple(sorted(columns_of_family(Family.RATE))) in holes
     assert {at for hole in holes for at in hole} <= set(range(len(SCHEMA)))
     assert len(holes) > len(MASKS)
+
+
+def test_a_row_that_is_looked_at_again_is_repeated_without_what_a_family_knows_later():
+    rows = np.ones((4_000, len(LATER_SCHEMA)))
+    holes = {tuple(np.flatnonzero(row)) for row in np.isnan(with_holes(rows, np.random.default_rng(1)))}
+    names = {tuple(LATER_SCHEMA[at].name for at in hole) for hole in holes}
+    assert ("others_invalid", "others_human") in names
+    assert ("person_gap_ms", "person_gap_variation", "next_gap_ms") in names
 
 
 @pytest.mark.parametrize("mask", list(MASKS))

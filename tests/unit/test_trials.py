@@ -4,7 +4,7 @@ import asyncio
 import random
 
 import pytest
-from builders import DAY, HOUR, MINTED, PRICE, a_label, a_render, a_token, admit, cause
+from builders import DAY, HOUR, MINTED, PACK, PRICE, a_label, a_render, a_token, admit, cause
 from modelkit import FACTS, rows
 from msgspec.structs import replace
 from registrykit import a_model, saying, scorer_of
@@ -13,6 +13,7 @@ from domain.decide import decide
 from domain.ids import day_of, mint
 from domain.impression import fold
 from domain.reasons import Reason
+from domain.signals import Family, Signal
 from domain.vocabulary import DataSet, Label, LabelSource
 from ledger.memory import MemoryStore
 from ledger.store import Append, read_everything
@@ -70,7 +71,7 @@ class World:
         self.first_of[impression] += tuple(events)
 
     async def trial(self, **terms):
-        fields = {"after": 0, "since": 0, "now": MINTED + 30 * DAY, "mature_ms": MATURE_MS}
+        fields = {"after": 0, "since": 0, "now": MINTED + 30 * DAY, "mature_ms": MATURE_MS, "accuses": PACK.accuses}
         terms = Terms(**{**fields, **terms})
         return await try_models(self.store, read_everything(self.store, terms.after), LENIENT, STRICT, terms)
 
@@ -144,8 +145,8 @@ def test_terms_are_those_of_the_model_that_knows_the_most():
         replace(FACTS, ledger_range=(0, 70), trained_until=5),
         replace(FACTS, ledger_range=(9, 20), trained_until=8),
     ]
-    terms = terms_for([scorer_of(saying(1.0, card=card)) for card in cards], now=100, mature_h=2)
-    assert terms == Terms(after=70, since=8, now=100, mature_ms=2 * HOUR)
+    terms = terms_for([scorer_of(saying(1.0, card=card)) for card in cards], now=100, accuses=["stacked"], mature_h=2)
+    assert terms == Terms(after=70, since=8, now=100, accuses=["stacked"], mature_ms=2 * HOUR)
 
 
 def test_labels_that_are_not_for_such_a_model_do_not_count():
@@ -177,6 +178,19 @@ def test_where_the_screen_speaks_against_it_no_money_hangs_on_the_model():
         await world.labelled(impression)
         result = await world.trial()
         assert (result.agreement.labels, result.money_micros) == (1, {})
+
+    asyncio.run(test(World()))
+
+
+@pytest.mark.parametrize(("signal", "is_charged"), [("stacked", False), ("inconsistent", True)])
+def test_where_a_signal_accuses_no_money_hangs_on_the_model(signal, is_charged):
+    """It is undecided by that alone, as it would be for the model's sake."""
+    spoken = {"reasons": (Reason.RISK_GREY,), "signals": (Signal(Family.GEOMETRY, signal, 9, 4),), "pair": (signal,)}
+
+    async def test(world):
+        await world.labelled(await world.decided(INVALID, **spoken))
+        result = await world.trial()
+        assert (result.agreement.labels, bool(result.money_micros)) == (1, is_charged)
 
     asyncio.run(test(World()))
 
