@@ -29,15 +29,15 @@ from domain.events import (
     Versions,
 )
 from domain.ids import CauseId, ImpressionId
-from domain.impression import Decided, Impression, fold
+from domain.impression import Decided, ImpossibleTransition, Impression, fold
 from domain.pack import Pack
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.render import Kind
 from domain.screen import screen
 from domain.standing import Uncertain, in_gross
 from domain.vocabulary import Authority, DataSet
-from ledger.codec import decode_impression
-from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable
+from ledger.codec import UnreadableCommit, decode_impression
+from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable, StreamId
 
 CHUNK_MAX = 32
 DIGEST = "redecision"
@@ -60,10 +60,14 @@ class Over(Protocol):
 
 
 class Redecided(Struct):
-    """How many were decided again, and how many remain uncertain for another reason."""
+    """
+    How many were decided again, and how many remain uncertain for another reason. `unreadable` has those that stay as
+    they are, because they cannot be read or what they may be a double fire of cannot, and why.
+    """
 
     decided: int = 0
     undecided: int = 0
+    unreadable: dict[StreamId, str] = {}
 
 
 class _Pending(Struct):
@@ -128,7 +132,7 @@ class Redecider:
                 raise LedgerUnavailable("streams kept changing")
             rounds_left -= 1
             chunk, rest = waiting[:CHUNK_MAX], waiting[CHUNK_MAX:]
-            pending, originals = await self._read(chunk)
+            pending, originals = await self._read(chunk, done)
             campaigns = {one.rendered.campaign for one in pending} - asked
             if campaigns and self._funds is not None:
                 over |= await self._over(sorted(campaigns))
@@ -138,18 +142,30 @@ class Redecider:
             await self._rest()
         return done
 
-    async def _read(self, chunk: Sequence[ImpressionId]) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
+    async def _read(
+        self, chunk: Sequence[ImpressionId], done: Redecided
+    ) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
         """Read what waits, and what it may be a double fire of."""
         streams = await self._store.read_streams(chunk, READ_MAX)
-        found = [self._pending(one, streams[one]) for one in chunk if one in streams]
-        pending = [one for one in found if one is not None]
+        pending: list[_Pending] = []
+        for impression in chunk:
+            try:
+                found = self._pending(impression, streams.get(impression, ()))
+            except (UnreadableCommit, ImpossibleTransition) as error:
+                done.unreadable[impression] = str(error)
+                continue
+            pending += [] if found is None else [found]
         others = {other for one in pending for other in self._slots.originals_of(one.item)}
+        found_others = await self._store.read_streams(sorted(others), READ_MAX) if others else {}
         states: dict[ImpressionId, Impression] = {}
-        if others:
-            for stream, commits in (await self._store.read_streams(sorted(others), READ_MAX)).items():
-                assert not isinstance(stream, str)
+        for stream, commits in found_others.items():
+            assert not isinstance(stream, str)
+            try:
                 states[stream] = fold(_events(commits))
-        return pending, states
+            except (UnreadableCommit, ImpossibleTransition) as error:
+                blocked = [one for one in pending if stream in self._slots.originals_of(one.item)]
+                done.unreadable |= {one.impression: f"its original {stream}: {error}" for one in blocked}
+        return [one for one in pending if one.impression not in done.unreadable], states
 
     def _pending(self, impression: ImpressionId, commits: Sequence[Commit]) -> _Pending | None:
         events = list(_events(commits))
