@@ -199,8 +199,8 @@ class Backlog:
             return False
         before = self._last.get(folder)
         self._last[folder] = last
-        # A batch that was refused may have stayed on a disk that failed; the next one has its number again.
-        return before is not None and first not in {before, before + 1}
+        # What was refused may have stayed on a disk that failed; what came next has its numbers again.
+        return before is not None and first > before + 1
 
 
 def _told(streams: Mapping[StreamId, str]) -> dict[str, str]:

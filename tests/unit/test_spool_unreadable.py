@@ -134,7 +134,7 @@ def test_what_a_newer_program_spooled_is_set_aside_and_its_neighbours_are_brough
         [payload] = read_segment(path).payloads()
         gate.spool.done(path)
         first, *others = unpack(payload)
-        await gate.spool.write(pack([replace(first, data=DAMAGE["a newer schema"](first.data)), *others]))
+        await gate.spool.write(*pack([replace(first, data=DAMAGE["a newer schema"](first.data)), *others]))
         await gate.backlog.work()
         assert not await gate.events(newer.impression)
         assert isinstance((await gate.state(good.impression)).standing, Valid)

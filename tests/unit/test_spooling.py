@@ -9,6 +9,7 @@ import pytest
 from gatekit import PRICE, Minter
 from spoolkit import FailingDisk, SpoolGate
 
+from commands import spool_records
 from commands.activity import Conduct
 from commands.items import Status
 from commands.redecide import correction_of
@@ -25,8 +26,9 @@ from domain.impression import Decided, Unseen
 from domain.reasons import Reason, Verdict
 from domain.standing import Uncertain, Valid
 from domain.vocabulary import Authority, OmidType, Rung, Surface
+from ledger import spool_frames
 from ledger.census import take_census
-from ledger.spool import SpoolDiskFull, segments_of
+from ledger.spool import SpoolDiskFull, read_segment, segments_of
 from ledger.spool_owners import DAMAGED, damaged, folders
 from ledger.store import LedgerUnavailable, read_everything
 
@@ -453,7 +455,27 @@ def test_records_of_another_version_are_set_aside_not_lost(tmp_path):
     run(test, tmp_path)
     with pytest.raises(UnreadableRecord):
         unpack(b"\xc1")
-    assert unpack(pack([])) == []
+    assert [unpack(payload) for payload in pack([])] == [[]]
+
+
+def test_a_batch_that_is_too_much_for_one_frame_is_kept_in_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_records, "FRAME_MAX", 10_000)
+    monkeypatch.setattr(spool_frames, "FRAME_MAX", 10_000)
+
+    async def test(gate, clients):
+        token = clients.token()
+        bodies = [b"{" + clients.random.randbytes(6_000) for _ in range(9)]
+        with gate.store.away():
+            answers = await gate.send(*bodies, clients.render(token), clients.view(token))
+        assert [one.status for one in answers] == [Status.QUARANTINED] * 9 + [Status.DECIDED, Status.PARKED]
+        [path] = segments_of(gate.owned.folder)
+        assert len(read_segment(path).scan.frames) > 9
+        await gate.backlog.work()
+        assert len(gate.holding_store.bodies) == 9
+        assert (await gate.state(token.impression)).standing.viewability["mrc"] == "viewable"
+        assert (gate.spool.size, gate.backlog.totals.damaged, gate.backlog.totals.drained) == (0, 0, 11)
+
+    run(test, tmp_path)
 
 
 def test_bodies_whose_key_is_destroyed_are_counted_and_gone(tmp_path):
