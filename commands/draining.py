@@ -111,8 +111,9 @@ class Drain:
         """
         await self._find_keys(records)
         waiting: list[KeptItem] = []
+        told: list[KeptAppend] = []
         for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.impression is not None]):
-            waiting += await self._append(chunk, label, done)
+            waiting += await self._append(chunk, label, done, told)
             await self._rest()
         waiting += [item for one in records if isinstance(one, KeptItems) for item in one.items]
         bodies = [one for one in records if isinstance(one, KeptBody)]
@@ -128,7 +129,7 @@ class Drain:
         counts = [one for one in records if isinstance(one, KeptAppend) and one.impression is None]
         for _, append in _appends(counts, label, done):
             await self._count(append)
-        for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.is_sent]):
+        for chunk in _chunks(told):
             await self._note_answers({one.impression: one for one in chunk if one.impression is not None}, done)
             await self._rest()
 
@@ -137,8 +138,14 @@ class Drain:
         if not self._keyring.has(days):
             await self._keyring.ensure(sorted(days), self._clock(), secrets.token_bytes(KEY_BYTES))
 
-    async def _append(self, chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[KeptItem]:
-        """Append *chunk*, of streams that differ; return what must be decided by the ledger."""
+    async def _append(
+        self, chunk: Sequence[KeptAppend], label: str, done: Drained, told: list[KeptAppend]
+    ) -> list[KeptItem]:
+        """
+        Append *chunk*, of streams that differ; return what must be decided by the ledger.
+
+        Those whose callers may have been told otherwise than what will stand there are added to *told*.
+        """
         readable = _appends(chunk, label, done)
         outcomes = await self._outcomes(readable)
         causes = await self._causes([append for _, append in readable], outcomes, done)
@@ -151,6 +158,7 @@ class Drain:
             missing = [item for item in kept.items if known.get(item.claim.cause) != item.claim.digest]
             here = len(kept.items) - len(missing)
             done.drained += here
+            is_own = isinstance(outcome, Appended)
             match outcome:
                 case Appended():
                     self._learn(kept.impression, _impression_events(append), is_new=True)
@@ -162,6 +170,7 @@ class Drain:
                 case Conflict():
                     done.superseded += here
                     done.decided_again += len(missing)
+            told += [kept] if kept.is_sent or not is_own else []
             if _is_pending(_impression_events(append)):
                 done.pending.append(kept.impression)
             waiting += missing
@@ -282,9 +291,10 @@ def _appends(chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[tup
 
 
 def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Sequence[Commit]) -> Append | None:
-    """Return what says of each render in *stream* that its caller was told `DEGRADED`, if it stands there otherwise."""
+    """Return what says of each render in *stream* what its caller was told, if it stands there otherwise."""
     assert not isinstance(stream, str), "only impressions are told of"
     state = fold(event for commit in commits for event in decode_impression(commit.data))
+    verdict, reason, answered_at = _answer_of(told[stream])
     events: list[ImpressionEvent] = []
     causes: list[CauseId] = []
     for item in told[stream].items:
@@ -294,13 +304,13 @@ def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Se
             cause=answer_to(item.claim.cause),
             digest=_ANSWERED,
             of=item.claim.cause,
-            verdict=Verdict.UNCERTAIN,
-            reason=Reason.DEGRADED,
-            answered_at=told[stream].answered_at,
+            verdict=verdict,
+            reason=reason,
+            answered_at=answered_at,
         )
         try:
             new = decide(state, command)
-        except CommandRefused:  # it is in quarantine by now, as the reuse of an event id
+        except CommandRefused:  # it is only counted, or in quarantine as the reuse of an event id
             continue
         events += new
         causes += [command.cause] * len(new)
@@ -309,6 +319,15 @@ def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Se
         return None
     version = commits[-1].version + commits[-1].count
     return Append(stream=stream, expected=version, cause=causes[0], digest=_ANSWERED, events=tuple(events))
+
+
+def _answer_of(kept: KeptAppend) -> tuple[Verdict, Reason | None, int]:
+    """Return verdict and reason that callers were told, and when."""
+    if kept.is_sent:
+        return Verdict.UNCERTAIN, Reason.DEGRADED, kept.answered_at
+    decision = append_of(kept).events[-1]
+    assert isinstance(decision, ImpressionDeduped), "without the ledger a render is decided as the first"
+    return decision.verdict, decision.reason, decision.decided_at
 
 
 def answer_to(render: CauseId) -> CauseId:
