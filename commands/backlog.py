@@ -2,12 +2,13 @@
 Spools that wait to be drained: this process's own, and those of dead processes that it adopted.
 
 A segment is read as a whole, brought in batch by batch, and forgotten when all of it is durable and what it left
-uncertain is decided again. One that was damaged is set aside then; what could be read of it is in the ledger.
+uncertain is decided again. One that was damaged is set aside then, and so is one of which something stays out of the
+ledger, for the stream that it belongs to cannot be read; the rest of it is in the ledger.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,9 @@ from commands.draining import Drain, Drained
 from commands.redecide import Redecided
 from commands.spool_records import UnreadableRecord, unpack
 from domain.ids import ImpressionId
-from ledger.codec import UnreadableCommit
 from ledger.spool import Segment, Spool, cut_tail, read_segment, set_aside
 from ledger.spool_owners import DAMAGED, Owned, adopt
+from ledger.store import StreamId
 
 TOGETHER_MAX = 8
 """Segments that are booked and decided again together."""
@@ -130,7 +131,10 @@ class Backlog:
         if self._money is not None and paths:
             await self._money.book(label)
         pending = [impression for _, progress in brought for impression in progress.done.pending]
-        self.totals.redecided += (await self._again.redecide(pending)).decided
+        again = await self._again.redecide(pending)
+        self.totals.redecided += again.decided
+        if again.unreadable:
+            log.error("not decided again: streams cannot be read", streams=_told(again.unreadable))
         for segment, progress in brought:
             self._finish(segment, progress, own=own)
         if brought:
@@ -153,9 +157,12 @@ class Backlog:
             done = Drained(pending=progress.done.pending)
             try:
                 await self._drain.bring_in(unpack(payload), label, done)
-            except (UnreadableRecord, UnreadableCommit) as error:
+            except UnreadableRecord as error:
                 progress.is_unreadable = True
                 log.error("a batch of the spool cannot be read", segment=str(path), error=str(error))  # noqa: TRY400
+            if done.aside:
+                progress.is_unreadable = True
+                log.error("set aside: streams cannot be read", segment=str(path), streams=_told(done.aside))
             progress.batches = number + 1
             self._note(progress, done)
         return Segment(path, b"", segment.scan)
@@ -192,5 +199,9 @@ class Backlog:
             return False
         before = self._last.get(folder)
         self._last[folder] = last
-        # A batch that was refused may have stayed on a disk that failed; the next one has its number again.
-        return before is not None and first not in {before, before + 1}
+        # What was refused may have stayed on a disk that failed; what came next has its numbers again.
+        return before is not None and first > before + 1
+
+
+def _told(streams: Mapping[StreamId, str]) -> dict[str, str]:
+    return {str(stream): why for stream, why in streams.items()}

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from commands.budget_store import BOUNDS_MAX, BudgetStore, Exchange, Void
 from commands.budget_upkeep import Upkeep
+from ledger.store import LedgerUnavailable
 
 LABEL = "spool-"
 _TTL_MS = 1_000
 _MARGIN_S = 0.1
+_ROUNDS_MAX = 8
 
 
 class SpoolMoney:
@@ -59,8 +61,20 @@ class SpoolMoney:
         """
         Return by how many micros *campaigns* have spent more than their budgets; raises as above.
 
-        What gates hold is not spent: it goes back, or is the bound on overshoot that is told of all leases.
+        What gates hold is not spent: it goes back, or is the bound on overshoot that is told of all leases. What
+        corrections gave back counts as soon as it is in the ledger, for they are booked only once all gates reported.
         """
+        for _ in range(_ROUNDS_MAX):
+            corrected = await self._budgets.corrected()
+            found = await self._over_as_booked(campaigns)
+            if not any(micros > 0 for micros in found.values()):
+                return found
+            if (await self._budgets.corrected()).through == corrected.through:
+                unbooked = await self._upkeep.unbooked(corrected.through)
+                return {campaign: micros + unbooked.get(campaign, 0) for campaign, micros in found.items()}
+        raise LedgerUnavailable("corrections were booked all the time")
+
+    async def _over_as_booked(self, campaigns: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
         for at in range(0, len(campaigns), BOUNDS_MAX):
             for bound in await self._budgets.bounds(campaigns[at : at + BOUNDS_MAX]):

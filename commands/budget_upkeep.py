@@ -4,7 +4,9 @@ What keeps budgets true to the ledger: holders that died are buried, corrections
 Any gate may do it, several at once too: the store takes each step from one of them.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -13,6 +15,7 @@ from commands.budget_store import Account, BudgetStore, Holder, State
 from commands.ledger_tails import LedgerTails
 from commands.registry import Registry
 from commands.spend import Spend, belongs_to, spends
+from ledger.codec import UnreadableCommit
 from ledger.store import Commit, EventStore
 
 DUE_MAX = 100
@@ -67,15 +70,32 @@ class Upkeep:
             later = await self._tails.later(after, LATER_MAX, corrected.may_through)
             if later.through <= after:
                 break
-            changes: dict[str, int] = {}
+            changes: Counter[str] = Counter()
             for commit in later.commits:
-                for spend in spends(commit):
-                    if not spend.is_decision:
-                        changes[spend.campaign] = changes.get(spend.campaign, 0) + spend.micros
+                changes.update(_corrections(commit))
             if not await self._budgets.book(after, later.through, changes):
                 break
             after = later.through
         return after
+
+    async def unbooked(self, after: int) -> dict[str, int]:
+        """
+        Return by campaign what corrections after position *after* took or gave, up to the ledger's head of now.
+
+        Raises:
+            LedgerUnavailable: as above.
+        """
+        changes: Counter[str] = Counter()
+        through = await self._store.head()
+        while after < through:
+            later = await self._tails.later(after, LATER_MAX, through)
+            if later.through <= after:
+                break
+            for commit in later.commits:
+                with suppress(UnreadableCommit):  # it is not booked either, and told where it would be
+                    changes.update(_corrections(commit))
+            after = later.through
+        return changes
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -161,6 +181,14 @@ def _decisions(commit: Commit, holders: Iterable[Holder]) -> list[Spend]:
     if not any(holder.name.encode() in commit.data for holder in holders):
         return []
     return [spend for spend in spends(commit) if spend.is_decision]
+
+
+def _corrections(commit: Commit) -> Counter[str]:
+    changes: Counter[str] = Counter()
+    for spend in spends(commit):
+        if not spend.is_decision:
+            changes[spend.campaign] += spend.micros
+    return changes
 
 
 def _is_booked(spend: Spend, position: int, state: State) -> bool:

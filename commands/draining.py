@@ -3,7 +3,7 @@ From the spool into the ledger, so that everything is there exactly once, howeve
 
 What was appended, or is there already, is done. Where a stream stands by the same cause the own copy is dropped; where
 it stands by another render the event is decided again, by the ledger, as if it came now (as received when it was). What
-a spool counted is added to the counts of its stream.
+a spool counted is added to the counts of its stream. What concerns a stream that cannot be read is put aside, alone.
 """
 
 import secrets
@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands.activity import Activity
-from commands.items import Answer, Item
+from commands.items import Answer, Item, Ready
 from commands.keyring import KEY_BYTES, Keyring
 from commands.redecide import PASSING
 from commands.spool_records import (
@@ -31,11 +31,11 @@ from commands.spool_records import (
 from domain.decide import CommandRefused, NoteAnswer, decide
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionScored
 from domain.ids import CauseId, ImpressionId, day_of, minted_at
-from domain.impression import fold
+from domain.impression import ImpossibleTransition, fold
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.vocabulary import Rung
-from ledger.codec import decode_impression, encode
+from ledger.codec import UnreadableCommit, decode_impression, encode
 from ledger.store import (
     READ_MAX,
     AlreadyAppended,
@@ -69,7 +69,8 @@ class Drained(Struct):
     What became of events: of those `drained`, so many found their own bytes there, or the stream by the same cause
     (`superseded`), or by another render (`decided_again`). `expired`: the key of their day is destroyed.
 
-    `pending` are impressions that stand uncertain because the ledger was away.
+    `pending` are impressions that stand uncertain because the ledger was away. `aside` has streams that cannot be read,
+    and why; what concerns them was not brought in.
     """
 
     drained: int = 0
@@ -78,6 +79,7 @@ class Drained(Struct):
     decided_again: int = 0
     expired: int = 0
     pending: list[ImpressionId] = []
+    aside: dict[StreamId, str] = {}
 
 
 class Drain:
@@ -106,12 +108,12 @@ class Drain:
 
         Raises:
             LedgerUnavailable: they must be brought in again, all of them; what is there already does no harm.
-            UnreadableCommit: another version of the program wrote them.
         """
         await self._find_keys(records)
         waiting: list[KeptItem] = []
+        told: list[KeptAppend] = []
         for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.impression is not None]):
-            waiting += await self._append(chunk, label, done)
+            waiting += await self._append(chunk, label, done, told)
             await self._rest()
         waiting += [item for one in records if isinstance(one, KeptItems) for item in one.items]
         bodies = [one for one in records if isinstance(one, KeptBody)]
@@ -119,15 +121,16 @@ class Drain:
         found += [body_of(one, self._keyring) for one in bodies]
         items = [item for item in found if item is not None]
         for at in range(0, len(items), CHUNK_MAX):
-            await self._decider.decide_spooled(items[at : at + CHUNK_MAX])
+            done.drained += await self._decide(items[at : at + CHUNK_MAX], done)
             await self._rest()
-        done.drained += len(waiting) + len(bodies)
-        done.expired += len(found) - len(items)
-        for one in records:
-            if isinstance(one, KeptAppend) and one.impression is None:
-                await self._count(append_of(one))
-        for chunk in _chunks([one for one in records if isinstance(one, KeptAppend) and one.is_sent]):
-            await self._note_answers({one.impression: one for one in chunk if one.impression is not None})
+        expired = len(found) - len(items)
+        done.drained += expired
+        done.expired += expired
+        counts = [one for one in records if isinstance(one, KeptAppend) and one.impression is None]
+        for _, append in _appends(counts, label, done):
+            await self._count(append)
+        for chunk in _chunks(told):
+            await self._note_answers({one.impression: one for one in chunk if one.impression is not None}, done)
             await self._rest()
 
     async def _find_keys(self, records: Iterable[Kept]) -> None:
@@ -135,18 +138,27 @@ class Drain:
         if not self._keyring.has(days):
             await self._keyring.ensure(sorted(days), self._clock(), secrets.token_bytes(KEY_BYTES))
 
-    async def _append(self, chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[KeptItem]:
-        """Append *chunk*, of streams that differ; return what must be decided by the ledger."""
-        appends = [_relabelled(append_of(one), label) if one.is_sent else append_of(one) for one in chunk]
-        outcomes = await self._outcomes(appends, chunk)
-        causes = await self._causes(appends, outcomes)
+    async def _append(
+        self, chunk: Sequence[KeptAppend], label: str, done: Drained, told: list[KeptAppend]
+    ) -> list[KeptItem]:
+        """
+        Append *chunk*, of streams that differ; return what must be decided by the ledger.
+
+        Those whose callers may have been told otherwise than what will stand there are added to *told*.
+        """
+        readable = _appends(chunk, label, done)
+        outcomes = await self._outcomes(readable)
+        causes = await self._causes([append for _, append in readable], outcomes, done)
         waiting: list[KeptItem] = []
-        for kept, append, outcome in zip(chunk, appends, outcomes, strict=True):
+        for (kept, append), outcome in zip(readable, outcomes, strict=True):
             assert kept.impression is not None
-            known = _causes_of(append) if isinstance(outcome, Appended) else causes[kept.impression]
+            known = _causes_of(append) if isinstance(outcome, Appended) else causes.get(kept.impression)
+            if known is None:
+                continue
             missing = [item for item in kept.items if known.get(item.claim.cause) != item.claim.digest]
             here = len(kept.items) - len(missing)
             done.drained += here
+            is_own = isinstance(outcome, Appended)
             match outcome:
                 case Appended():
                     self._learn(kept.impression, _impression_events(append), is_new=True)
@@ -158,16 +170,36 @@ class Drain:
                 case Conflict():
                     done.superseded += here
                     done.decided_again += len(missing)
+            told += [kept] if kept.is_sent or not is_own else []
             if _is_pending(_impression_events(append)):
                 done.pending.append(kept.impression)
             waiting += missing
         return waiting
 
-    async def _note_answers(self, told: dict[ImpressionId, KeptAppend]) -> None:
+    async def _decide(self, items: Sequence[Item], done: Drained) -> int:
+        """Have *items* decided, one by one where a stream of theirs cannot be read; return how many were."""
+        try:
+            await self._decider.decide_spooled(items)
+        except (UnreadableCommit, ImpossibleTransition) as error:
+            if len(items) > 1:
+                return sum([await self._decide([item], done) for item in items])
+            assert isinstance(items[0], Ready), "nothing else has a stream"
+            done.aside[items[0].impression] = str(error)
+            return 0
+        return len(items)
+
+    async def _note_answers(self, told: dict[ImpressionId, KeptAppend], done: Drained) -> None:
         """Write down in the streams of *told* where callers were told otherwise than what stands there now."""
         for _ in range(_ROUNDS_MAX):
             streams = await self._store.read_streams(list(told), READ_MAX)
-            notes = [note for one, commits in streams.items() if (note := _note(told, one, commits)) is not None]
+            notes: list[Append] = []
+            for stream, commits in streams.items():
+                try:
+                    note = _note(told, stream, commits)
+                except (UnreadableCommit, ImpossibleTransition) as error:
+                    done.aside[stream] = str(error)
+                    continue
+                notes += [] if note is None else [note]
             if not notes:
                 return
             outcomes = await self._store.append(notes, self._clock())
@@ -177,18 +209,18 @@ class Drain:
                 return
         raise LedgerUnavailable("streams of answered renders kept changing")
 
-    async def _outcomes(self, appends: Sequence[Append], chunk: Sequence[KeptAppend]) -> list[Outcome]:
+    async def _outcomes(self, chunk: Sequence[tuple[KeptAppend, Append]]) -> list[Outcome]:
         """A spool may be older than the days that are kept ready."""
-        sets = {day_of(minted_at(one.impression)): one.items[0].data_set for one in chunk if one.impression}
+        sets = {day_of(minted_at(one.impression)): one.items[0].data_set for one, _ in chunk if one.impression}
         for _ in range(len(sets) + 1):
             try:
-                return await self._store.append(appends, self._clock())
+                return await self._store.append([append for _, append in chunk], self._clock())
             except NoPartition as error:
                 await self._store.prepare_days(error.day, error.day, sets[error.day])
         raise LedgerUnavailable("days cannot be made ready")
 
     async def _causes(
-        self, appends: Sequence[Append], outcomes: Sequence[Outcome]
+        self, appends: Sequence[Append], outcomes: Sequence[Outcome], done: Drained
     ) -> dict[ImpressionId, dict[CauseId, str]]:
         """Return causes and digests in streams that were there before; learn how their first renders were answered."""
         changed = [
@@ -199,17 +231,21 @@ class Drain:
         if not changed:
             return {}
         streams = await self._store.read_streams(changed, READ_MAX)
+        causes: dict[ImpressionId, dict[CauseId, str]] = {}
         for impression in changed:
-            self._decider.recall(impression, decode_impression(streams[impression][0].data))
-        return {
-            impression: {
+            try:
+                commits = [decode_impression(commit.data) for commit in streams[impression]]
+            except UnreadableCommit as error:
+                done.aside[impression] = str(error)
+                continue
+            self._decider.recall(impression, commits[0])
+            causes[impression] = {
                 event.cause: event.digest
-                for commit in streams[impression]
-                for event in decode_impression(commit.data)
+                for events in commits
+                for event in events
                 if not isinstance(event, ImpressionScored)
             }
-            for impression in changed
-        }
+        return causes
 
     def _learn(self, impression: ImpressionId, events: Sequence[ImpressionEvent], *, is_new: bool) -> None:
         """From now on retries are answered from the stream. What is pending is learnt when it is decided again."""
@@ -241,10 +277,24 @@ def _chunks(appends: Sequence[KeptAppend]) -> Iterable[list[KeptAppend]]:
         yield list(chunk.values())
 
 
+def _appends(chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[tuple[KeptAppend, Append]]:
+    """Return each of *chunk* with the append that it holds, without those that a newer program wrote."""
+    found: list[tuple[KeptAppend, Append]] = []
+    for one in chunk:
+        try:
+            append = append_of(one)
+        except UnreadableCommit as error:
+            done.aside[one.impression or one.stream] = str(error)
+            continue
+        found.append((one, _relabelled(append, label) if one.is_sent else append))
+    return found
+
+
 def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Sequence[Commit]) -> Append | None:
-    """Return what says of each render in *stream* that its caller was told `DEGRADED`, if it stands there otherwise."""
+    """Return what says of each render in *stream* what its caller was told, if it stands there otherwise."""
     assert not isinstance(stream, str), "only impressions are told of"
     state = fold(event for commit in commits for event in decode_impression(commit.data))
+    verdict, reason, answered_at = _answer_of(told[stream])
     events: list[ImpressionEvent] = []
     causes: list[CauseId] = []
     for item in told[stream].items:
@@ -254,13 +304,13 @@ def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Se
             cause=answer_to(item.claim.cause),
             digest=_ANSWERED,
             of=item.claim.cause,
-            verdict=Verdict.UNCERTAIN,
-            reason=Reason.DEGRADED,
-            answered_at=told[stream].answered_at,
+            verdict=verdict,
+            reason=reason,
+            answered_at=answered_at,
         )
         try:
             new = decide(state, command)
-        except CommandRefused:  # it is in quarantine by now, as the reuse of an event id
+        except CommandRefused:  # it is only counted, or in quarantine as the reuse of an event id
             continue
         events += new
         causes += [command.cause] * len(new)
@@ -269,6 +319,15 @@ def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Se
         return None
     version = commits[-1].version + commits[-1].count
     return Append(stream=stream, expected=version, cause=causes[0], digest=_ANSWERED, events=tuple(events))
+
+
+def _answer_of(kept: KeptAppend) -> tuple[Verdict, Reason | None, int]:
+    """Return verdict and reason that callers were told, and when."""
+    if kept.is_sent:
+        return Verdict.UNCERTAIN, Reason.DEGRADED, kept.answered_at
+    decision = append_of(kept).events[-1]
+    assert isinstance(decision, ImpressionDeduped), "without the ledger a render is decided as the first"
+    return decision.verdict, decision.reason, decision.decided_at
 
 
 def answer_to(render: CauseId) -> CauseId:

@@ -28,16 +28,17 @@ from domain.events import (
     ImpressionScored,
     Versions,
 )
+from domain.funding import committed_micros
 from domain.ids import CauseId, ImpressionId
-from domain.impression import Decided, Impression, fold
+from domain.impression import Decided, ImpossibleTransition, Impression, fold
 from domain.pack import Pack
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.render import Kind
 from domain.screen import screen
-from domain.standing import Uncertain, in_gross
+from domain.standing import Standing, Uncertain, in_gross
 from domain.vocabulary import Authority, DataSet
-from ledger.codec import decode_impression
-from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable
+from ledger.codec import UnreadableCommit, decode_impression
+from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable, StreamId
 
 CHUNK_MAX = 32
 DIGEST = "redecision"
@@ -60,10 +61,14 @@ class Over(Protocol):
 
 
 class Redecided(Struct):
-    """How many were decided again, and how many remain uncertain for another reason."""
+    """
+    How many were decided again, and how many remain uncertain for another reason. `unreadable` has those that stay as
+    they are, because they cannot be read or what they may be a double fire of cannot, and why.
+    """
 
     decided: int = 0
     undecided: int = 0
+    unreadable: dict[StreamId, str] = {}
 
 
 class _Pending(Struct):
@@ -83,6 +88,62 @@ class _Judged(NamedTuple):
     reasons: tuple[Reason, ...]
     original: ImpressionId | None
     versions: Versions
+
+
+class _Run:
+    """
+    One call of `redecide`: what became of all, and how far campaigns are `over` their budgets, in micros.
+
+    Where money is short, whom nothing else speaks against is decided last, when it is known what the others give back.
+    """
+
+    def __init__(self, window_ms: int) -> None:
+        self.done = Redecided()
+        self.over: dict[str, int] = {}
+        self.asked: set[str] = set()
+        self._short: list[ImpressionId] = []
+        self._is_last = False
+        self._firsts = RecentSlots(0, window_ms)
+        self._twins: set[ImpressionId] = set()
+
+    def last(self) -> list[ImpressionId]:
+        """Return those that wait; they are decided now."""
+        self._is_last = True
+        waiting, self._short = self._short, []
+        return waiting
+
+    def waits(self, one: _Pending) -> bool:
+        """Put *one* off, if it must be. Of two in one slot one gives its money back, whichever it will be."""
+        if self._is_last:
+            return False
+        is_twin = self._firsts.original_of(one.item) is not None
+        if not is_twin and not self.is_over(one):
+            return False
+        self._short.append(one.impression)
+        if is_twin:
+            self._twins.add(one.impression)
+            self._add(one, -committed_micros(one.state.standing))
+        else:
+            self._firsts.remember(one.item)
+        return True
+
+    def take_back(self, one: _Pending) -> None:
+        """Whether *one* gives its money back is decided now."""
+        if one.impression in self._twins:
+            self._twins.remove(one.impression)
+            self._add(one, committed_micros(one.state.standing))
+
+    def is_over(self, one: _Pending) -> bool:
+        return one.item.data_set is DataSet.LIVE and self.over.get(one.rendered.campaign, 0) > 0
+
+    def moves(self, one: _Pending, before: Standing, after: Standing) -> None:
+        """Take in what it changes that *one* stands at *after*."""
+        self._add(one, committed_micros(after) - committed_micros(before))
+
+    def _add(self, one: _Pending, micros: int) -> None:
+        campaign = one.rendered.campaign
+        if campaign in self.over and one.item.data_set is DataSet.LIVE:
+            self.over[campaign] += micros
 
 
 class Redecider:
@@ -113,43 +174,52 @@ class Redecider:
         """
         Decide those of *impressions* again that stand uncertain because something was away when they were decided.
 
-        What a budget does not cover is `BUDGET_EXHAUSTED`.
+        What a budget does not cover, when all else is decided, is `BUDGET_EXHAUSTED`.
 
         Raises:
             LedgerUnavailable: it must be tried again; what was decided stays.
         """
-        done = Redecided()
         waiting = list(dict.fromkeys(impressions))
-        over: dict[str, int] = {}
-        asked: set[str] = set()
         rounds_left = len(waiting) * _ROUNDS_MAX
-        while waiting:
+        run = _Run(self._pack.double_fire_window_ms)
+        while waiting := waiting or run.last():
             if not rounds_left:
                 raise LedgerUnavailable("streams kept changing")
             rounds_left -= 1
             chunk, rest = waiting[:CHUNK_MAX], waiting[CHUNK_MAX:]
-            pending, originals = await self._read(chunk)
-            campaigns = {one.rendered.campaign for one in pending} - asked
+            pending, originals = await self._read(chunk, run.done)
+            campaigns = {one.rendered.campaign for one in pending} - run.asked
             if campaigns and self._funds is not None:
-                over |= await self._over(sorted(campaigns))
-                asked |= campaigns
-            again = await self._decide(pending, originals, over, done)
-            waiting = again + rest
+                run.over |= await self._over(sorted(campaigns))
+                run.asked |= campaigns
+            waiting = await self._decide(pending, originals, run) + rest
             await self._rest()
-        return done
+        return run.done
 
-    async def _read(self, chunk: Sequence[ImpressionId]) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
+    async def _read(
+        self, chunk: Sequence[ImpressionId], done: Redecided
+    ) -> tuple[list[_Pending], dict[ImpressionId, Impression]]:
         """Read what waits, and what it may be a double fire of."""
         streams = await self._store.read_streams(chunk, READ_MAX)
-        found = [self._pending(one, streams[one]) for one in chunk if one in streams]
-        pending = [one for one in found if one is not None]
+        pending: list[_Pending] = []
+        for impression in chunk:
+            try:
+                found = self._pending(impression, streams.get(impression, ()))
+            except (UnreadableCommit, ImpossibleTransition) as error:
+                done.unreadable[impression] = str(error)
+                continue
+            pending += [] if found is None else [found]
         others = {other for one in pending for other in self._slots.originals_of(one.item)}
+        found_others = await self._store.read_streams(sorted(others), READ_MAX) if others else {}
         states: dict[ImpressionId, Impression] = {}
-        if others:
-            for stream, commits in (await self._store.read_streams(sorted(others), READ_MAX)).items():
-                assert not isinstance(stream, str)
+        for stream, commits in found_others.items():
+            assert not isinstance(stream, str)
+            try:
                 states[stream] = fold(_events(commits))
-        return pending, states
+            except (UnreadableCommit, ImpossibleTransition) as error:
+                blocked = [one for one in pending if stream in self._slots.originals_of(one.item)]
+                done.unreadable |= {one.impression: f"its original {stream}: {error}" for one in blocked}
+        return [one for one in pending if one.impression not in done.unreadable], states
 
     def _pending(self, impression: ImpressionId, commits: Sequence[Commit]) -> _Pending | None:
         events = list(_events(commits))
@@ -178,13 +248,12 @@ class Redecider:
         self,
         pending: Sequence[_Pending],
         originals: dict[ImpressionId, Impression],
-        over: dict[str, int],
-        done: Redecided,
+        run: _Run,
     ) -> list[ImpressionId]:
         """Append the corrections of *pending*; return what must be looked at again."""
         conducts = self._activity.look([one.item for one in pending])
         again: list[ImpressionId] = []
-        chosen: list[tuple[_Pending, Append, bool]] = []
+        chosen: list[tuple[_Pending, Append, Standing]] = []
         shown = RecentSlots(0, self._pack.double_fire_window_ms)
         now = self._clock()
         for place, one in enumerate(pending):
@@ -192,14 +261,15 @@ class Redecider:
                 again.append(one.impression)  # whether it is a double fire shows when the other one stands
                 continue
             judged = self._judge(one, conducts.get(place, Conduct()), originals, now)
-            reasons = judged.reasons
-            is_over = not reasons and over.get(one.rendered.campaign, 0) > 0
-            if is_over:
-                over[one.rendered.campaign] -= one.rendered.price_micros
-            command = _command(one, judged._replace(reasons=_OVER_BUDGET if is_over else reasons), now)
+            if not judged.reasons and run.waits(one):
+                continue
+            run.take_back(one)
+            if not judged.reasons and run.is_over(one):
+                judged = judged._replace(reasons=_OVER_BUDGET)
+            command = _command(one, judged, now)
             events = None if command is None else _corrected(one.state, command)
             if not events or command is None:
-                done.undecided += 1
+                run.done.undecided += 1
                 continue
             shown.remember(one.item)
             append = Append(
@@ -209,16 +279,18 @@ class Redecider:
                 digest=DIGEST,
                 events=events,
             )
-            chosen.append((one, append, in_gross(events[-1].after)))
+            run.moves(one, events[-1].before, events[-1].after)
+            chosen.append((one, append, events[-1].after))
         outcomes = await self._store.append([append for _, append, _ in chosen], now) if chosen else []
         counted: list[ImpressionRendered] = []
-        for (one, _, counts), outcome in zip(chosen, outcomes, strict=True):
+        for (one, _, after), outcome in zip(chosen, outcomes, strict=True):
             if isinstance(outcome, Conflict):
+                run.moves(one, after, one.state.standing)
                 again.append(one.impression)
                 continue
-            done.decided += 1
+            run.done.decided += 1
             counted.append(one.rendered)
-            if counts:
+            if in_gross(after):
                 self._slots.remember(one.item)
         self._activity.count(counted)
         return again

@@ -1,5 +1,5 @@
 """
-What stands in the spool, and how it is written down: msgpack, a list of records per batch.
+What stands in the spool, and how it is written down: msgpack, a list of records per frame.
 
 No raw identifier is in it: renders are kept as claims, with pseudonyms; bodies are sealed under the keys of a day, as
 in quarantine, and can be read no longer than those.
@@ -22,6 +22,7 @@ from domain.reasons import Reason
 from domain.render import Kind
 from domain.vocabulary import DataSet, Rung
 from ledger.codec import decode, written
+from ledger.spool_frames import FRAME_MAX
 from ledger.store import Append, LedgerUnavailable
 
 _NONCE_BYTES = 12
@@ -99,14 +100,18 @@ class UnreadableRecord(ValueError):
     """A batch in the spool was written by another version of the program."""
 
 
-def pack(kept: Sequence[Kept]) -> bytes:
-    """Return *kept* as one batch of the spool."""
-    return _ENCODER.encode(kept)
+def pack(kept: Sequence[Kept]) -> list[bytes]:
+    """Return *kept* as one batch of the spool: a payload per frame, only what a single record has being too much."""
+    payload = _ENCODER.encode(kept)
+    if len(payload) <= FRAME_MAX or len(kept) == 1:
+        return [payload]
+    half = len(kept) // 2
+    return [*pack(kept[:half]), *pack(kept[half:])]
 
 
 def unpack(payload: bytes) -> list[Kept]:
     """
-    Return the records of one batch.
+    Return the records of one frame.
 
     Raises:
         UnreadableRecord: another version of the program wrote it.

@@ -38,8 +38,8 @@ from ledger.store import Append
 class Journal(Protocol):
     """Where it is kept: `ledger.spool.Spool`."""
 
-    async def write(self, payload: bytes) -> None:
-        """Keep *payload*; it is on disk when this returns. Raises `SpoolRefused`: it is not kept."""
+    async def write(self, *payloads: bytes) -> None:
+        """Keep *payloads*; all are on disk when this returns. Raises `SpoolRefused`: none is kept."""
 
 
 class _Answered(Struct, frozen=True, gc=False):
@@ -84,7 +84,7 @@ class SpooledAnswers:
         answers = [batch.answer(item) for _, item in stranded.ready]
         kept = batch.kept()
         if kept:
-            await self._journal.write(pack(kept))
+            await self._journal.write(*pack(kept))
         for item, answer in batch.fresh:
             self._answered.put(item.claim.cause.int, _Answered(item.claim.digest, answer))
             stranded.remember(item, answer)

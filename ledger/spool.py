@@ -1,8 +1,8 @@
 """
 A local journal for what the ledger does not take: fsynced, checksummed, in segments, bounded, append-only.
 
-S1  when `write` returns, the batch is on this machine's disk; one fsync per batch
-S2  a batch is whole or not there: a torn tail is recognised and cut, and was never acknowledged
+S1  when `write` returns, the batch is on this machine's disk; one fsync per frame, of which a batch mostly is one
+S2  a frame is whole or not there: a torn tail is recognised and cut, and nothing of its batch was ever acknowledged
 S3  damage in the middle of a segment is told, never skipped in silence: what is good is read, the file is set aside
 S4  what does not fit is refused with `SpoolRefused`, and nothing of it stays; there is always room left on the disk
 S5  a segment goes only when its reader says that all of it is done; reading one again must be harmless
@@ -13,13 +13,13 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
-from ledger.spool_frames import Scan, frame, payload_of, scan
+from ledger.spool_frames import FrameTooLarge, Scan, frame, payload_of, scan
 from ledger.store import LedgerUnavailable
 
 SEGMENT_MAX = 8 << 20
@@ -150,19 +150,19 @@ class Spool:
             return False
         return self.size < self._max_bytes and free > DISK_RESERVE
 
-    async def write(self, payload: bytes) -> None:
+    async def write(self, *payloads: bytes) -> None:
         """
-        Keep *payload*, one batch; it is on disk when this returns.
+        Keep *payloads*, the frames of one batch; all of them are on disk when this returns.
 
         Raises:
-            SpoolFull, SpoolDiskFull, SpoolBroken: it is not kept.
+            SpoolRefused, SpoolFull, SpoolDiskFull, SpoolBroken: none of them is kept.
         """
         async with self._turn:
-            data = await asyncio.to_thread(frame, self._number + 1, payload)
-            if self.size + len(data) > self._max_bytes:
+            frames = await asyncio.to_thread(self._frames, payloads)
+            if self.size + sum(map(len, frames)) > self._max_bytes:
                 raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
-            await asyncio.to_thread(self._append, data)
-            self._number += 1
+            await asyncio.to_thread(self._append, frames)
+            self._number += len(frames)
 
     async def seal(self) -> list[Path]:
         """Begin a new segment with the next batch; return those before it, oldest first."""
@@ -190,20 +190,28 @@ class Spool:
         self._sizes.pop(path, None)
         self._began.pop(path, None)
 
-    def _append(self, data: bytes) -> None:
+    def _frames(self, payloads: Sequence[bytes]) -> list[bytes]:
         try:
-            if self._disk.free_bytes(self.folder) < DISK_RESERVE + len(data):
+            return [frame(number, payload) for number, payload in enumerate(payloads, self._number + 1)]
+        except FrameTooLarge as error:
+            raise SpoolRefused(f"the spool does not take it: {error}") from error
+
+    def _append(self, frames: Sequence[bytes]) -> None:
+        size = sum(map(len, frames))
+        try:
+            if self._disk.free_bytes(self.folder) < DISK_RESERVE + size:
                 raise SpoolDiskFull(f"less than {DISK_RESERVE} bytes are free on the disk of {self.folder}")
-            segment = self._segment(len(data))
+            segment = self._segment(size)
         except OSError as error:
             raise _refusal(error) from error
         try:
-            self._disk.write(segment.file, data)
-            self._disk.sync(segment.file)
+            for data in frames:
+                self._disk.write(segment.file, data)
+                self._disk.sync(segment.file)
         except OSError as error:
             self._take_back(segment)
             raise _refusal(error) from error
-        segment.size += len(data)
+        segment.size += size
         self._sizes[segment.path] = segment.size
 
     def _segment(self, size: int) -> _Open:
@@ -220,12 +228,12 @@ class Spool:
         return self._open
 
     def _take_back(self, segment: _Open) -> None:
-        """Nobody knows what is on the disk after a failure: the frame is cut off, and the segment not used again."""
+        """Nobody knows what is on the disk after a failure: the batch is cut off, and the segment not used again."""
         try:
             self._disk.cut(segment.file, segment.size)
             self._disk.sync(segment.file)
         except OSError:
-            pass  # a torn tail then, which every reader recognises
+            pass  # a torn tail then, which every reader recognises, after frames that it does no harm to read
         self._close()
 
     def _close(self) -> None:

@@ -1,5 +1,5 @@
 """
-How a spool's segments are written: frames of one batch each, checked by a checksum, numbered without a gap.
+How a spool's segments are written: frames of a batch, or a part of one, checked by a checksum, numbered without a gap.
 
 A frame is written only after the one before it is on disk. So what cannot be read at the end of a segment was never
 acknowledged (a torn tail), and what cannot be read before a good frame is damage.
@@ -13,7 +13,7 @@ from itertools import pairwise
 from msgspec import Struct
 
 FRAME_MAX = 64 << 20
-"""Bytes of a batch, before compression: far more than 512 renders take."""
+"""Bytes of a frame, before compression: far more than 512 renders take, but not 512 bodies that cannot be read."""
 _MAGIC = b"ILS1"
 _HEAD = struct.Struct(">4sIQI")
 _CHECKED = struct.Struct(">IQ")
@@ -22,7 +22,7 @@ HEAD_BYTES = _HEAD.size
 
 
 class FrameTooLarge(ValueError):
-    """A batch takes more than `FRAME_MAX` bytes."""
+    """A payload has more than `FRAME_MAX` bytes."""
 
 
 class Frame(Struct, frozen=True, gc=False):

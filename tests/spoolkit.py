@@ -5,6 +5,7 @@ import os
 from contextlib import contextmanager
 
 from gatekit import PACK, KitGate
+from msgspec.structs import replace
 
 from commands.backlog import Backlog
 from commands.budget_spool import LABEL
@@ -154,3 +155,9 @@ async def no_rest():
 
 async def nothing_over(campaigns):
     return {}
+
+
+def damage(store, impression, data=b"\x28\xb5\x2f\xfd damaged"):
+    """Have *data* stand where the first events of *impression* were."""
+    commit = store._streams[impression][0]
+    store._streams[impression][0] = store._log[store._log.index(commit)] = replace(commit, data=data)

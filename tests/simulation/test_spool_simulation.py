@@ -17,6 +17,7 @@ from gatekit import Minter
 from spoolkit import AbsentHolding, AbsentStore, FailingDisk, SpoolGate
 from test_gate_simulation import history, states_of, unpark
 
+from commands import spool_records
 from commands.items import Status
 from commands.spool_census import Spooled, take_spooled
 from domain.impression import Decided
@@ -155,6 +156,12 @@ async def deliver(world, events):
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_history_through_gates_that_spool_is_kept_and_billed_exactly_once(seed, tmp_path):
+    simulate(seed, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_history_whose_batches_take_several_frames_is_kept_and_billed_exactly_once(seed, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_records, "FRAME_MAX", 1_500)
     simulate(seed, tmp_path)
 
 

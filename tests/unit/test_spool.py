@@ -178,9 +178,48 @@ def test_a_folder_that_is_gone_refuses(tmp_path):
     assert segments_of(folder) == []
 
 
-def test_a_batch_without_bounds_is_a_broken_invariant():
+def test_a_frame_has_bounds():
     with pytest.raises(FrameTooLarge):
         frame(1, bytes(FRAME_MAX + 1))
+
+
+def test_what_no_frame_takes_is_refused_with_all_of_its_batch(tmp_path):
+    spool = a_spool(tmp_path)
+    with pytest.raises(SpoolRefused, match="more than"):
+        asyncio.run(spool.write(PAYLOADS[0], bytes(FRAME_MAX + 1)))
+    assert (spool.size, read_all(tmp_path)) == (0, [])
+    write_all(spool, PAYLOADS[1:])
+    assert read_all(tmp_path) == PAYLOADS[1:]
+
+
+def test_a_batch_of_several_frames_is_in_one_segment_each_on_disk_before_the_next(tmp_path):
+    disk = FailingDisk()
+    spool = a_spool(tmp_path, segment_max=60, disk=disk)
+    asyncio.run(spool.write(*PAYLOADS))
+    [path] = segments_of(tmp_path)
+    assert [found.number for found in read_segment(path).scan.frames] == [1, 2, 3]
+    assert disk.syncs == 3
+    write_all(spool, PAYLOADS[:1])
+    assert read_segment(segments_of(tmp_path)[-1]).first == 4
+
+
+@pytest.mark.parametrize("fails", ["write", "sync"])
+def test_a_batch_of_which_a_later_frame_fails_is_refused_and_leaves_nothing(tmp_path, fails):
+    disk = FailingDisk()
+    spool = a_spool(tmp_path, disk=disk)
+    write_all(spool, PAYLOADS[:1])
+    sync = disk.sync
+
+    def sync_once(file):
+        sync(file)
+        disk.fails, disk.sync = {fails}, sync
+
+    disk.sync, disk.torn = sync_once, 9
+    with pytest.raises(SpoolBroken):
+        asyncio.run(spool.write(*PAYLOADS))
+    disk.fails = set()
+    write_all(spool, PAYLOADS[1:])
+    assert read_all(tmp_path) == PAYLOADS
 
 
 def test_a_closed_spool_leaves_what_is_not_done(tmp_path):

@@ -6,15 +6,17 @@ from collections import Counter
 from datetime import date
 
 import pytest
-from budgetkit import SpendingGate, World
+from budgetkit import SpendingGate, World, a_change
 from gatekit import PRICE, Minter
+from msgspec.structs import replace
 from spoolkit import AbsentStore, SpoolGate
 
+from commands.activity import Conduct
 from commands.budget_spool import LABEL, SpoolMoney
-from domain.events import ImpressionDeduped
+from domain.events import ImpressionDeduped, ImpressionReconciled
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
-from ledger.store import LedgerUnavailable
+from ledger.store import Conflict, LedgerUnavailable
 
 CAMPAIGN = "campaign-1"
 
@@ -26,7 +28,7 @@ def money_of(world):
     return SpoolMoney(world.budgets, world.upkeep, world.ledger.head, wait)
 
 
-async def a_gate(world, root, first=None):
+async def a_gate(world, root, first=None, **kept):
     spending = SpendingGate(world)
     await spending.registry.load([CAMPAIGN])
     gate = SpoolGate(
@@ -36,18 +38,19 @@ async def a_gate(world, root, first=None):
         None if first is None else first.day_keys,
         funds=spending.funds,
         money=money_of(world),
+        **kept,
     )
-    gate.budget = spending.budget
+    gate.budget, gate.registry = spending.budget, spending.registry
     await gate.open(date(2026, 9, 10), date(2026, 9, 23))
     await gate.warm()
     return gate
 
 
-def run(test, tmp_path, **opening):
+def run(test, tmp_path, kept=None, **opening):
     async def main():
         world = World(ledger=AbsentStore())
         await world.open(CAMPAIGN, **{"budget_micros": 1_000 * PRICE, **opening})
-        await test(world, await a_gate(world, tmp_path / "spool"), Minter())
+        await test(world, await a_gate(world, tmp_path / "spool", **(kept or {})), Minter())
 
     asyncio.run(main())
 
@@ -61,6 +64,10 @@ async def settle(world, *gates):
         world.pass_by(11_000)
         await world.upkeep.bury()
         await world.upkeep.book_corrections()
+
+
+async def reasons_of(gate, tokens):
+    return [(await gate.state(token.impression)).standing.reason for token in tokens]
 
 
 async def decision_of(gate, token):
@@ -147,6 +154,152 @@ def test_what_a_budget_does_not_cover_is_exhausted_when_it_is_decided_again(tmp_
     run(test, tmp_path, budget_micros=10 * PRICE)
 
 
+def test_what_a_double_fire_gives_back_pays_for_another_that_was_spooled(tmp_path):
+    async def test(world, gate, clients):
+        other, first, again = clients.token(), clients.token(placement="one"), clients.token(placement="one")
+        with world.ledger.away():
+            await gate.send(clients.render(other), clients.render(first, user="u"), clients.render(again, user="u"))
+        await gate.backlog.work()
+        assert await reasons_of(gate, [other, first, again]) == [None, None, Reason.DOUBLE_FIRE]
+        await settle(world, gate)
+        assert await world.booked(CAMPAIGN) == 2 * PRICE
+        assert (await world.check()).differences == []
+
+    run(test, tmp_path, budget_micros=2 * PRICE)
+
+
+def test_of_two_double_fires_that_nothing_is_left_for_none_is_paid(tmp_path):
+    async def test(world, gate, clients):
+        before, first, again = clients.token(), clients.token(placement="one"), clients.token(placement="one")
+        await gate.send(clients.render(before))
+        await settle(world, gate)
+        with world.ledger.away():
+            await gate.send(clients.render(first, user="u"), clients.render(again, user="u"))
+        await gate.backlog.work()
+        assert await reasons_of(gate, [first, again]) == [Reason.BUDGET_EXHAUSTED] * 2
+        await settle(world, gate)
+        assert await world.booked(CAMPAIGN) == PRICE
+
+    run(test, tmp_path, budget_micros=PRICE)
+
+
+class Abusive:
+    """Counters that find the renders of some `impressions` abusive."""
+
+    impressions = frozenset()
+
+    def look(self, renders):
+        return {at: Conduct(abusive=True) for at, one in enumerate(renders) if one.impression in self.impressions}
+
+    def count(self, claims): ...
+
+    def recall(self, impression, events): ...
+
+
+def test_what_an_abusive_client_gives_back_pays_for_those_that_were_spooled_before_it(tmp_path):
+    activity = Abusive()
+
+    async def test(world, gate, clients):
+        tokens = [clients.token() for _ in range(50)]
+        bots = [clients.token() for _ in range(4)]
+        activity.impressions = {token.impression for token in bots}
+        with world.ledger.away():
+            await gate.send(*map(clients.render, tokens + bots))
+        await gate.backlog.work()
+        assert Counter(await reasons_of(gate, tokens)) == {None: 48, Reason.BUDGET_EXHAUSTED: 2}
+        assert await reasons_of(gate, bots) == [Reason.RATE_ABUSIVE] * 4
+        await settle(world, gate)
+        assert await world.booked(CAMPAIGN) == 48 * PRICE
+
+    run(test, tmp_path, {"activity": activity}, budget_micros=48 * PRICE)
+
+
+@pytest.mark.parametrize("meanwhile", ["", "book", "bury book", "tick book", "tick tick book"])
+def test_what_the_first_try_gave_back_is_not_asked_for_again_by_the_second(tmp_path, meanwhile):
+    async def test(world, gate, clients):
+        tokens = [clients.token() for _ in range(40)]
+        await gate.budget.tick()
+        with world.ledger.away():
+            await gate.send(*map(clients.render, tokens))
+        append, calls = world.ledger.append, []
+
+        async def failing(appends, recorded_at):
+            calls.extend(append for append in appends[:1] if isinstance(append.events[0], ImpressionReconciled))
+            if len(calls) == 2:
+                calls.append("failed")
+                raise LedgerUnavailable("once")
+            return await append(appends, recorded_at)
+
+        world.ledger.append = failing
+        with pytest.raises(LedgerUnavailable):
+            await gate.backlog.work()
+        works = {"tick": gate.budget.tick, "bury": world.upkeep.bury, "book": world.upkeep.book_corrections}
+        for work in meanwhile.split():
+            await works[work]()
+        world.pass_by(500)
+        await gate.backlog.work()
+        assert Counter(await reasons_of(gate, tokens)) == {None: 36, Reason.BUDGET_EXHAUSTED: 4}
+        await settle(world, gate)
+        assert await world.booked(CAMPAIGN) == 36 * PRICE
+        assert (await world.check()).differences == []
+
+    run(test, tmp_path, budget_micros=36 * PRICE)
+
+
+def test_what_one_outage_gave_back_is_there_for_the_next_once_the_budget_is_raised(tmp_path):
+    async def test(world, gate, clients):
+        with world.ledger.away():
+            await gate.send(*(clients.render() for _ in range(8)))
+        await gate.backlog.work()
+        await world.campaigns.handle(CAMPAIGN, a_change(budget_micros=11 * PRICE))
+        await gate.registry.follow()
+        await gate.send(clients.render())
+        await gate.budget.tick()
+        tokens = [clients.token() for _ in range(5)]
+        with world.ledger.away():
+            await gate.send(*map(clients.render, tokens))
+        await gate.backlog.work()
+        assert Counter(await reasons_of(gate, tokens)) == {None: 4, Reason.BUDGET_EXHAUSTED: 1}
+        await settle(world, gate)
+        assert await world.booked(CAMPAIGN) == 11 * PRICE
+
+    run(test, tmp_path, budget_micros=6 * PRICE)
+
+
+def test_a_drop_that_the_ledger_refuses_for_now_gives_nothing_back(tmp_path):
+    async def test(world, gate, clients):
+        tokens = [clients.token() for _ in range(6)]
+        with world.ledger.away():
+            await gate.send(*map(clients.render, tokens))
+        append, refused = world.ledger.append, []
+
+        async def refusing(appends, recorded_at):
+            if refused or not isinstance(appends[0].events[0], ImpressionReconciled):
+                return await append(appends, recorded_at)
+            refused.append(appends[0])
+            return [Conflict(3), *await append(appends[1:], recorded_at)]
+
+        world.ledger.append = refusing
+        await gate.backlog.work()
+        assert Counter(await reasons_of(gate, tokens)) == {None: 4, Reason.BUDGET_EXHAUSTED: 2}
+
+    run(test, tmp_path, budget_micros=4 * PRICE)
+
+
+def test_a_correction_that_cannot_be_read_gives_nothing_back_and_stops_nothing(tmp_path):
+    async def test(world, gate, clients):
+        with world.ledger.away():
+            await gate.send(clients.render(), clients.render(), clients.render())
+        await gate.backlog.work()
+        *_, (place, last) = [
+            (place, one) for place, one in enumerate(world.ledger._log) if b"BUDGET_EXHAUSTED" in one.data
+        ]
+        world.ledger._log[place] = replace(last, data=b"damaged")
+        assert await gate.money.over([CAMPAIGN]) == {CAMPAIGN: PRICE}
+
+    run(test, tmp_path, budget_micros=PRICE)
+
+
 def test_a_campaign_that_ended_before_the_render_is_out_of_flight_also_without_the_ledger(tmp_path):
     async def test(world, gate, clients):
         with world.ledger.away():
@@ -182,6 +335,18 @@ def test_replayed_history_takes_nobodys_money(tmp_path):
         assert await world.booked(CAMPAIGN) == 0
 
     run(test, tmp_path)
+
+
+def test_replayed_history_is_not_dropped_for_want_of_money(tmp_path):
+    async def test(world, gate, clients):
+        replayed, paid = clients.token(), [clients.token() for _ in range(3)]
+        with world.ledger.away():
+            await gate.send(clients.render(replayed, received_at=clients.now), *map(clients.render, paid))
+        await gate.backlog.work()
+        assert await reasons_of(gate, [replayed]) == [None]
+        assert Counter(await reasons_of(gate, paid)) == {None: 1, Reason.BUDGET_EXHAUSTED: 2}
+
+    run(test, tmp_path, budget_micros=PRICE)
 
 
 @pytest.mark.parametrize("seed", range(60))

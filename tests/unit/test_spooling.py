@@ -6,9 +6,10 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from gatekit import PRICE, Minter
+from gatekit import PACK, PRICE, Minter
 from spoolkit import FailingDisk, SpoolGate
 
+from commands import spool_records
 from commands.activity import Conduct
 from commands.items import Status
 from commands.quarantine import ROOM
@@ -26,8 +27,9 @@ from domain.impression import Decided, Unseen
 from domain.reasons import Reason, Verdict
 from domain.standing import Uncertain, Valid
 from domain.vocabulary import Authority, OmidType, Rung, Surface
+from ledger import spool_frames
 from ledger.census import take_census
-from ledger.spool import SpoolDiskFull, segments_of
+from ledger.spool import SpoolDiskFull, read_segment, segments_of
 from ledger.spool_owners import DAMAGED, damaged, folders
 from ledger.store import LedgerUnavailable, read_everything
 
@@ -153,6 +155,55 @@ def test_another_render_of_an_impression_is_decided_again_when_the_ledger_has_a_
         state = await gate.state(token.impression)
         assert (state.repeats, state.standing.billable_micros) == (1, PRICE)
         assert (gate.backlog.totals.decided_again, gate.backlog.totals.superseded) == (1, 0)
+        *_, repeat, note = await gate.events(token.impression)
+        assert (repeat.verdict, repeat.reason, repeat.cause) == (Verdict.DUPLICATE, Reason.DUPLICATE_RENDER, note.of)
+        assert (note.verdict, note.reason, note.answered_at) == (*DEGRADED[1:3], gate.now)
+
+    run(test, tmp_path)
+
+
+def test_a_render_that_was_told_a_verdict_and_turns_out_a_repeat_has_both_in_the_stream(tmp_path):
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        with gate.store.away():
+            [answer] = await gate.send(clients.render(token, agent="a bot"))
+        assert (answer.verdict, answer.reason) == (Verdict.DROPPED, Reason.AGENT_DECLARED_BOT)
+        await gate.backlog.work()
+        *_, repeat, note = await gate.events(token.impression)
+        assert (repeat.reason, note.reason) == (Reason.DUPLICATE_RENDER, Reason.AGENT_DECLARED_BOT)
+
+    run(test, tmp_path)
+
+
+def test_what_was_told_is_noted_once_however_often_draining_is_begun(tmp_path):
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        with gate.store.away():
+            await gate.send(clients.render(token))
+        [path] = await gate.spool.seal()
+        again = path.read_bytes()
+        await gate.backlog.work()
+        (gate.root / "again").mkdir()
+        (gate.root / "again" / path.name).write_bytes(again)
+        gate.backlog.adopt()
+        await gate.backlog.work()
+        notes = [one for one in await gate.events(token.impression) if isinstance(one, ImpressionAnswered)]
+        assert (len(notes), gate.backlog.totals.superseded) == (1, 1)
+
+    run(test, tmp_path)
+
+
+def test_repeats_that_are_only_counted_get_no_note(tmp_path):
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token), *(clients.render(token) for _ in range(PACK.repeats_kept_max)))
+        before = len(await gate.events(token.impression))
+        with gate.store.away():
+            await gate.send(clients.render(token))
+        await gate.backlog.work()
+        assert (len(await gate.events(token.impression)), gate.spool.size) == (before, 0)
 
     run(test, tmp_path)
 
@@ -167,7 +218,8 @@ def test_the_own_copy_is_dropped_where_the_ledger_has_the_same_event_by_another_
         [answer] = await other.send(event)
         assert answer.verdict is Verdict.VALID
         await gate.backlog.work()
-        assert len(await gate.events(token.impression)) == 3
+        *_, stored, note = await gate.events(token.impression)
+        assert (stored.verdict, note.of, note.verdict) == (Verdict.VALID, stored.cause, Verdict.UNCERTAIN)
         assert gate.backlog.totals.superseded == 1
 
     run(test, tmp_path)
@@ -467,7 +519,27 @@ def test_records_of_another_version_are_set_aside_not_lost(tmp_path):
     run(test, tmp_path)
     with pytest.raises(UnreadableRecord):
         unpack(b"\xc1")
-    assert unpack(pack([])) == []
+    assert [unpack(payload) for payload in pack([])] == [[]]
+
+
+def test_a_batch_that_is_too_much_for_one_frame_is_kept_in_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_records, "FRAME_MAX", 10_000)
+    monkeypatch.setattr(spool_frames, "FRAME_MAX", 10_000)
+
+    async def test(gate, clients):
+        token = clients.token()
+        bodies = [b"{" + clients.random.randbytes(6_000) for _ in range(9)]
+        with gate.store.away():
+            answers = await gate.send(*bodies, clients.render(token), clients.view(token))
+        assert [one.status for one in answers] == [Status.QUARANTINED] * 9 + [Status.DECIDED, Status.PARKED]
+        [path] = segments_of(gate.owned.folder)
+        assert len(read_segment(path).scan.frames) > 9
+        await gate.backlog.work()
+        assert len(gate.holding_store.bodies) == 9
+        assert (await gate.state(token.impression)).standing.viewability["mrc"] == "viewable"
+        assert (gate.spool.size, gate.backlog.totals.damaged, gate.backlog.totals.drained) == (0, 0, 11)
+
+    run(test, tmp_path)
 
 
 def test_bodies_whose_key_is_destroyed_are_counted_and_gone(tmp_path):
