@@ -269,9 +269,10 @@ def _pacing_rows(client: Client, pacing: Pacing, generation: int) -> tuple[_Rows
     totals = _rows(client, _PACING.format(generation=generation, limit=_CURRENCIES_MAX), bound)
     if pacing.minutes == 0:
         return totals, []
-    last = pacing.until - pacing.until % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
+    last = pacing.until - 1  # the span ends before `until`
+    first = last - last % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
     text = _PACING_MINUTES.format(generation=generation, limit=pacing.minutes * _CURRENCIES_MAX)
-    return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
+    return totals, _rows(client, text, {**bound, "since": max(bound["since"], first)})
 
 
 def _rows(client: Client, text: str, parameters: dict[str, Any]) -> _Rows:
