@@ -346,6 +346,13 @@ def test_a_wrong_parameter_is_named(world):
 
 
 @slow
+@pytest.mark.parametrize("path", ["/v1/campaigns/a%00b/pacing", "/v1/reports?campaign=a%00b"])
+def test_a_name_with_a_null_character_is_a_wrong_parameter(world, path):
+    answer = get(world.app(), path)
+    assert (answer.status_code, answer.json()["title"]) == (400, "A parameter cannot be used")
+
+
+@slow
 def test_it_tells_that_it_lives_and_whether_it_can_answer(world):
     async def not_yet():
         return "ClickHouse does not answer"
