@@ -49,7 +49,8 @@ def not_taken(item: Ready, error: CommandRefused) -> Answer:
 
 
 def deferred(item: Deferred) -> Answer:
-    return Answer(event_id=item.event_id, impression_id=item.impression_id, status=Status.DEFERRED)
+    errors = (item.why,) if item.why else ()
+    return Answer(event_id=item.event_id, impression_id=item.impression_id, status=Status.DEFERRED, errors=errors)
 
 
 def quarantined(item: Malformed) -> Answer:

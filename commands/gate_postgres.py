@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
 from commands.quarantine_entries import REUSED
 from ledger.postgres_arrays import ByteaArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
@@ -13,9 +13,11 @@ from ledger.store import EventStore
 
 _KEEP_KEY = """
 with kept as (
-    insert into day_keys values (%(day)s, %(wrapped)s, %(destroy_at)s) on conflict (day) do nothing returning wrapped
+    insert into day_keys values (%(day)s, %(wrapped)s, %(destroy_at)s) on conflict (day) do nothing
+    returning wrapped, destroy_at
 )
-select wrapped from kept union all select wrapped from day_keys where day = %(day)s limit 1
+select wrapped, destroy_at from kept
+union all select wrapped, destroy_at from day_keys where day = %(day)s limit 1
 """
 _IS_GONE = """quarantine.state = 'expired' or (
     quarantine.state = 'waiting' and quarantine.expires_at <= excluded.received_at
@@ -51,14 +53,7 @@ _EXPIRE = """
 update quarantine set sealed = null, sender = null, state = case state when 'waiting' then 'expired' else state end
 where expires_at <= %s and sealed is not null returning name
 """
-_PARK = """
-insert into parked_views (event_id, impression, digest, received_at, sealed)
-select e, i, g, %s, s from unnest(%s, %s, %s, %s) as v(e, i, g, s)
-on conflict (event_id) do nothing returning event_id
-"""
-_PARKED_OTHERWISE = """
-select event_id from unnest(%s, %s) as v(e, g) join parked_views p on p.event_id = v.e and p.digest <> v.g
-"""
+_PARK = "select parking from park_views(%s, %s, %s, %s::bigint[], %s, %s, %s)"
 _DUE = """
 select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_views v
 cross join lateral (select true from impression_commits c where c.stream = v.impression limit 1) rendered
@@ -81,12 +76,12 @@ class PostgresDayKeys:
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
         arguments = {"day": day, "wrapped": wrapped, "destroy_at": destroy_at}
         rows = await self._connection.fetch(_KEEP_KEY, arguments)
         # Another process kept its key between the two halves of the statement: the next look finds it.
-        [[kept]] = rows or await self._connection.fetch(_KEEP_KEY, arguments)
-        return None if kept is None else bytes(kept)
+        [[kept, kept_until]] = rows or await self._connection.fetch(_KEEP_KEY, arguments)
+        return None if kept is None else (bytes(kept), kept_until)
 
     async def destroy_due(self, now: int) -> int:
         rows = await self._connection.fetch(
@@ -119,24 +114,22 @@ class PostgresHolding:
             ],
         )
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        by_time: dict[int, list[ParkedView]] = {}
-        for view in views:
-            by_time.setdefault(view.received_at, []).append(view)
-        for received_at, group in by_time.items():
-            await self._connection.fetch(
-                _PARK,
-                [
-                    received_at,
-                    UuidArray.of([view.event_id for view in group]),
-                    UuidArray.of([view.impression for view in group]),
-                    TextArray.of([view.digest for view in group]),
-                    ByteaArray.of([view.sealed for view in group]),
-                ],
-            )
-
-        arguments = [UuidArray.of([view.event_id for view in views]), TextArray.of([view.digest for view in views])]
-        return {event_id for [event_id] in await self._connection.fetch(_PARKED_OTHERWISE, arguments)}
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        if not views:
+            return []
+        rows = await self._connection.fetch(
+            _PARK,
+            [
+                UuidArray.of([view.event_id for view in views]),
+                UuidArray.of([view.impression for view in views]),
+                TextArray.of([view.digest for view in views]),
+                [view.received_at for view in views],
+                ByteaArray.of([view.sealed for view in views]),
+                room.impression_max,
+                room.total_max,
+            ],
+        )
+        return [Parking(parking) for [parking] in rows]
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         return list(map(_view, await self._connection.fetch(_DUE, [limit])))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from commands.keyring import DayKeyStore
-from commands.quarantine import Held, HoldingStore, ParkedView, QuarantinedBody
+from commands.quarantine import Held, HoldingStore, ParkedView, Parking, QuarantinedBody, ViewRoom
 from ledger.breaker import Guard
 
 
@@ -15,7 +15,7 @@ class GuardedDayKeys:
         self._store = store
         self._guard = guard
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
         return await self._guard.call(self._store.load_or_keep, day, wrapped, destroy_at)
 
     async def destroy_due(self, now: int) -> int:
@@ -32,8 +32,8 @@ class GuardedHolding:
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         await self._guard.call(self._store.quarantine, bodies)
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        return await self._guard.call(self._store.park, views)
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        return await self._guard.call(self._store.park, views, room)
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         return await self._store.due_views(limit)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, QuarantinedBody
+from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
 from commands.quarantine_entries import REUSED, Entry, EntryState, as_of
 from ledger.store import EventStore
 
@@ -17,8 +17,9 @@ class MemoryDayKeys:
     def __init__(self) -> None:
         self._keys: dict[int, tuple[bytes | None, int]] = {}
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
-        return self._keys.setdefault(day, (wrapped, destroy_at))[0]
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
+        kept, kept_until = self._keys.setdefault(day, (wrapped, destroy_at))
+        return None if kept is None else (kept, kept_until)
 
     async def destroy_due(self, now: int) -> int:
         due = [day for day, (wrapped, at) in self._keys.items() if wrapped is not None and at <= now]
@@ -48,8 +49,8 @@ class MemoryHolding:
                 kept = replace(self.entries[body.name], received_at=known.received_at, **again)
                 self.entries[body.name] = kept
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        return {view.event_id for view in views if self.views.setdefault(view.event_id, view).digest != view.digest}
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        return [self._park(view, room) for view in views]
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         rendered = await self._store.read_streams([view.impression for view in self.views.values()], 1)
@@ -80,6 +81,16 @@ class MemoryHolding:
             del self.entries[name]
         await self.unpark(views)
         return len(bodies) + len(views)
+
+    def _park(self, view: ParkedView, room: ViewRoom) -> Parking:
+        known = self.views.get(view.event_id)
+        if known is not None:
+            return Parking.KEPT if known.digest == view.digest else Parking.REUSED
+        others = sum(one.impression == view.impression for one in self.views.values())
+        if others >= room.impression_max or len(self.views) >= room.total_max:
+            return Parking.FULL
+        self.views[view.event_id] = view
+        return Parking.KEPT
 
 
 def _entry(body: QuarantinedBody) -> Entry:

@@ -6,23 +6,26 @@ Where a stream stands otherwise than assumed, the ledger refuses; it is read, fo
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import assert_never
 from uuid import UUID, uuid4
+
+import structlog
 
 from commands.activity import Activity, Conduct
 from commands.answers import decided, deferred, not_taken, quarantined, refused, reused
 from commands.countdown import Countdown
 from commands.counting import Counting
-from commands.floods import Floods, Lot
+from commands.floods import Floods, write_due
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.judge import funded_by, render_of, view_of
 from commands.ladder import Ladder
-from commands.quarantine import Holding
+from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
 from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
-from domain.decide import CommandRefused, CountRepeats, decide
+from domain.decide import CommandRefused, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -32,23 +35,26 @@ from domain.events import (
 )
 from domain.funding import committed_micros
 from domain.ids import ImpressionId
-from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
+from domain.impression import Decided, ImpossibleTransition, Impression, Unseen, conflicts, counts_again, fold
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet, Rung
 from ledger.breaker import NotAsked
-from ledger.codec import decode_impression, encode
-from ledger.store import READ_MAX, Append, Appended, Commit, Conflict, EventStore, LedgerUnavailable, Outcome
+from ledger.codec import UnreadableCommit, decode_impression, encode
+from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
 
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
-_FLOODS_AT_ONCE = 64
+_NO_ROOM = "as many views wait for their render as may"
+_UNREADABLE = "what is known of the impression cannot be read now"
 _PLAIN = Conduct()
+
+log = structlog.get_logger()
 
 
 class Ingest:
@@ -124,18 +130,18 @@ class Ingest:
         Raises:
             LedgerUnavailable: it must be tried again.
         """
-        batch = Batch(self._clock(), [None] * len(items))
+        batch = Batch(self._clock(), [None] * len(items), is_news=False)
         async with self._turn:
-            await self._bring_in(batch, items, is_news=False)
+            await self._bring_in(batch, items)
         return [answer for answer in batch.answers if answer is not None]
 
-    async def _bring_in(self, batch: Batch, items: Sequence[Item], *, is_news: bool = True) -> None:
+    async def _bring_in(self, batch: Batch, items: Sequence[Item]) -> None:
         self._slots.begin_batch()
         for at, item in enumerate(items):
-            self._sort_in(batch, at, item, is_news=is_news)
+            self._sort_in(batch, at, item)
         await self._settle(batch)
         if batch.early:
-            await self._park(batch)
+            await self._park(batch, ROOM if batch.is_news else ANY_ROOM)
             batch.early = []
             await self._settle(batch)
         if batch.quarantine:
@@ -171,15 +177,17 @@ class Ingest:
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
         """Remember one commit of the ledger as if it had just been decided here."""
-        match events:
-            case (ImpressionRendered() as rendered, ImpressionScored(rung=rung), ImpressionDeduped() as decision, *_):
-                if decision.before is None:
-                    first = FirstAnswer(decision.cause.int, decision.digest, decision.verdict, decision.reason, rung)
-                    self._recent.remember(impression, first)
-                if in_gross(decision.after):
-                    person = rendered.user or rendered.device
-                    for slot in slots_of(rendered.placement, rendered.creative, person):
-                        self._slots.recall(slot, (impression.int, rendered.event_at))
+        for rendered, scored, decision in zip(events, events[1:], events[2:], strict=False):
+            if not isinstance(rendered, ImpressionRendered) or not isinstance(scored, ImpressionScored):
+                continue
+            if isinstance(decision, ImpressionDeduped) and decision.before is None:
+                cause, rung = decision.cause.int, scored.rung
+                first = FirstAnswer(cause, decision.digest, decision.verdict, decision.reason, rung)
+                self._recent.remember(impression, first)
+            if isinstance(decision, ImpressionDeduped | ImpressionReconciled) and in_gross(decision.after):
+                person = rendered.user or rendered.device
+                for slot in slots_of(rendered.placement, rendered.creative, person):
+                    self._slots.recall(slot, (impression.int, rendered.event_at))
 
     async def write_floods(self) -> int:
         """
@@ -188,25 +196,14 @@ class Ingest:
         Raises:
             LedgerUnavailable: the rest is written next time.
         """
-        async with self._turn:
-            now = self._clock()
-            lots = list(self._floods.due(now, _FLOODS_AT_ONCE))
-            if not lots:
-                return 0
-            for lot in lots:
-                await self._write_lot(lot, now)
-            return len(lots)
-
-    async def _write_lot(self, lot: Lot, now: int) -> None:
-        commits = (await self._store.read_streams([lot.impression], READ_MAX))[lot.impression]
-        command = CountRepeats(lot.cause, lot.reason, lot.renders, now)
-        events = decide(fold(_events(commits)), command)
-        if events:
-            version = commits[-1].version + commits[-1].count
-            [outcome] = await self._store.append([_append(lot.impression, version, events)], now)
-            if isinstance(outcome, Conflict):
-                return
-        self._floods.written(lot)
+        written = 0
+        for _ in range(ROUNDS_MAX):
+            async with self._turn:
+                now_written = await write_due(self._floods, self._store, self._clock())
+            written += now_written
+            if not now_written:
+                break
+        return written
 
     async def _settle(self, batch: Batch) -> None:
         for _ in range(ROUNDS_MAX):
@@ -215,18 +212,27 @@ class Ingest:
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
 
-    async def _park(self, batch: Batch) -> None:
-        """Keep views until their render arrives; an id that is parked with another content is refused."""
-        reused = await self._holding.park([item for _, item in batch.early])
-        for at, item in batch.early:
-            if item.claim.cause in reused:
-                batch.answers[at] = self._refuse(batch, item)
+    async def _park(self, batch: Batch, room: ViewRoom) -> None:
+        """Keep views until their render arrives; what cannot be kept is answered by itself."""
+        parked = await self._holding.park([item for _, item in batch.early], room)
+        for (at, item), parking in zip(batch.early, parked, strict=True):
+            match parking:
+                case Parking.KEPT:
+                    pass
+                case Parking.REUSED:
+                    batch.answers[at] = self._refuse(batch, item)
+                case Parking.FULL:
+                    self._sort_in(batch, at, Deferred(item.claim.cause, item.impression, _NO_ROOM))
+                case Parking.EXPIRED:
+                    self._sort_in(batch, at, Refused(item.claim.cause, Reason.TOKEN_EXPIRED, item.impression))
+                case _:
+                    assert_never(parking)
 
-    def _sort_in(self, batch: Batch, at: int, item: Item, *, is_news: bool = True) -> None:
+    def _sort_in(self, batch: Batch, at: int, item: Item) -> None:
         match item:
             case Ready():
                 known = self._recent.get(item.impression)
-                if known is not None and is_news and _is_retry(item, known):
+                if known is not None and batch.is_news and _is_retry(item, known):
                     batch.answers[at] = decided(item, known.verdict, known.reason, known.rung)
                     return
                 group = batch.open.get(item.impression.int)
@@ -248,7 +254,9 @@ class Ingest:
         Read what must be read, decide what is open, append in one call; what conflicts stays open, and what would not
         be appended, and so not be refused, by a state out of memory.
         """
-        await self._read([group for group in batch.open.values() if group.must_read and not self._recalled(group)])
+        await self._read(
+            batch, [group for group in batch.open.values() if group.must_read and not self._recalled(group)]
+        )
         turn = in_turn(batch, self._slots)
         await self._observe(batch, turn)
         made: list[tuple[Group, Append]] = []
@@ -325,15 +333,28 @@ class Ingest:
         group.must_read, group.is_recalled, group.may_recall = False, True, False
         return True
 
-    async def _read(self, groups: Sequence[Group]) -> None:
+    async def _read(self, batch: Batch, groups: Sequence[Group]) -> None:
         if not groups:
             return
         streams = await self._store.read_streams([group.impression for group in groups], READ_MAX)
         for group in groups:
             commits = streams.get(group.impression, [])
-            group.state = fold(_events(commits))
+            try:
+                group.state = _folded(commits)
+            except (UnreadableCommit, ImpossibleTransition) as error:
+                if not batch.is_news:
+                    raise
+                self._defer(batch, group, error)
+                continue
             group.version = commits[-1].version + commits[-1].count if commits else 0
             group.must_read = group.is_recalled = False
+
+    def _defer(self, batch: Batch, group: Group, error: Exception) -> None:
+        """Nobody can decide on a stream that cannot be read; what is about others is decided."""
+        log.error("a stream cannot be read", impression=str(group.impression), error=str(error))
+        del batch.open[group.impression.int]
+        for at, item in group.members:
+            batch.answers[at] = deferred(Deferred(item.claim.cause, item.impression, _UNREADABLE))
 
     def _decide(self, group: Group, batch: Batch) -> None:
         """Run the members, in order, over the state that the ledger has; they fold into one append."""
@@ -453,8 +474,16 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
     )
 
 
-def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
-    return (event for commit in commits for event in decode_impression(commit.data))
+def _folded(commits: Sequence[Commit]) -> Impression:
+    """
+    Return how the stream of *commits* stands.
+
+    Raises:
+        UnreadableCommit, ImpossibleTransition: it cannot be read, or not to its end.
+    """
+    if len(commits) == READ_MAX:
+        raise UnreadableCommit(f"it has {READ_MAX} commits or more")
+    return fold(event for commit in commits for event in decode_impression(commit.data))
 
 
 def _is_paid(item: Ready) -> bool:

@@ -27,8 +27,8 @@ class Status(StrEnum):
     """It cannot be read; kept, encrypted, until it is looked at or its time is up."""
     DEFERRED = "deferred"
     """
-    Nothing of it was taken: the key of its day could not be had in time, or there is no room for other regions'. Send
-    the same event again.
+    Nothing of it was taken: the key of its day could not be had in time, or there is no room for other regions', or for
+    another view that waits for its render. Send the same event again.
     """
     ACCEPTED = "accepted"
     """What callers without the `decide` scope are told of all that was taken in."""
@@ -109,10 +109,11 @@ class Refused(Struct, frozen=True):
 
 
 class Deferred(Struct, frozen=True):
-    """The key of its day is not at hand yet; nobody can recognise it without."""
+    """It cannot be taken now: the key of its day is not at hand, without which nobody can recognise it, or *why*."""
 
     event_id: UUID
     impression_id: ImpressionId
+    why: str = ""
 
 
 class Ready(Struct, frozen=True, kw_only=True, gc=False):

@@ -28,8 +28,12 @@ PERSON_KINDS = (b"user", b"device", b"network", b"session")
 class DayKeyStore(Protocol):
     """Where wrapped day keys lie. `day` counts UTC days since 1970; times are epoch ms."""
 
-    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> bytes | None:
-        """Keep *wrapped* as the key of *day* unless it has one; return the one it has, None if that is destroyed."""
+    async def load_or_keep(self, day: int, wrapped: bytes, destroy_at: int) -> tuple[bytes, int] | None:
+        """
+        Keep *wrapped* as the key of *day* unless it has one.
+
+        Return the one it has and when that is to be destroyed, None if it is.
+        """
 
     async def destroy_due(self, now: int) -> int:
         """Destroy all keys that are due; return how many."""
@@ -70,12 +74,13 @@ class DayKeys:
 
 
 class Keyring:
-    """The day keys that this process has at hand."""
+    """The day keys that this process has at hand. A day once met stays so: with its keys, then known as destroyed."""
 
     def __init__(self, store: DayKeyStore, root: bytes) -> None:
         self._store = store
         self._root = root
         self._keys: dict[int, DayKeys | None] = {}
+        self._destroy_at: dict[int, int] = {}
         self._fetching: dict[int, asyncio.Task[None]] = {}
 
     def has(self, days: Iterable[int]) -> bool:
@@ -95,8 +100,12 @@ class Keyring:
         for day in sorted(set(days) - self._keys.keys()):
             candidate = blake2b(day.to_bytes(8, "big", signed=True), key=fresh, digest_size=KEY_BYTES).digest()
             destroy_at = max(day * DAY_MS, now) + (LIFE_DAYS + 1) * DAY_MS
-            wrapped = await self._store.load_or_keep(day, aes_key_wrap(self._root, candidate), destroy_at)
-            self._keys[day] = None if wrapped is None else DayKeys(aes_key_unwrap(self._root, wrapped))
+            found = await self._store.load_or_keep(day, aes_key_wrap(self._root, candidate), destroy_at)
+            if found is None:
+                self._keys[day] = None
+                continue
+            wrapped, self._destroy_at[day] = found
+            self._keys[day] = DayKeys(aes_key_unwrap(self._root, wrapped))
 
     async def ensure_within(self, days: Sequence[int], now: int, fresh: bytes, within_s: float) -> bool:
         """
@@ -119,11 +128,17 @@ class Keyring:
         return self.has(days)
 
     async def destroy_due(self, now: int) -> int:
-        """Destroy all keys that are due, here and in the store; return how many."""
-        destroyed = await self._store.destroy_due(now)
-        if destroyed:
-            self._keys.clear()
-        return destroyed
+        """
+        Destroy all keys that are due; return how many there were in the store.
+
+        Raises:
+            LedgerUnavailable: the store did not answer; here they are gone all the same.
+        """
+        # Not by what the store says: another process may have been first there, or its answer may get lost.
+        for day in [day for day, destroy_at in self._destroy_at.items() if destroy_at <= now]:
+            del self._destroy_at[day]
+            self._keys[day] = None
+        return await self._store.destroy_due(now)
 
 
 def _named(kind: blake2b, value: str | None) -> str:

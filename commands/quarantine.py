@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Callable, MutableSequence, Sequence
+from enum import StrEnum
 from hashlib import blake2b
 from typing import Protocol
 from uuid import UUID
@@ -84,6 +85,30 @@ class Held(Struct, frozen=True, kw_only=True):
     reused: int = 0
 
 
+class Parking(StrEnum):
+    """What becomes of a view that is to be parked."""
+
+    KEPT = "kept"
+    REUSED = "reused"
+    """Its id is parked already, with another content."""
+    FULL = "full"
+    """As many are parked of its impression, or in all, as may be."""
+    EXPIRED = "expired"
+    """The keys of its day were destroyed after it was read."""
+
+
+class ViewRoom(Struct, frozen=True):
+    """How many views may be parked: of one impression, and in all."""
+
+    impression_max: int
+    total_max: int
+
+
+ROOM = ViewRoom(64, 1_000_000)
+ANY_ROOM = ViewRoom(1 << 62, 1 << 62)
+"""For what comes out of a spool: that was answered as parked, and the size of the spool bounds it."""
+
+
 class ParkedView(Struct, frozen=True, kw_only=True):
     """A view whose render has not arrived, sealed under the keys of its impression's day."""
 
@@ -100,8 +125,8 @@ class HoldingStore(Protocol):
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         """Keep *bodies*; one that comes again after its time was up is kept anew, as received when it first was."""
 
-    async def park(self, views: Sequence[ParkedView]) -> set[UUID]:
-        """Keep *views*; return the ids that are kept already with another digest."""
+    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        """Keep *views* as far as there is *room*; return, in order, KEPT (also if it was), REUSED or FULL of each."""
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         """Return parked views whose impression has a stream by now."""
@@ -139,14 +164,16 @@ class Holding:
         await self._keyring.ensure([now // DAY_MS], now, secrets.token_bytes(KEY_BYTES))
         await self._store.quarantine([self._seal(item, now) for item in items])
 
-    async def park(self, items: Sequence[Ready]) -> set[UUID]:
+    async def park(self, items: Sequence[Ready], room: ViewRoom = ROOM) -> list[Parking]:
         """
-        Keep views until their render arrives; return, when they are durable, the ids kept with another content.
+        Keep views until their render arrives; return, when they are durable, what became of each, in order.
 
         Raises:
             LedgerUnavailable: the store did not answer.
         """
-        return await self._store.park([self._parked(item) for item in items])
+        views = [self._parked(item) for item in items]
+        parked = iter(await self._store.park([view for view in views if view is not None], room))
+        return [Parking.EXPIRED if view is None else next(parked) for view in views]
 
     async def due_views(self, limit: int, now: int) -> list[tuple[UUID, int, bytes]]:
         """Return up to *limit* parked views whose render arrived: event id, when they were received, body."""
@@ -184,9 +211,10 @@ class Holding:
             sender=None if item.caller is None else _sealed_sender(item.caller, keys, name),
         )
 
-    def _parked(self, item: Ready) -> ParkedView:
+    def _parked(self, item: Ready) -> ParkedView | None:
         keys = self._keyring.of(_day(item.impression))
-        assert keys is not None, "the render was screened with them"
+        if keys is None:
+            return None
         event_id = item.claim.cause
         return ParkedView(
             event_id=event_id,

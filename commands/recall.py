@@ -8,10 +8,14 @@ before the restart would pass, and clocks of devices would have to be learned an
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import structlog
+
 from domain.events import ImpressionEvent
 from domain.ids import ImpressionId
-from ledger.codec import decode_impression
+from ledger.codec import UnreadableCommit, decode_impression
 from ledger.store import EventStore, read_everything
+
+log = structlog.get_logger()
 
 Memory: TypeAlias = Callable[[ImpressionId, Sequence[ImpressionEvent]], None]
 """Takes the events of one commit of an impression, in the order of the ledger."""
@@ -23,7 +27,7 @@ async def recall(
     """
     Hand the last commits, at most *commits_max*, to *memories*; return how many were read.
 
-    *whole* is called before if those are all that there are.
+    *whole* is called before if those are all that there are. A commit that cannot be read is left out, and logged.
 
     Raises:
         LedgerUnavailable: the store did not answer; what was remembered so far stays right.
@@ -36,7 +40,11 @@ async def recall(
         count += 1
         if isinstance(commit.stream, str):
             continue
-        events = decode_impression(commit.data)
+        try:
+            events = decode_impression(commit.data)
+        except UnreadableCommit as error:
+            log.error("a commit is not recalled", position=commit.position, error=str(error))  # noqa: TRY400
+            continue
         for memory in memories:
             memory(commit.stream, events)
     return count

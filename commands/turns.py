@@ -50,11 +50,12 @@ class Batch(Struct):
     """
     One batch on its way: answers by place, what is still open by impression, what is to be counted or kept aside.
 
-    `now` (epoch ms) is when it is decided.
+    `now` (epoch ms) is when it is decided; what is no news comes out of a spool.
     """
 
     now: int
     answers: list[Answer | None]
+    is_news: bool = True
     open: dict[int, Group] = {}
     sent: Sequence[Append] = ()
     refused: dict[Reason, int] = {}

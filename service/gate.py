@@ -208,8 +208,10 @@ class Gate:
             stack.push_async_callback(self._operators_database.close)
             stack.push_async_callback(self._feedback.close)
             stack.push_async_callback(self._looks.close)
+            deciding = asyncio.create_task(self._decide(batcher))
+            deciding.add_done_callback(lambda _: setattr(server, "should_exit", True))
             background = [
-                asyncio.create_task(self._decide(batcher)),
+                deciding,
                 asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
                 asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
@@ -228,6 +230,8 @@ class Gate:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
+            if not deciding.cancelled():
+                deciding.result()
 
     def _quarantine_routes(self, batcher: Batcher) -> list[Route]:
         quarantine = Quarantine(
@@ -312,13 +316,13 @@ class Gate:
         await batcher.run()
 
     async def _tidy(self) -> None:
-        """Make partitions ahead, destroy keys that are due, drop what has outlived its time."""
+        """Destroy keys that are due, make partitions ahead, drop what has outlived its time."""
         now = now_ms()
+        destroyed = await self._keyring.destroy_due(now)
         today = day_of(now)
         await self._store.prepare_days(
             today - timedelta(days=DAYS_BACK), today + timedelta(days=DAYS_AHEAD), DataSet.LIVE
         )
-        destroyed = await self._keyring.destroy_due(now)
         day = now // DAY_MS  # at hand should nobody be there to ask for them, at midnight, too
         await self._keyring.ensure([day - 1, day, day + 1], now, secrets.token_bytes(KEY_BYTES))
         dropped = await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms)
@@ -338,7 +342,7 @@ class Gate:
         for event_id, received_at, body in due:
             caller = Caller(frozenset({"ingest", "replay"}), received_at=received_at)
             [answer] = await batcher.submit(await self._intake.prepare([body], caller))
-            if answer.status is not Status.PARKED:
+            if answer.status not in {Status.PARKED, Status.DEFERRED}:
                 settled.append(event_id)
         await self._holding.unpark(settled)
 

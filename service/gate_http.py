@@ -18,6 +18,7 @@ from service.endpoints import JSON, NDJSON, media_type_of, refusal, split
 from service.gate_metrics import GateMetrics
 from service.misdirected import misdirected, with_homes
 from service.problems import (
+    RETRY_AFTER_S,
     BadDocument,
     BodyTooLarge,
     MethodNotAllowed,
@@ -97,8 +98,8 @@ class GateApp:
             answers = with_homes(items, answers)
             if kept:
                 answers = merged(kept, answers)
-            elsewhere = misdirected(answers, request_id, is_single=is_single)
-            if (reply := elsewhere or all_busy(answers, request_id, is_single=is_single)) is not None:
+            busy = all_busy(answers, request_id, is_single=is_single) if kept else None
+            if (reply := misdirected(answers, request_id, is_single=is_single) or busy) is not None:
                 self._metrics.answered(answers)
                 return reply
         self._metrics.answered(answers)
@@ -139,7 +140,8 @@ def _single(shown: Answer, answer: Answer, request_id: str) -> Reply:
     problem = problem_of_status(answer.status, answer.reason)
     if problem is None:
         return Reply(200, _ENCODER.encode(shown), JSON)
-    return document(problem, request_id, outcome=shown)
+    headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
+    return document(problem, request_id, headers=headers, outcome=shown)
 
 
 async def _send(send: Send, reply: Reply, request_id: str) -> None:

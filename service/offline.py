@@ -186,7 +186,7 @@ class OfflineGate:
         for event_id, received_at, body in await self._holding.due_views(_UNPARK_MAX, self._now):
             items: list[Item] = await self._intake.prepare([body], Caller(_UNPARKED, received_at=received_at))
             [answer] = await self._ingest.decide_batch(items)
-            if answer.status is not Status.PARKED:
+            if answer.status not in {Status.PARKED, Status.DEFERRED}:
                 settled.append(event_id)
         await self._holding.unpark(settled)
         await self._parked.drop_expired(self._now, self._now - self._world.pack.token_age_max_ms)

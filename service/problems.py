@@ -161,6 +161,8 @@ REFUSALS: Mapping[Reason, Problem] = {
 
 QUARANTINED = Problem(422, "The render cannot be read and is in quarantine")
 
+DEFERRED = Problem(503, "The event cannot be taken now; send the same event again")
+
 SHELTER_BUSY = Problem(503, "The shelter of another region has no room, or does not answer; send the same events again")
 
 REPORT_REFUSALS: Mapping[ServeRefusal, Problem] = {
@@ -223,4 +225,6 @@ def problem_of_status(status: Status, reason: Reason | None) -> Problem | None:
     """Return the problem that a single render's outcome is, None if it was taken in."""
     if status is Status.QUARANTINED:
         return QUARANTINED
+    if status is Status.DEFERRED:
+        return DEFERRED
     return REFUSALS[reason] if status is Status.REFUSED and reason is not None else None

@@ -54,9 +54,9 @@ class AbsentHolding(MemoryHolding):
         self._store.fail("asleep", "before", "after")
         await super().quarantine(bodies)
 
-    async def park(self, views):
+    async def park(self, views, room):
         self._store.fail("asleep", "before", "after")
-        return await super().park(views)
+        return await super().park(views, room)
 
 
 class FailingDisk(OsDisk):

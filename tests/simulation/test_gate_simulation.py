@@ -60,9 +60,9 @@ class FaultyHolding(MemoryHolding):
         await super().quarantine(bodies)
         self._store._maybe_fail("after quarantine")
 
-    async def park(self, views):
+    async def park(self, views, room):
         self._store._maybe_fail("before parking")
-        return await super().park(views)
+        return await super().park(views, room)
 
 
 def history(dice, clients):

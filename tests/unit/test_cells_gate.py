@@ -8,6 +8,7 @@ from cellkit import BEARER, address, cells_of, cluster, grown, minted, one_cell
 from gatekit import Minter
 
 from commands.homes import Homes
+from commands.quarantine import ROOM
 from commands.quarantine_entries import EntryState
 from commands.quarantine_replay import Fix
 from domain.cells import Cell, CellMap, Epoch
@@ -51,6 +52,17 @@ def test_each_of_a_mixed_batch_is_told_its_own():
         assert [answer["status"] for answer in answers] == ["decided", "refused", "decided", "refused", "quarantined"]
         assert refused(answers[1]) == refused(answers[3]) == ELSEWHERE
         assert "cell" not in answers[0]
+
+    run(test)
+
+
+def test_views_that_there_is_no_room_for_are_told_so_one_by_one():
+    async def test(_, clients, http):
+        token = minted(clients, TWO, OURS)
+        await post(http, [clients.view(token) for _ in range(ROOM.impression_max)])
+        response = await post(http, [clients.view(token), clients.view(token)])
+        assert (response.status_code, [one["status"] for one in response.json()]) == (200, ["deferred", "deferred"])
+        assert (await post(http, clients.view(token))).status_code == 503
 
     run(test)
 

@@ -12,6 +12,7 @@ from gatekit import EVERYTHING, NOW, PACK, KitGate, Minter
 from starlette.applications import Starlette
 
 from commands.batcher import Batcher, Overloaded
+from commands.quarantine import ROOM
 from domain.reasons import CLASS_OF, ReasonClass
 from ledger.store import LedgerUnavailable
 from service import problems
@@ -234,6 +235,22 @@ def test_a_ledger_that_does_not_answer_is_503_with_retry_after():
         assert "secret" not in response.text
         gate.store.append = append
         assert (await post(http, event)).json()["verdict"] == "valid"
+
+    run(test)
+
+
+def test_a_view_that_there_is_no_room_for_is_503_alone_and_told_apart_in_a_batch():
+    async def test(_, clients, http):
+        token = clients.token()
+        await post(http, [clients.view(token) for _ in range(ROOM.impression_max)])
+        response = await post(http, clients.view(token))
+        outcome = is_problem(response, 503)["outcome"]
+        assert response.headers["retry-after"] == "1"
+        assert (outcome["status"], outcome["errors"]) == ("deferred", ["as many views wait for their render as may"])
+        both = await post(http, [clients.view(token), clients.render()])
+        assert [answer["status"] for answer in both.json()] == ["deferred", "decided"]
+        labels = {"status": "deferred", "verdict": "", "reason": ""}
+        assert http.metrics.registry.get_sample_value("impledger_answers_total", labels) == 2
 
     run(test)
 

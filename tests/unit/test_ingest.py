@@ -6,18 +6,18 @@ from datetime import date
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidTag
-from gatekit import NOW, PACK, PRICE, KitGate, Minter
+from gatekit import EVERYTHING, NOW, PRICE, KitGate, Minter
 
-from commands.floods import Floods
-from commands.items import Status
+from commands.items import Caller, Status
+from commands.keyring import DAY_MS
+from commands.quarantine import ROOM
 from domain.aggregates import AnswersCounted
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored, ImpressionViewed
-from domain.ids import mint, minted_at
+from domain.ids import minted_at
 from domain.impression import Decided
 from domain.reasons import Reason, Verdict
 from domain.standing import Valid
 from domain.vocabulary import BillingEvent, OmidType, Rung, Surface
-from ledger.census import take_census
 from ledger.codec import decode
 from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable
@@ -32,6 +32,17 @@ def run(test, store=None):
         await test(gate, Minter())
 
     asyncio.run(main())
+
+
+class PreparingStore(MemoryStore):
+    """A ledger beside which something happens while it makes days ready."""
+
+    async def while_preparing(self):
+        pass
+
+    async def prepare_days(self, first, last, data_set):
+        await super().prepare_days(first, last, data_set)
+        await self.while_preparing()
 
 
 async def counted(gate):
@@ -229,6 +240,39 @@ def test_renders_of_destroyed_days_are_expired():
     run(test)
 
 
+def test_keys_that_are_destroyed_while_a_batch_waits_expire_its_early_views_of_that_day_and_nothing_else():
+    async def test(gate, clients):
+        then = NOW - 9 * DAY_MS
+        old = clients.token(at=then)
+        await gate.keyring.ensure([then // DAY_MS], then, b"f" * 32)
+        events = [
+            clients.view(old, received_at=then, client_at=None),
+            clients.view(clients.token()),
+            clients.render(),
+        ]
+        items = await gate.intake.prepare([msgspec.json.encode(event) for event in events], Caller(EVERYTHING))
+        assert await gate.keyring.destroy_due(NOW) == 1
+        answers = await gate.ingest.decide_batch(items)
+        assert [answer.status for answer in answers] == [Status.REFUSED, Status.PARKED, Status.DECIDED]
+        assert answers[0].reason is Reason.TOKEN_EXPIRED
+        assert await counted(gate) == ({Reason.TOKEN_EXPIRED: 1}, 0)
+        assert len(gate.holding_store.views) == 1
+
+    run(test)
+
+
+def test_keys_that_are_destroyed_while_room_is_made_for_history_expire_it():
+    async def test(gate, clients):
+        then = NOW - 9 * DAY_MS
+        gate.store.while_preparing = lambda: gate.keyring.destroy_due(NOW)
+        await gate.keyring.ensure([then // DAY_MS], then, b"f" * 32)
+        history = clients.render(clients.token(at=then), received_at=then, client_at=None, on_screen_at=None)
+        [answer] = await gate.send(history)
+        assert (answer.status, answer.reason) == (Status.REFUSED, Reason.TOKEN_EXPIRED)
+
+    run(test, PreparingStore())
+
+
 def test_received_at_needs_the_replay_scope():
     async def test(gate, clients):
         event = clients.render(received_at=NOW - 1_000)
@@ -310,6 +354,26 @@ def test_a_view_before_its_render_is_parked_and_applied_when_it_lands():
         assert answer.status is Status.RECORDED
         assert gate.holding_store.views == {}
         assert (await gate.state(token.impression)).standing.billable_micros == PRICE
+
+    run(test)
+
+
+def test_beyond_what_may_wait_of_an_impression_its_views_are_deferred_and_nothing_else_of_the_batch():
+    async def test(gate, clients):
+        token = clients.token()
+        views = [clients.view(token) for _ in range(ROOM.impression_max)]
+        assert {answer.status for answer in await gate.send(*views)} == {Status.PARKED}
+        late = clients.view(token)
+        answers = await gate.send(late, clients.view(clients.token()), views[0], clients.render())
+        assert [answer.status for answer in answers] == [
+            Status.DEFERRED,
+            Status.PARKED,
+            Status.PARKED,
+            Status.DECIDED,
+        ]
+        assert len(gate.holding_store.views) == ROOM.impression_max + 1
+        await gate.send(clients.render(token))
+        assert [answer.status for answer in await gate.send(late)] == [Status.RECORDED]
 
     run(test)
 
@@ -440,80 +504,6 @@ def test_many_prefetches_of_one_slot_do_not_wait_for_each_other():
         assert {answer.reason for answer in await gate.send(*events)} == {Reason.PREFETCHED}
 
     run(test)
-
-
-def test_a_flood_of_repeats_takes_bounded_space_and_is_counted():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        for _ in range(5):
-            answers = await gate.send(*(clients.render(token) for _ in range(50)))
-            assert {answer.reason for answer in answers} == {Reason.DUPLICATE_RENDER}
-        assert (await gate.state(token.impression)).repeats == PACK.repeats_kept_max
-        assert len(await gate.events(token.impression)) == 3 + PACK.repeats_kept_max
-        census = await take_census(gate.store)
-        assert (census.renders, census.repeats) == (1 + PACK.repeats_kept_max, 250 - PACK.repeats_kept_max)
-
-    run(test)
-
-
-def test_counted_repeats_are_written_at_every_doubling_and_when_the_flood_is_over():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        await gate.send(*(clients.render(token) for _ in range(70)))
-        assert await gate.ingest.write_floods() == 3
-        assert [event.renders for event in await gate.events(token.impression) if stands_for_many(event)] == [8, 16, 32]
-        assert await gate.ingest.write_floods() == 0
-        gate.now += PACK.repeats_idle_ms
-        assert await gate.ingest.write_floods() == 1
-        assert (await gate.state(token.impression)).repeats == 70
-        gate.now += PACK.repeats_idle_ms
-        assert await gate.ingest.write_floods() == 0
-
-    run(test)
-
-
-def test_a_flood_of_a_million_leaves_a_score_of_events():
-    floods = Floods(PACK.repeats_idle_ms)
-    impression = mint(NOW, 1, 1)
-    for _ in range(1_000_000 - PACK.repeats_kept_max):
-        floods.note(impression, Reason.DUPLICATE_RENDER, PACK.repeats_kept_max, NOW)
-    lots = list(floods.due(NOW + PACK.repeats_idle_ms, 1_000))
-    assert sum(lot.renders for lot in lots) == 1_000_000 - PACK.repeats_kept_max
-    assert len(lots) == 17
-
-
-def test_counted_repeats_whose_answer_was_lost_are_written_once():
-    async def test(gate, clients):
-        token = clients.token()
-        await gate.send(clients.render(token))
-        await gate.send(*(clients.render(token) for _ in range(16)))
-        gate.store.losing = True
-        with pytest.raises(LedgerUnavailable):
-            await gate.ingest.write_floods()
-        gate.store.losing = False
-        await gate.send(*(clients.render(token) for _ in range(3)))
-        assert await gate.ingest.write_floods() == 1
-        assert (await gate.state(token.impression)).repeats == 16
-
-    run(test, LosesAnswers())
-
-
-def stands_for_many(event):
-    return isinstance(event, ImpressionDeduped) and event.counted
-
-
-class LosesAnswers(MemoryStore):
-    """A store that does what it is told and does not say so."""
-
-    losing = False
-
-    async def append(self, appends, recorded_at):
-        outcomes = await super().append(appends, recorded_at)
-        if self.losing:
-            raise LedgerUnavailable("the answer was lost")
-        return outcomes
 
 
 def test_a_decision_on_lists_that_nobody_refreshed_says_so():

@@ -64,6 +64,19 @@ def test_what_did_not_count_is_no_original_after_a_restart_either():
     run(test)
 
 
+def test_a_double_fire_of_what_was_fetched_ahead_and_shown_in_one_batch_is_recognised_after_a_restart():
+    async def test(gate, clients):
+        token = clients.token(placement="p")
+        fetched = clients.render(token, prefetched=True, on_screen_at=None, user="u")
+        await gate.send(fetched, clients.render(token, user="u"))
+        gate.restart()
+        await recall(gate.store, 1_000, [gate.ingest.recall])
+        [again] = await gate.send(clients.render(clients.token(placement="p"), user="u"))
+        assert (again.verdict, again.reason) == (Verdict.DUPLICATE, Reason.DOUBLE_FIRE)
+
+    run(test)
+
+
 def test_a_clock_that_was_off_is_known_after_a_restart():
     async def test(gate, clients):
         off = {"device": "off", "client_at": NOW - 2_000 - HOUR}

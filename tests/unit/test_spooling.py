@@ -11,6 +11,7 @@ from spoolkit import FailingDisk, SpoolGate
 
 from commands.activity import Conduct
 from commands.items import Status
+from commands.quarantine import ROOM
 from commands.redecide import correction_of
 from commands.spool_census import Spooled, take_spooled
 from commands.spool_records import UnreadableRecord, pack, unpack
@@ -183,6 +184,19 @@ def test_views_wait_and_move_what_they_saw(tmp_path):
         state = await gate.state(token.impression)
         assert state.standing.viewability["mrc"] == "viewable"
         assert len(gate.holding_store.views) == 1
+
+    run(test, tmp_path)
+
+
+def test_views_that_were_answered_while_the_ledger_was_away_wait_however_many_do_already(tmp_path):
+    async def test(gate, clients):
+        token = clients.token()
+        with gate.store.away():
+            answers = await gate.send(*[clients.view(token) for _ in range(ROOM.impression_max + 1)])
+        assert {answer.status for answer in answers} == {Status.PARKED}
+        await gate.backlog.work()
+        assert len(gate.holding_store.views) == ROOM.impression_max + 1
+        assert [answer.status for answer in await gate.send(clients.view(token))] == [Status.DEFERRED]
 
     run(test, tmp_path)
 

@@ -1,0 +1,92 @@
+"""A stream that cannot be read: whoever is about it waits, everybody else is served, and a gate starts all the same."""
+
+import asyncio
+from datetime import date
+
+import pytest
+from gatekit import KitGate, Minter
+from storekit import DamagedStore
+
+from commands.items import Status
+from commands.recall import recall
+from domain.reasons import Reason
+from domain.standing import Valid
+from ledger.memory import MemoryStore
+from ledger.store import READ_MAX
+
+
+def run(test, store=None):
+    async def main():
+        gate = KitGate(store or DamagedStore())
+        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
+        await test(gate, Minter())
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["view", "render"])
+def test_what_is_about_it_is_deferred_and_its_neighbours_are_decided(kind):
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        gate.store.damage(token.impression)
+        gate.restart()
+        about = clients.view(token) if kind == "view" else clients.render(token)
+        answers = await gate.send(clients.render(), about, clients.render())
+        assert [answer.status for answer in answers] == [Status.DECIDED, Status.DEFERRED, Status.DECIDED]
+        assert (answers[1].impression_id, str(answers[1].event_id)) == (token.impression, about["event_id"])
+        assert await gate.store.head() == 3
+
+    run(test)
+
+
+def test_once_it_can_be_read_again_what_was_deferred_is_taken():
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        good = (await gate.store.read_all(0, 1))[0]
+        gate.store.damage(token.impression)
+        gate.restart()
+        view = clients.view(token)
+        assert [answer.status for answer in await gate.send(view)] == [Status.DEFERRED]
+        gate.store.mend(good)
+        assert [answer.status for answer in await gate.send(view)] == [Status.RECORDED]
+        assert isinstance((await gate.state(token.impression)).standing, Valid)
+
+    run(test)
+
+
+def test_a_stream_longer_than_one_read_is_no_reason_to_fail_others():
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        gate.store.long = token.impression
+        gate.restart()
+        answers = await gate.send(clients.view(token), clients.render())
+        assert [answer.status for answer in answers] == [Status.DEFERRED, Status.DECIDED]
+
+    run(test, Long())
+
+
+def test_a_gate_that_starts_remembers_all_commits_but_that_one():
+    async def test(gate, clients):
+        tokens = [clients.token(placement=f"placement-{number}") for number in range(3)]
+        await gate.send(*(clients.render(token, user="u") for token in tokens))
+        gate.store.damage(tokens[1].impression)
+        gate.restart()
+        assert await recall(gate.store, 1_000, [gate.ingest.recall]) == 3
+        again = [clients.render(clients.token(placement=token.placement), user="u") for token in tokens]
+        reasons = [answer.reason for answer in await gate.send(*again)]
+        assert reasons == [Reason.DOUBLE_FIRE, None, Reason.DOUBLE_FIRE]
+
+    run(test)
+
+
+class Long(MemoryStore):
+    """Stands for a stream of more commits than one read returns."""
+
+    long = None
+
+    async def read_streams(self, streams, limit):
+        found = await super().read_streams(streams, limit)
+        return {stream: commits * READ_MAX if stream == self.long else commits for stream, commits in found.items()}
