@@ -50,9 +50,12 @@ update reevaluations r set
 from locked l where (r.impression, r.why) = (l.impression, l.why) returning r.impression
 """
 _BACKLOG = f"""
-select why, count(*), count(*) filter (where error <> ''), min(wanted_at) from (
-    select why, error, wanted_at from reevaluations where wanted_at <= %s order by wanted_at limit {COUNTED_MAX}
-) due group by why order by why
+select why, due, failing, oldest_at from unnest(%s) as w(why) cross join lateral (
+    select count(*) as due, count(*) filter (where error <> '') as failing, min(wanted_at) as oldest_at from (
+        select error, wanted_at from reevaluations r
+        where r.why = w.why and wanted_at <= %s order by wanted_at limit {COUNTED_MAX}
+    ) first
+) counted where due > 0 order by why
 """  # noqa: S608 (made of a constant)
 _WAITING = f"select count(*) from (select from reevaluations where why = '{{why}}' limit {COUNTED_MAX}) noted"  # noqa: S608
 _FORGET = f"""
@@ -113,9 +116,10 @@ class PostgresReevaluations:
             await self._connection.fetch(_POSTPONE, [*_keys([row.noted for row in rows]), dues, errors])
 
     async def backlog(self, now: int) -> list[Backlog]:
+        rows = await self._connection.fetch(_BACKLOG, [TextArray.of([why.value for why in Why]), now])
         return [
             Backlog(why=Why(why), due=due, failing=failing, oldest_at=oldest_at)
-            for why, due, failing, oldest_at in await self._connection.fetch(_BACKLOG, [now])
+            for why, due, failing, oldest_at in rows
         ]
 
     async def waiting(self, why: Why) -> int:

@@ -7,6 +7,7 @@ of the ad exchanges' price confirmations: the id is used once, and so the pad is
 """
 
 import hmac
+import re
 from base64 import urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64
@@ -25,6 +26,9 @@ _PARTS = 4
 _PRICE_BYTES = 8
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLOCK_BYTES = 64
+_BACKSLASH = ord("\\")
+_CONTROL = re.compile(rb"(?<!\\)(?:\\\\)*\\(?:u00[01]|[bfnrt])")
+"""A control character, which JSON has as an escape alone. Databases take no U+0000, and a name is shown on one line."""
 _INNER, _OUTER = (bytes(byte ^ mask for byte in range(256)) for mask in (0x36, 0x5C))
 
 
@@ -84,9 +88,17 @@ _ENCODER = msgspec.json.Encoder()
 
 
 def mint_token(token: Token, key_id: str, key: TokenKey) -> str:
-    """Return *token* signed with *key*, its price hidden."""
+    """
+    Return *token* signed with *key*, its price hidden.
+
+    Raises:
+        TokenInvalid: a name has a control character.
+    """
     hidden = msgspec.structs.replace(token, price_micros=token.price_micros ^ key.pad(token.impression))
-    payload = urlsafe_b64encode(_ENCODER.encode(hidden)).rstrip(b"=").decode()
+    packed = _ENCODER.encode(hidden)
+    if _BACKSLASH in packed and _CONTROL.search(packed):
+        raise TokenInvalid("a name in the token has a control character")
+    payload = urlsafe_b64encode(packed).rstrip(b"=").decode()
     signed = f"{_VERSION}.{key_id}.{payload}"
     return f"{signed}.{key.mac(signed.encode())}"
 
@@ -128,9 +140,12 @@ def read_token(text: str) -> Token:
 def _unpacked(payload: str) -> Token:
     """Return the token in *payload*, URL-safe base64 without padding; of what is put there, too much is ignored."""
     try:
-        token = _DECODER.decode(a2b_base64(payload.encode().translate(_URL_SAFE) + b"=="))
+        packed = a2b_base64(payload.encode().translate(_URL_SAFE) + b"==")
+        token = _DECODER.decode(packed)
     except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
         raise TokenInvalid("the token's impression id is not a UUIDv7")
+    if _BACKSLASH in packed and _CONTROL.search(packed):
+        raise TokenInvalid("a name in the token has a control character")
     return token

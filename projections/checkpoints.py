@@ -92,7 +92,7 @@ class Checkpoints(Protocol):
 
     async def activate(self, lease: Lease, generation: int) -> None:
         """
-        Make *generation* the one that is read, in one transaction.
+        Make *generation* the one that is read, in one transaction; its position becomes a head.
 
         Raises:
             LeaseLost: another holder came between, or *generation* is behind the active one or half-way in a range.
@@ -166,6 +166,7 @@ class MemoryCheckpoints:
         if shadow.pending is not None or shadow.done < active.done:
             raise LeaseLost(f"generation {generation} is at {shadow}, the active one at {active}")
         self._active = generation
+        self._add_head(shadow.done)
 
     async def known(self) -> Known:
         done = (await self.progress(self._active)).done

@@ -57,6 +57,7 @@ where p.name = %(name)s and shadow.name = p.name and shadow.generation = %(gener
     and shadow.pending_after is null
     and shadow.done >= coalesce((select done from projection_generations a
                                  where a.name = p.name and a.generation = p.active), 0)
+returning shadow.done
 """
 _KNOWN = """
 select p.active, coalesce(g.done, 0), coalesce(g.known_at, 0)
@@ -141,9 +142,10 @@ class PostgresCheckpoints:
     async def activate(self, lease: Lease, generation: int) -> None:
         async def work(connection: Connection) -> None:
             await self._hold(connection, lease)
-            found = await connection.execute(_ACTIVATE, {"name": self._name, "generation": generation})
-            if found.rowcount != 1:
+            found = await _one(connection, _ACTIVATE, {"name": self._name, "generation": generation})
+            if found is None:
                 raise LeaseLost(f"generation {generation} is behind the active one, or half-way in a range")
+            await connection.execute(_ADD_HEAD, {"name": self._name, "through": found[0]})
 
         await self._transact(work)
 

@@ -19,7 +19,7 @@ from projections.checkpoints import Checkpoints
 from projections.engine import Client, Clients
 from projections.errors import QueryRefused
 from projections.intervals import wilson
-from projections.queries import Fresh, fresh_at
+from projections.queries import Fresh, fresh_at, within_limits
 from projections.reports import FILTER_LENGTH_MAX, FILTER_VALUES_MAX, ROWS_DEFAULT, ROWS_MAX, SPAN_MAX_MS
 from projections.vocabulary import Granularity
 
@@ -117,6 +117,7 @@ class CompletenessQueries:
 
         Raises:
             QueryRefused: the question cannot be asked so.
+            QuestionTooLarge: the answer takes more than one question may.
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         check(asked)
@@ -135,7 +136,7 @@ class CompletenessQueries:
             reports = client.query(_REPORTS.format(generation=known.generation), parameters=bound).result_rows
             return rows, reports[0]
 
-        rows, (reports, sources, missing) = await self._clients.run(ask)
+        rows, (reports, sources, missing) = await within_limits(self._clients, ask)
         fresh = fresh_at(known, now)
         return CompletenessAnswer(
             known_through=fresh.known_through,

@@ -121,6 +121,7 @@ class Clients:
         try:
             return task(self._client())
         except DriverError as error:
+            self._forget()
             code = error.code if isinstance(error, DatabaseError) else None
             raise TablesUnavailable(str(error), code or 0) from error
 
@@ -131,6 +132,16 @@ class Clients:
             with self._lock:
                 self._open.append(client)
         return client
+
+    def _forget(self) -> None:
+        """In process, what a query had put out before it failed would be the beginning of the next one's answer."""
+        client: Client | None = getattr(self._here, "client", None)
+        if client is None or not self._engine.embedded:
+            return
+        self._here.client = None
+        with self._lock:
+            self._open.remove(client)
+        client.close()
 
 
 def _open_folder(dsn: str) -> Any:

@@ -8,6 +8,7 @@ lost answer, another projector - a cycle starts from what is durable and does th
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import nan
 
 import structlog
 from msgspec import Struct
@@ -82,6 +83,8 @@ class Projector:
         self._lease: Lease | None = None
         self._renew_at = 0
         self._touch_at = 0
+        self._known_at = 0
+        metrics.lag_s.set_function(self._lag_s)
         self.failure: Exception | None = None
         """Why the last cycle failed; None if it did not."""
 
@@ -117,10 +120,12 @@ class Projector:
             LedgerError, ProjectionError, UnreadableCommit: do it again; nothing is lost or counted twice.
         """
         lease = await self._leased()
+        checkpoints = self._ports.checkpoints
+        known = await checkpoints.known()
+        self._known_at = known.known_at
         if lease is None:
             return 0
-        checkpoints = self._ports.checkpoints
-        generation = self._generation or (await checkpoints.known()).generation
+        generation = self._generation or known.generation
         progress = await checkpoints.progress(generation)
         asked_at = self._ports.now()
         commits = await self._read(progress)
@@ -159,7 +164,6 @@ class Projector:
         return self._lease
 
     async def _touch(self, lease: Lease, generation: int, known_at: int) -> None:
-        self._metrics.lag_s.set(0)
         if known_at >= self._touch_at:
             await self._ports.checkpoints.touch(lease, generation, known_at)
             self._touch_at = known_at + self.pace.touch_ms
@@ -185,10 +189,13 @@ class Projector:
     def _count(self, commits: list[Commit], rows: int, known_at: int) -> None:
         lag_s = max(0, self._ports.now() - known_at) / 1_000
         self._metrics.position.set(commits[-1].position)
-        self._metrics.lag_s.set(lag_s)
         self._metrics.commits.inc(len(commits))
         self._metrics.rows.inc(rows)
         _log.debug("block projected", through=commits[-1].position, commits=len(commits), rows=rows, lag_s=lag_s)
+
+    def _lag_s(self) -> float:
+        """Asked for at every scrape, so that it grows while cycles fail, or those of whoever has the lease."""
+        return max(0, self._ports.now() - self._known_at) / 1_000 if self._known_at else nan
 
 
 async def _pause(stop: asyncio.Event, pause_s: float) -> None:

@@ -1,7 +1,7 @@
 """What the desk is asked: reports and pacing. Every answer says up to where in the ledger it knows."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -26,6 +26,7 @@ from projections.reports import (
 )
 from projections.vocabulary import Dimension, Metric
 
+T = TypeVar("T")
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
 MINUTE_MS = 60_000
@@ -165,7 +166,9 @@ class Queries:
             asked = replace(asked, position=await self._checkpoints.position_at(as_of))
         elif asked.position is not None and not 0 <= asked.position <= known.position:
             raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
-        columns, rows, packs = await self._asked(asked, known.generation)
+        columns, rows, packs = await within_limits(
+            self._clients, lambda client: _report(client, asked, known.generation)
+        )
         fresh = self._fresh(known)
         return ReportAnswer(
             known_through=fresh.known_through,
@@ -186,6 +189,7 @@ class Queries:
 
         Raises:
             QueryRefused: the question cannot be asked so.
+            QuestionTooLarge: the answer takes more than one question may.
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         _check_pacing(pacing)
@@ -197,7 +201,7 @@ class Queries:
             minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if served else []
             return *_pacing_rows(client, pacing, known.generation), minutes
 
-        rows, minute_rows, under_way = await self._clients.run(ask)
+        rows, minute_rows, under_way = await within_limits(self._clients, ask)
         leased = await self._leased(pacing.campaign)
         fresh = self._fresh(known)
         return PacingAnswer(
@@ -215,17 +219,24 @@ class Queries:
         """Return how fresh answers are now."""
         return self._fresh(await self._checkpoints.known())
 
-    async def _asked(self, report: Report, generation: int) -> tuple[tuple[str, ...], _Rows, tuple[str, ...]]:
-        """Columns, rows and viewability packs of a checked *report*."""
-        try:
-            return await self._clients.run(lambda client: _report(client, report, generation))
-        except TablesUnavailable as error:
-            if error.code not in _TOO_LARGE:
-                raise
-            raise QuestionTooLarge("ask for a shorter time, fewer dimensions, or whole hours") from error
-
     def _fresh(self, known: Known) -> Fresh:
         return fresh_at(known, self._now())
+
+
+async def within_limits(clients: Clients, ask: Callable[[Client], T]) -> T:
+    """
+    Return what *ask* finds.
+
+    Raises:
+        QuestionTooLarge: it takes more than one question may.
+        TablesUnavailable: not now.
+    """
+    try:
+        return await clients.run(ask)
+    except TablesUnavailable as error:
+        if error.code not in _TOO_LARGE:
+            raise
+        raise QuestionTooLarge("ask for a shorter time, fewer dimensions, or whole hours") from error
 
 
 def fresh_at(known: Known, now: int) -> Fresh:
@@ -269,9 +280,10 @@ def _pacing_rows(client: Client, pacing: Pacing, generation: int) -> tuple[_Rows
     totals = _rows(client, _PACING.format(generation=generation, limit=_CURRENCIES_MAX), bound)
     if pacing.minutes == 0:
         return totals, []
-    last = pacing.until - pacing.until % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
+    last = pacing.until - 1  # the span ends before `until`
+    first = last - last % MINUTE_MS - (pacing.minutes - 1) * MINUTE_MS
     text = _PACING_MINUTES.format(generation=generation, limit=pacing.minutes * _CURRENCIES_MAX)
-    return totals, _rows(client, text, {**bound, "since": max(bound["since"], last)})
+    return totals, _rows(client, text, {**bound, "since": max(bound["since"], first)})
 
 
 def _rows(client: Client, text: str, parameters: dict[str, Any]) -> _Rows:

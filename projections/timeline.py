@@ -22,7 +22,10 @@ from domain.ids import ImpressionId
 from domain.impression import Decided, fold
 from domain.standing import Standing, Uncertain
 from ledger.codec import decode
-from ledger.store import Commit
+from ledger.store import READ_MAX, Commit
+
+ENTRIES_MAX = 1_000
+"""Most events that are told: of a stream that has more, half are its first and half its last."""
 
 _PSEUDONYMS = frozenset({"user", "device", "network", "session"})
 
@@ -40,7 +43,12 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
-    """`standing` and `cut` are as the last event left them; `provisional`: it may still change by itself."""
+    """
+    `standing` and `cut` are as the last event left them; `provisional`: it may still change by itself.
+
+    `truncated`: some events are left out of `entries`. `incomplete`: the stream may have more than one read gives, so
+    that nothing here need be the last of it.
+    """
 
     impression_id: ImpressionId
     standing: Standing
@@ -48,26 +56,28 @@ class Timeline(Struct, frozen=True, kw_only=True):
     price_micros: int
     cut: Cut
     repeats: int
+    truncated: bool
+    incomplete: bool
     entries: list[Entry]
 
 
 def timeline(impression: ImpressionId, commits: Sequence[Commit]) -> Timeline:
     """
-    Return what the whole stream of *impression* tells; it has at least one commit.
+    Return what the stream of *impression* tells; *commits* are its first READ_MAX, and at least one.
 
     Raises:
         UnreadableCommit, ImpossibleTransition: the stream is not as the rules write it.
     """
-    entries: list[Entry] = []
-    events: list[ImpressionEvent] = []
+    told: list[tuple[Commit, int, ImpressionEvent]] = []
     for commit in commits:
-        for index, event in enumerate(decode(commit.data)):
+        for version, event in enumerate(decode(commit.data), commit.version):
             assert isinstance(event, ImpressionEvent)
-            events.append(event)
-            entries.append(_entry(commit, commit.version + index, event))
-    state = fold(events)
+            told.append((commit, version, event))
+    state = fold([event for _, _, event in told])
     assert isinstance(state, Decided)
     standing = state.standing
+    truncated = len(told) > ENTRIES_MAX
+    shown = [*told[: ENTRIES_MAX // 2], *told[-ENTRIES_MAX // 2 :]] if truncated else told
     return Timeline(
         impression_id=impression,
         standing=standing,
@@ -75,7 +85,9 @@ def timeline(impression: ImpressionId, commits: Sequence[Commit]) -> Timeline:
         price_micros=state.terms.price_micros if state.price_in_force is None else state.price_in_force.price_micros,
         cut=state.cut,
         repeats=state.repeats,
-        entries=entries,
+        truncated=truncated,
+        incomplete=len(commits) >= READ_MAX,
+        entries=[_entry(*one) for one in shown],
     )
 
 

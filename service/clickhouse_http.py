@@ -2,8 +2,9 @@
 The ClickHouse HTTP protocol, read-only, over the engine in this process.
 
 One process may have the folder, so the others read through this, on loopback, with an ordinary client; they cannot tell
-it from a server. Nothing can be changed: the engine itself refuses writes, other machines and files as tables
-(`readonly = 1`), and statements are refused here that it would let through although they do more than read.
+it from a server. Nothing can be changed: the engine itself refuses writes (`readonly = 1`), and statements are refused
+here that it would let through although they do more than read. Of table functions, which can open files and other
+machines while the engine only looks what their columns are, only harmless ones are served.
 Settings that a client sends are not applied: limits are this side's.
 """
 
@@ -23,21 +24,28 @@ from starlette.types import Message, Receive, Scope, Send
 from projections.engine import READING, Client, Clients
 from projections.errors import TablesUnavailable
 
+_RESULT_MAX = 1 << 28
 READ_ONLY: Mapping[str, Any] = MappingProxyType(
-    {**READING, "max_result_bytes": 1 << 28, "result_overflow_mode": "throw", "readonly": 1}
+    {**READING, "max_result_bytes": _RESULT_MAX, "result_overflow_mode": "throw", "readonly": 1}
 )
 """Settings of the clients that this serves from."""
 BODY_MAX = 4 << 20
 
-_SYNTAX_ERROR, _TOO_LARGE, _READONLY = 62, 307, 164
+_SYNTAX_ERROR, _TOO_LARGE, _TOO_MUCH, _READONLY = 62, 307, 396, 164
 _STARTS = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*+(?:select|with|show|describe|desc|exists|explain)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_MORE_THAN_READING = re.compile(r"\b(?:infile|outfile|file|python)\b", re.IGNORECASE)
-"""Anywhere, be it in a text: reading and writing files of this machine, and variables of this process."""
+_WORD = re.compile(r"\w+", re.ASCII)
+_MORE_THAN_READING = frozenset({"infile", "outfile", "file", "python"})
+"""Reading and writing files of this machine, and variables of this process."""
+_HARMLESS = frozenset(
+    {"format", "generate_series", "generateseries", "null", "numbers", "numbers_mt", "values", "view", "zeros"}
+)
 _NAMES_FORMAT = re.compile(r"\bformat\s+\w+\s*;?\s*$", re.IGNORECASE)
 _FORMAT = re.compile(r"\w+")
+_BOUND = re.compile(r"\{(\w+):[^}]+\}")
+"""As the driver has it: of a statement without such a place it would make text, with the values as they are."""
 _DEFAULT_FORMAT = "TabSeparated"
 
 
@@ -69,6 +77,7 @@ class ClickHouseHttp:
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
+        self._unserved: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,7 +103,8 @@ class ClickHouseHttp:
         asked = _asked(scope, body)
         if scope["path"] == "/ping" or not asked.text.strip():
             return _Answer(200, b"Ok.\n")
-        refuse_unless_reading(asked.text)
+        self._unserved = self._unserved or await self._clients.run(unserved_words)
+        refuse_unless_reading(asked.text, self._unserved)
         began = time.monotonic_ns()
         found = await self._clients.run(lambda client: _run(client, asked))
         summary = {"read_rows": "0", "read_bytes": "0", "elapsed_ns": str(time.monotonic_ns() - began)}
@@ -109,22 +119,36 @@ class ClickHouseHttp:
         )
 
 
-def refuse_unless_reading(text: str) -> None:
+def unserved_words(client: Client) -> frozenset[str]:
+    """Return the names, in lower case, that may stand nowhere in a statement: those of most of the table functions."""
+    known = {str(name).lower() for (name,) in client.query("SELECT name FROM system.table_functions").result_rows}
+    return _MORE_THAN_READING | known - _HARMLESS
+
+
+def refuse_unless_reading(text: str, unserved: frozenset[str]) -> None:
     """
-    Let through one statement that only reads.
+    Let through one statement that only reads, and has no word of *unserved*, be it in a text.
 
     Raises:
         TablesUnavailable: with ClickHouse's code for read-only mode.
     """
     if _STARTS.match(text) is None or ";" in text.strip().rstrip(";"):
         raise TablesUnavailable("Code: 164. only single statements that read are served here. (READONLY)", _READONLY)
-    hidden = "\\" in text and ("`" in text or '"' in text)
-    if hidden or _MORE_THAN_READING.search(text):
-        raise TablesUnavailable("Code: 164. files and variables are not served here. (READONLY)", _READONLY)
+    if "\\" in text and ("`" in text or '"' in text):
+        raise TablesUnavailable("Code: 164. no name with an escape is served here. (READONLY)", _READONLY)
+    found = min(unserved.intersection(_WORD.findall(text.lower())), default=None)
+    if found is not None:
+        raise TablesUnavailable(
+            f"Code: 164. the word {found} is not served here; bind it as a parameter if it is a value. (READONLY)",
+            _READONLY,
+        )
 
 
 def _run(client: Client, asked: _Asked) -> bytes:
-    return client.raw_query(asked.text, parameters=asked.parameters, fmt=asked.fmt)
+    found = client.raw_query(asked.text, parameters=asked.parameters, fmt=asked.fmt)
+    if len(found) > _RESULT_MAX:  # a column that is the same in all rows is counted once by the engine
+        raise TablesUnavailable("Code: 396. the answer is too large. (TOO_MANY_ROWS_OR_BYTES)", _TOO_MUCH)
+    return found
 
 
 def _format_of(asked: _Asked) -> str:
@@ -145,8 +169,8 @@ def _asked(scope: Scope, body: bytes) -> _Asked:
     fmt = fields.get("default_format") or headers.get(b"x-clickhouse-format", b"").decode("ascii", "replace")
     if _NAMES_FORMAT.search(text) or _FORMAT.fullmatch(fmt) is None:
         fmt = ""
-    sent = {name.removeprefix("param_"): value for name, value in fields.items() if name.startswith("param_")}
-    parameters = {name: _AsSent(value) for name, value in sent.items() if f"{{{name}:" in text.replace(" ", "")}
+    bound = set(_BOUND.findall(text))
+    parameters = {name: _AsSent(fields[f"param_{name}"]) for name in bound if f"param_{name}" in fields}
     return _Asked(text, parameters, fmt or None, fields.get("query_id") or str(uuid4()))
 
 

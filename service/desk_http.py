@@ -1,5 +1,6 @@
 """The read API: reports, pacing, and one impression's story. Everything but the last comes from the projections."""
 
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from ledger.store import EventStore
+from ledger.store import READ_MAX, EventStore
 from projections.queries import Queries
 from projections.timeline import Timeline, timeline
 from service.access import Access
@@ -25,9 +26,6 @@ from service.problems import (
     reply_for,
 )
 from service.report_replies import csv_of, fresh_of, json_of
-
-COMMITS_MAX = 1_000
-"""Most commits of one impression that are shown; one that has more is not an ordinary one."""
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -116,10 +114,10 @@ async def _read_impression(store: EventStore, text: str) -> Timeline:
         impression = UUID(text)
     except ValueError as error:
         raise NoSuchThing("impression ids are UUIDs") from error
-    commits = (await store.read_streams([impression], COMMITS_MAX)).get(impression)
+    commits = (await store.read_streams([impression], READ_MAX)).get(impression)
     if not commits:
         raise NoSuchThing("no render of this impression has arrived")
-    return timeline(impression, commits)
+    return await to_thread(timeline, impression, commits)
 
 
 def _told(found: Timeline) -> dict[str, Any]:
@@ -131,6 +129,8 @@ def _told(found: Timeline) -> dict[str, Any]:
         "price_micros": found.price_micros,
         "cut": {**cut, "event_at": rfc3339(found.cut.event_at)},
         "repeats": found.repeats,
+        "truncated": found.truncated,
+        "incomplete": found.incomplete,
         "timeline": [
             {**msgspec.to_builtins(entry), "at": rfc3339(entry.at), "recorded_at": rfc3339(entry.recorded_at)}
             for entry in found.entries

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.access import Access
-from service.problems import UNFORESEEN, BadDocument, BodyTooLarge, Reply, problem_of, reply_for
+from service.problems import UNFORESEEN, BadDocument, BadParameter, BodyTooLarge, Reply, problem_of, reply_for
 
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Reply]]
@@ -30,12 +30,19 @@ def guarded(access: Access, scope: str, answer: Answer) -> Callable[[Request], A
         request_id = request_id_of(request)
         try:
             access.require(request.headers.get("authorization"), scope)
+            _refuse_nul(request)
             reply = await answer(request)
         except Exception as error:  # noqa: BLE001 (told to the caller, and logged if it is ours)
             reply = refusal(error, request_id)
         return response(reply, request_id, {"cache-control": "no-store"})
 
     return endpoint
+
+
+def _refuse_nul(request: Request) -> None:
+    """No name of ours has one, and PostgreSQL drops a connection over it."""
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise BadParameter("the address has a U+0000")
 
 
 def request_id_of(request: Request) -> str:

@@ -33,6 +33,8 @@ class ClientInspection:
         cells = await self._cells.cells(self._window_s * 1_000)
         measured = await asyncio.to_thread(measured_of, cells, self._now() - self._window_s * 1_000)
         says = f"the last {self._window_s} s of the tables"
+        if cells.left_out:
+            says += f" without the {cells.left_out} smallest SDK versions"
         return Seen(known_through=cells.known_through, lag_s=cells.lag_s, measured=measured, says=says)
 
 
@@ -57,7 +59,7 @@ def measured_of(cells: Cells, since: int) -> list[Measured]:
 
 def _unlike(minutes: Iterable[ServedMinute]) -> set[str]:
     """The surfaces on which served and heard of cannot be put beside each other by SDK."""
-    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    sums: dict[tuple[str, str | None], list[int]] = defaultdict(lambda: [0, 0])
     for minute in minutes:
         sums[minute.surface, minute.sdk][0] += minute.served
         sums[minute.surface, minute.sdk][1] += minute.heard
@@ -72,11 +74,11 @@ def _unlike(minutes: Iterable[ServedMinute]) -> set[str]:
 def _series(
     check: Check, minutes: Iterable[ServedMinute], counts: Callable[[ServedMinute], tuple[int, int]]
 ) -> list[Series]:
-    return _largest(check, [((one.surface, one.sdk), counts(one)) for one in minutes])
+    return _largest(check, [((one.surface, one.sdk), counts(one)) for one in minutes if one.sdk is not None])
 
 
 def _numbers(minutes: Iterable[NumbersMinute]) -> list[Series]:
-    counts = [((one.surface, one.sdk), (max(0, one.missing), one.numbers)) for one in minutes]
+    counts = [((one.surface, one.sdk), (max(0, one.missing), one.numbers)) for one in minutes if one.sdk is not None]
     return _largest(Check.MISSING_NUMBERS, counts)
 
 

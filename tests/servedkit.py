@@ -37,6 +37,7 @@ class World:
     """A gate in memory and a desk on ClickHouse. It is some seconds into a minute."""
 
     def __init__(self, engine, ttl=TTL):
+        self.engine = engine
         self.gate = KitGate()
         self.store = self.gate.store
         self.clients = Minter()

@@ -93,7 +93,8 @@ class PostgresLater:
             UuidArray.of([render.impression for render in renders]),
         )
         labels = [label._asdict() for label in facts.labels]
-        hours = [_plain(hour) for hour in facts.hours]
+        # PostgreSQL has no U+0000: a publisher of an old ledger that is called so stays unknown, and nothing stops.
+        hours = [_plain(hour) for hour in facts.hours if "\0" not in hour.publisher]
         asked = [page.after, page.through, page.at, *arrays, _json(labels), _json(hours)]
         [[taken]] = await self._connection.fetch(_TAKE, asked)
         return bool(taken)

@@ -279,6 +279,8 @@ def test_a_shadow_that_caught_up_becomes_the_active_generation(runner):
         await checkpoints.finish(lease, 2, Range(4, 6), 60)
         await checkpoints.activate(lease, 2)
         assert await checkpoints.known() == Known(2, 6, 60)
+        await world.later(HEAD_MS)
+        assert await checkpoints.position_at(world.now()) == 6
 
     runner(test)
 

@@ -111,6 +111,15 @@ def test_what_publishers_sent_is_added_up_by_the_hour(run):
     run(test)
 
 
+def test_a_publisher_that_no_table_can_name_stops_nothing(run):
+    async def test(one):
+        known = HourTally(NOW // HOUR_MS, "publisher-1", Surface.FEED, Tally(10, 1, 2, 3, 4))
+        assert await take(one, known, known._replace(publisher="publisher-1\0"))
+        assert known in await one.tallies(known.hour)
+
+    run(test)
+
+
 def test_days_of_renders_are_forgotten_as_a_whole_and_others_one_by_one(run):
     async def test(one):
         hour = HourTally(NOW // HOUR_MS, "publisher-1", Surface.FEED, Tally())

@@ -11,7 +11,7 @@ from storekit import ADAPTERS, runner
 
 from commands.finalising import MemoryRuns, a_run
 from commands.finalising_postgres import PostgresRuns
-from commands.reevaluations import KEPT_MS, Backlog, MemoryReevaluations, Noted, Postponed
+from commands.reevaluations import COUNTED_MAX, KEPT_MS, Backlog, MemoryReevaluations, Noted, Postponed
 from commands.reevaluations_postgres import PostgresReevaluations
 from domain.reevaluation import Look, Why
 from ledger.following import Followed
@@ -117,6 +117,18 @@ def test_the_backlog_is_what_was_due_first_however_often_it_was_put_off(run):
             Backlog(why=Why.SHED, due=2, failing=0, oldest_at=NOW),
         ]
         assert [await one.noted.waiting(why) for why in (Why.SAMPLE, Why.FINALISE)] == [2, 0]
+
+    run(test)
+
+
+def test_a_reason_with_very_much_due_hides_no_other(run):
+    async def test(one):
+        await one.noted.note(ids(*range(1, COUNTED_MAX + 2)), Why.FINALISE, NOW - DAY, NOW)
+        await one.noted.note(ids(1, 2), Why.LABEL, NOW, NOW)
+        assert await one.noted.backlog(NOW) == [
+            Backlog(why=Why.FINALISE, due=COUNTED_MAX, failing=0, oldest_at=NOW - DAY),
+            Backlog(why=Why.LABEL, due=2, failing=0, oldest_at=NOW),
+        ]
 
     run(test)
 

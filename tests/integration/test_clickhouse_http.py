@@ -131,6 +131,15 @@ def test_an_error_has_its_code(client):
         "SELECT 1 INTO OUTFILE '/tmp/never'",
         "SELECT 1 SETTINGS readonly = 0",
         "SELECT * FROM Python(os)",
+        "DESCRIBE TABLE url(concat('fi','le:///etc/passwd'), 'CSVWithNames')",
+        "DESC `url`('http://127.0.0.1:1/', 'CSVWithNames')",
+        "DESCRIBE (SELECT * FROM URL // why\n('http://127.0.0.1:1/'))",
+        "SELECT * FROM “sqlite”('/tmp/never.db', 't')",
+        "EXPLAIN SELECT * FROM sqlite('/tmp/never.db', 't')",
+        "SELECT 1 WHERE 1 IN (SELECT * FROM sqlite('/tmp/never.db', 't'))",
+        "SELECT * FROM default.`/etc/passwd`",
+        "SELECT * FROM remote('127.0.0.1:1', system.one)",
+        "SELECT * FROM viewExplain('EXPLAIN', '', (SELECT 1))",
         "WITH 1 AS a INSERT INTO numbers SELECT a, '', 0",
         "EXPLAIN SELECT 1; SYSTEM STOP MERGES",
         "/* SELECT */ SYSTEM STOP MERGES",
@@ -142,6 +151,27 @@ def test_nothing_but_reading_is_served(address, client, statement):
     assert answer.status_code == 500
     assert answer.headers["x-clickhouse-exception-code"] in {"164", "62"}
     assert client.command("SELECT count() FROM numbers") == 3
+
+
+@slow
+def test_a_bound_value_is_never_a_part_of_the_statement(address, client):
+    statement = "SELECT 1 %(a)s /* {a: */"
+    fields = {
+        "query": statement,
+        "param_a": "UNION ALL SELECT count() FROM url('http://127.0.0.1:1/', 'CSV', 'a Int8')",
+    }
+    answer = httpx.post(f"http://127.0.0.1:{address}/", params=fields)
+    assert answer.headers["x-clickhouse-exception-code"] == "47"  # there is nothing called a
+    found = client.query("SELECT {word:String}", parameters={"word": "url"})
+    assert found.result_rows == [("url",)]
+
+
+@slow
+def test_an_answer_that_is_too_large_is_refused_whatever_the_engine_counts(address):
+    answer = httpx.post(
+        f"http://127.0.0.1:{address}/", content="SELECT repeat('x', 1000) FROM numbers(300000)", timeout=60
+    )
+    assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (500, "396")
 
 
 @pytest.mark.parametrize(
@@ -157,15 +187,16 @@ def test_nothing_but_reading_is_served(address, client, statement):
         "EXISTS TABLE numbers",
         "EXPLAIN SELECT 1",
         "SELECT 'it\\'s' FROM numbers",
+        "SELECT _url, format('{}', urls) FROM numbers(3)",
     ],
 )
 def test_whatever_reads_is_served(statement):
-    refuse_unless_reading(statement)
+    refuse_unless_reading(statement, frozenset({"url", "file"}))
 
 
 def test_a_long_beginning_is_judged_in_no_time():
     with pytest.raises(TablesUnavailable):
-        refuse_unless_reading("/*" * 200_000)
+        refuse_unless_reading("/*" * 200_000, frozenset())
 
 
 @slow

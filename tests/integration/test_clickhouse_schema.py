@@ -1,5 +1,6 @@
 """What the tables are made of: columns, numbered files, and the engine that one process at a time may open."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from builders import MINTED
 from deskkit import an_engine, an_id
 
-from projections.engine import WRITING, Engine
+from projections.engine import READING, WRITING, Clients, Engine
 from projections.errors import SchemaChanged, TablesUnavailable
 from projections.native import Block
 from projections.schema import columns, drop, migrate
@@ -104,6 +105,22 @@ def test_an_engine_keeps_what_it_was_given(tmp_path):
         assert engine.embedded
         client.close()
     assert not Engine("http://127.0.0.1:1").embedded
+
+
+def test_what_a_query_put_out_before_it_failed_is_in_no_later_answer():
+    fails = "SELECT number, throwIf(number = 300000) AS t FROM numbers(1000000)"
+    with an_engine() as engine:
+        clients = Clients(engine, READING, 1)
+
+        def answer(text):
+            return asyncio.run(clients.run(lambda client: client.query(text).result_rows))
+
+        for _ in range(3):
+            with pytest.raises(TablesUnavailable, match="FUNCTION_THROW_IF"):
+                answer(fails)
+            assert answer("SELECT toUInt64(5) AS number, toUInt8(0) AS t") == [(5, 0)]
+        assert answer("SELECT getSetting('max_execution_time')") == [(READING["max_execution_time"],)]
+        clients.close()
 
 
 def test_a_server_that_is_not_there_is_one_error():

@@ -7,10 +7,17 @@ from hashlib import sha256
 
 import httpx
 import pytest
-from builders import DAY, HOUR, MINTED
-from deskkit import Clock, a_full_store, an_engine
+from builders import DAY, HOUR, MINTED, a_correction, admit, cause
+from deskkit import Clock, a_full_store, an_engine, an_id, commits_of
 from prometheus_client import CollectorRegistry
 
+from domain.decide import CountRepeats
+from domain.ids import day_of
+from domain.reasons import Reason
+from domain.vocabulary import Authority, DataSet
+from ledger.codec import decode
+from ledger.memory import MemoryStore
+from ledger.store import READ_MAX, Append, Appended
 from projections.checkpoints import HEAD_MS, MemoryCheckpoints
 from projections.engine import READING, WRITING, Clients
 from projections.fold import fold_ledger
@@ -278,8 +285,38 @@ def test_an_impression_tells_its_whole_story_from_the_ledger(world):
     assert answer.status_code == 200
     assert [entry["version"] for entry in story["timeline"]] == list(range(len(story["timeline"])))
     assert story["timeline"][0]["type"] == "ImpressionRendered"
+    assert not story["truncated"]
+    assert not story["incomplete"]
     assert all(entry["says"].endswith(".") for entry in story["timeline"])
     assert story["standing"]["verdict"] in {"valid", "dropped", "duplicate", "uncertain"}
+
+
+def a_store_of(commits):
+    async def main():
+        store = MemoryStore()
+        await store.prepare_days(day_of(MINTED), day_of(MINTED), DataSet.LIVE)
+        for one in commits:
+            at = {"stream": one.stream, "expected": one.version, "cause": one.cause, "digest": one.digest}
+            append = Append(**at, events=decode(one.data))
+            assert await store.append([append], MINTED) == [Appended()]
+        return store
+
+    return asyncio.run(main())
+
+
+@slow
+@pytest.mark.parametrize("commits", [1_006, READ_MAX])
+def test_a_long_story_tells_its_beginning_its_end_and_where_it_stands(world, commits):
+    stream = an_id(1)
+    repeats = [CountRepeats(cause(), Reason.DUPLICATE_RENDER, 1, MINTED) for _ in range(commits - 2)]
+    store = a_store_of(commits_of([admit(), *repeats, a_correction(Reason.RISK_HIGH, Authority.REVIEW)]))
+    story = get(world.app(store=store), f"/v1/impressions/{stream}", token="auditor").json()
+    versions = [entry["version"] for entry in story["timeline"]]
+    assert (story["standing"]["verdict"], story["repeats"]) == ("dropped", commits - 2)
+    assert (len(versions), versions[:500]) == (1_000, list(range(500)))
+    assert story["timeline"][-1]["type"] == "ImpressionReconciled"
+    assert story["truncated"]
+    assert story["incomplete"] == (commits == READ_MAX)
 
 
 @slow
@@ -306,6 +343,13 @@ def test_a_wrong_parameter_is_named(world):
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "r-1"
     answer = get(world.app(), "/v1/reports", {**SPAN, "until": SPAN["since"]})
     assert (answer.status_code, answer.json()["field"]) == (400, "until")
+
+
+@slow
+@pytest.mark.parametrize("path", ["/v1/campaigns/a%00b/pacing", "/v1/reports?campaign=a%00b"])
+def test_a_name_with_a_null_character_is_a_wrong_parameter(world, path):
+    answer = get(world.app(), path)
+    assert (answer.status_code, answer.json()["title"]) == (400, "A parameter cannot be used")
 
 
 @slow

@@ -73,7 +73,8 @@ class World:
             now=self.clock,
         )
         options.setdefault("pace", Pace(block_max=BLOCK))
-        return Projector(ports, holder, Metrics(CollectorRegistry()), **options)
+        registry = options.pop("registry", CollectorRegistry())
+        return Projector(ports, holder, Metrics(registry), **options)
 
     async def expected(self):
         commits = await self.store.read_all(0, 10_000)
@@ -310,6 +311,43 @@ def test_it_runs_through_a_failure_and_tells_of_it(world):
         assert any(isinstance(failure, TablesUnavailable) for failure in seen)
         assert projector.failure is None
         assert world.found() == await world.expected()
+
+    asyncio.run(main())
+
+
+def test_the_lag_grows_while_cycles_fail(world):
+    class Failing(Points):
+        def pass_by(self, name):
+            if name == "before write":
+                raise TablesUnavailable(name)
+
+    async def main():
+        registry = CollectorRegistry()
+        await drain(world.projector())
+        projector = world.projector(Failing(), registry=registry)
+        assert await projector.step() == 0
+        await fill(world.store, 3, seed=9)
+        for lag_s in (0, 60, 120):
+            assert registry.get_sample_value("impledger_projector_lag_seconds") == lag_s
+            world.clock.pass_by(60_000)
+            with pytest.raises(TablesUnavailable):
+                await projector.step()
+
+    asyncio.run(main())
+
+
+def test_the_lag_is_that_of_whoever_has_the_lease(world):
+    async def main():
+        registry = CollectorRegistry()
+        waiting = world.projector(holder="two", registry=registry)
+        await drain(world.projector())
+        for lag_s in (0, 5):
+            assert await waiting.step() == 0
+            assert registry.get_sample_value("impledger_projector_lag_seconds") == lag_s
+            world.clock.pass_by(5_000)
+        await world.projector().step()
+        assert await waiting.step() == 0
+        assert registry.get_sample_value("impledger_projector_lag_seconds") == 0
 
     asyncio.run(main())
 

@@ -14,7 +14,7 @@ from domain.vocabulary import Authority, Format
 from projections.engine import WRITING, Clients
 from projections.errors import QueryRefused, QuestionTooLarge
 from projections.metrics import columns_of
-from projections.queries import Queries
+from projections.queries import MINUTE_MS, Pacing, Queries
 from projections.reports import PACKS_MAX, Report
 from projections.vocabulary import IDENTITY, RATES, VIEW_METRICS, Dimension, Granularity, Metric
 
@@ -248,6 +248,16 @@ def test_an_answer_says_where_it_comes_from_and_what_its_words_mean(world):
         Metric.VIEWABLE_RATE: "viewable / measured",
     }
     assert answer.definitions == world.ask(metrics=(Metric.GROSS, Metric.VIEWABLE_RATE)).definitions
+
+
+@pytest.mark.parametrize(("minutes", "shown"), [(1, 1), (2, 2), (5, 4)])
+@pytest.mark.parametrize("later_ms", [1, MINUTE_MS])
+def test_pacing_tells_of_as_many_minutes_as_were_asked_for(world, minutes, shown, later_ms):
+    begun = [FIRST + number * MINUTE_MS for number in range(4)]
+    world.hold(commits_of(*([admit(render=a_render(on_screen_at=at), received_at=at + 1)] for at in begun)))
+    asked = Pacing(campaign=a_token().campaign, since=FIRST, until=begun[-1] + later_ms, minutes=minutes)
+    answer = asyncio.run(world.queries.pacing(asked))
+    assert [minute.at for minute in answer.minutes] == begun[-shown:]
 
 
 def test_an_answer_that_takes_too_much_is_refused_as_such(world):

@@ -8,6 +8,9 @@ from servedkit import PRICE, in_a_world
 
 from domain.serves import MINUTE_MS, parse_ttl
 from domain.vocabulary import DataSet, OmidType, Surface
+from projections.completeness import CompletenessQueries
+from projections.engine import Clients
+from projections.queries import Queries
 from service.served_screen import completeness_table
 
 pytestmark = pytest.mark.slow
@@ -262,5 +265,20 @@ def test_omid_types_that_begin_leave_the_flight(run):
         await world.project()
         [euros] = (await world.pace()).currencies
         assert (euros.in_flight_ads, euros.gross) == (1, 1)
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/v1/completeness", "/v1/campaigns/campaign-1/pacing"])
+def test_a_question_that_takes_too_much_is_refused_as_such(run, path):
+    async def test(world):
+        await world.serve(3)
+        await world.project()
+        readers = Clients(world.engine, {"max_memory_usage": 1}, 1)
+        world.completeness = CompletenessQueries(world.checkpoints, readers, world.clock)
+        world.queries = Queries(world.checkpoints, readers, world.clock)
+        answer = await world.get(path)
+        assert (answer.status_code, answer.json()["title"]) == (422, "The answer takes more than one question may")
+        readers.close()
 
     run(test)

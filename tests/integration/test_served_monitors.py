@@ -105,6 +105,35 @@ def test_a_version_at_fault_raises_an_alarm_that_everybody_sees(run, fault, chec
     run(test)
 
 
+def test_many_names_on_one_surface_hide_neither_other_surfaces_nor_the_large_versions_there(run):
+    async def test(world):
+        await traffic(world, {"lost": 0.12})
+        for surface in ("audience_network", "feed"):
+            world.client.command(
+                "INSERT INTO served_minute_1 (minute, data_set, surface, sdk, served, heard) "
+                f"SELECT {world.ago(30) // 1_000}, 'live', '{surface}', toString(number), 1, 1 FROM numbers(100000)"
+            )
+        answer = await looks(world, 2)
+        assert [(alarm["check"], alarm["subject"]) for alarm in answer["alarms"]] == [("lost", "ios/12.2")]
+        [look] = answer["looks"]
+        assert look["says"].endswith("without the 160009 smallest SDK versions")
+
+    run(test)
+
+
+def test_names_that_were_left_out_still_tell_that_two_sides_do_not_match(run):
+    async def test(world):
+        await traffic(world, {"lost": 0.12})
+        world.client.command(
+            "INSERT INTO served_minute_1 (minute, data_set, surface, sdk, heard) "
+            f"SELECT {world.ago(30) // 1_000}, 'live', 'feed', toString(number), 1 FROM numbers(100000)"
+        )
+        answer = await looks(world, 2)
+        assert {one["untested"] is None for one in answer["findings"] if one["check"] == "lost"} == {False}
+
+    run(test)
+
+
 def test_an_alarm_ends_when_its_reason_is_out_of_sight(run):
     async def test(world):
         await traffic(world, {"lost": 0.12})

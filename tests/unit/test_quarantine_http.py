@@ -183,7 +183,7 @@ def test_what_cannot_be_done_says_why_and_is_counted():
         is_problem(await http.replay(bad), 422, "$.client_at")
         is_problem(await http.replay(NOBODYS), 404)
         is_problem(await http.get(f"/{NOBODYS}"), 404)
-        is_problem(await http.get("/%00"), 404)
+        is_problem(await http.get("/%00"), 400)
         http.gate.now += 3_600_000
         is_problem(await http.replay(bad, suggested=True), 410, "its time is up")
         assert (http.counted("NotReplayable"), http.counted("FixRefused"), http.counted("BodyGone")) == (2, 1, 1)

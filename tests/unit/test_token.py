@@ -14,6 +14,7 @@ from domain.token import Token, TokenInvalid, TokenKey, check_token, mint_token,
 
 KEYS = {"k1": KEY, "k2": TokenKey(signing=b"t" * 32, price=b"q" * 32)}
 TEXT = mint_token(a_token(), "k1", KEY)
+NAMES = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs"]) | st.sampled_from('\\"u0nt'), max_size=20)
 
 
 def payload_of(text):
@@ -30,7 +31,7 @@ def signed(payload):
 @unhurried
 @given(
     price=st.integers(0, (1 << 63) - 1),
-    names=st.lists(st.text(max_size=20), min_size=6, max_size=6),
+    names=st.lists(NAMES, min_size=6, max_size=6),
     entropy=st.integers(0, (1 << 62) - 1),
 )
 def test_a_minted_token_is_read_as_it_was_written(price, names, entropy):
@@ -120,6 +121,16 @@ def test_a_signed_token_that_is_not_utf_8_is_invalid():
     damaged = payload_of(TEXT).replace(b"ad-1", b"ad-\xff")
     with pytest.raises(TokenInvalid, match="not readable"):
         check_token(signed(urlsafe_b64encode(damaged).rstrip(b"=").decode()), KEYS)
+
+
+@pytest.mark.parametrize("name", ["publisher", "campaign", "currency", "viewability_pack"])
+@pytest.mark.parametrize("control", ["\0", "\x1f", "\n", "\\\0"])
+def test_a_name_with_a_control_character_is_neither_minted_nor_read(name, control):
+    token = a_token(**{name: f"a{control}b"})
+    with pytest.raises(TokenInvalid, match="control"):
+        mint_token(token, "k1", KEY)
+    with pytest.raises(TokenInvalid, match="control"):
+        check_token(signed(urlsafe_b64encode(msgspec.json.encode(token)).rstrip(b"=").decode()), KEYS)
 
 
 def test_a_token_for_what_is_no_uuidv7_is_invalid():
