@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 
+import structlog
 from msgspec import Struct
 
 from commands.account_days import Calendars
@@ -21,6 +22,8 @@ from ledger.store import Commit, EventStore
 DUE_MAX = 100
 LATER_MAX = 2_000
 _PAGE = 250
+
+log = structlog.get_logger()
 
 
 class Upkeep:
@@ -72,7 +75,10 @@ class Upkeep:
                 break
             changes: Counter[str] = Counter()
             for commit in later.commits:
-                changes.update(_corrections(commit))
+                try:
+                    changes.update(_corrections(commit))
+                except UnreadableCommit as error:  # whoever verifies the budgets finds the difference
+                    log.error("a correction is not booked", position=commit.position, error=str(error))  # noqa: TRY400
             if not await self._budgets.book(after, later.through, changes):
                 break
             after = later.through
@@ -92,7 +98,7 @@ class Upkeep:
             if later.through <= after:
                 break
             for commit in later.commits:
-                with suppress(UnreadableCommit):  # it is not booked either, and told where it would be
+                with suppress(UnreadableCommit):  # it is told where it would be booked
                     changes.update(_corrections(commit))
             after = later.through
         return changes

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands.activity import Activity
-from commands.items import Answer, Item, Ready
+from commands.items import Answer, Item, Ready, Status
 from commands.keyring import KEY_BYTES, Keyring
 from commands.redecide import PASSING
 from commands.spool_records import (
@@ -177,16 +177,14 @@ class Drain:
         return waiting
 
     async def _decide(self, items: Sequence[Item], done: Drained) -> int:
-        """Have *items* decided, one by one where a stream of theirs cannot be read; return how many were."""
-        try:
-            await self._decider.decide_spooled(items)
-        except (UnreadableCommit, ImpossibleTransition) as error:
-            if len(items) > 1:
-                return sum([await self._decide([item], done) for item in items])
-            assert isinstance(items[0], Ready), "nothing else has a stream"
-            done.aside[items[0].impression] = str(error)
-            return 0
-        return len(items)
+        """Have *items* decided; return how many were. What is about a stream that cannot be read is put aside."""
+        aside = 0
+        for item, answer in zip(items, await self._decider.decide_spooled(items), strict=True):
+            if answer.status is Status.DEFERRED:
+                assert isinstance(item, Ready), "nothing else has a stream"
+                done.aside[item.impression] = ", ".join(answer.errors)
+                aside += 1
+        return len(items) - aside
 
     async def _note_answers(self, told: dict[ImpressionId, KeptAppend], done: Drained) -> None:
         """Write down in the streams of *told* where callers were told otherwise than what stands there now."""

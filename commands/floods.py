@@ -63,7 +63,9 @@ class Floods:
         lot = self._lots.get(key) or self._resting.pop(key, None)
         if lot is None:
             if len(self._lots) + len(self._resting) + len(self._due) >= FLOODS_MAX:
-                return
+                if not self._resting:
+                    return
+                del self._resting[next(iter(self._resting))]
             lot = Lot(impression, reason, self._new_id(), 0, stored, now)
         self._lots[key] = lot
         lot.renders += 1
@@ -73,12 +75,8 @@ class Floods:
             self._due.append(lot)
             self._lots[key] = Lot(impression, reason, self._new_id(), 0, lot.total, now)
 
-    def due(self, now: int, limit: int) -> list[Lot]:
-        """
-        Return up to *limit* lots to be written, one per impression; each comes again, unchanged, until it is `written`.
-
-        Whoever floods on gets a new lot meanwhile, so that writing one twice is recognised by its cause.
-        """
+    def pause(self, now: int) -> None:
+        """Have what came to a pause by *now* become due, or rest."""
         for key in [key for key, lot in self._lots.items() if now - lot.last_at >= self._idle_ms]:
             lot = self._lots.pop(key)
             if lot.renders * _GROWTH >= lot.total:
@@ -87,6 +85,13 @@ class Floods:
                 self._resting[key] = lot
         while self._resting and now - next(iter(self._resting.values())).last_at >= OVER_MS:
             self._due.append(self._resting.pop(next(iter(self._resting))))
+
+    def due(self, limit: int) -> list[Lot]:
+        """
+        Return up to *limit* lots to be written, one per impression; each comes again, unchanged, until it is `written`.
+
+        Whoever floods on gets a new lot meanwhile, so that writing one twice is recognised by its cause.
+        """
         of_impressions: dict[int, Lot] = {}
         for lot in self._due:
             of_impressions.setdefault(lot.impression.int, lot)
@@ -107,7 +112,7 @@ async def write_due(floods: Floods, store: EventStore, now: int) -> int:
     Raises:
         LedgerUnavailable: the rest is written next time.
     """
-    lots = floods.due(now, LOTS_AT_ONCE)
+    lots = floods.due(LOTS_AT_ONCE)
     if not lots:
         return 0
     streams = await store.read_streams([lot.impression for lot in lots], READ_MAX)

@@ -57,14 +57,17 @@ _PARK = "select parking from park_views(%s, %s, %s, %s::bigint[], %s, %s, %s)"
 _DUE = """
 select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_views v
 cross join lateral (select true from impression_commits c where c.stream = v.impression limit 1) rendered
-limit %s
+where v.event_id > %s and v.event_id <= %s order by v.event_id limit %s
 """
+_LOOKED_MAX = 20_000
+"""Parked views that one look passes over."""
+_END_OF_LOOK = "select event_id from parked_views where event_id > %s order by event_id offset %s limit 1"
 
 _PARKED_AFTER = """
 select event_id, impression, digest, received_at, sealed from parked_views
 where event_id > %s order by event_id limit %s
 """
-_FIRST_ID = UUID(int=0)
+_FIRST_ID, _LAST_ID = UUID(int=0), UUID(int=(1 << 128) - 1)
 
 _TEXTS = ("name", "event_id", "code", "detail", "path", "sdk")
 _NUMBERS = ("size", "times", "received_at", "expires_at", "key_day")
@@ -95,6 +98,7 @@ class PostgresHolding:
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
+        self._asked = _FIRST_ID
 
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         if not bodies:
@@ -132,9 +136,18 @@ class PostgresHolding:
         return [Parking(parking) for [parking] in rows]
 
     async def due_views(self, limit: int) -> list[ParkedView]:
-        return list(map(_view, await self._connection.fetch(_DUE, [limit])))
+        end = await self._connection.fetch(_END_OF_LOOK, [self._asked, _LOOKED_MAX - 1])
+        through = end[0][0] if end else _LAST_ID
+        views = list(map(_view, await self._connection.fetch(_DUE, [self._asked, through, limit])))
+        if len(views) == limit:
+            self._asked = views[-1].event_id
+        else:
+            self._asked = through if end else _FIRST_ID
+        return views
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None:
+        if not event_ids:
+            return
         await self._connection.fetch(
             "delete from parked_views where event_id = any(%s) returning event_id", [UuidArray.of(event_ids)]
         )
@@ -162,7 +175,6 @@ class PostgresHoldingElsewhere(PostgresHolding):
     def __init__(self, connection: PostgresConnection, ledger: EventStore) -> None:
         super().__init__(connection)
         self._ledger = ledger
-        self._asked = _FIRST_ID
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         """Look at the next *limit* views; all of them are looked at in turn."""

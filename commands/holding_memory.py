@@ -37,6 +37,7 @@ class MemoryHolding:
         self.entries: dict[str, Entry] = {}
         """Longer there than their bodies."""
         self.views: dict[UUID, ParkedView] = {}
+        self._last: ParkedView | None = None
 
     async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
         for body in bodies:
@@ -54,7 +55,11 @@ class MemoryHolding:
 
     async def due_views(self, limit: int) -> list[ParkedView]:
         rendered = await self._store.read_streams([view.impression for view in self.views.values()], 1)
-        return [view for view in self.views.values() if view.impression in rendered][:limit]
+        due = [view for view in self.views.values() if view.impression in rendered]
+        start = due.index(self._last) + 1 if self._last in due else 0
+        found = due[start : start + limit]
+        self._last = found[-1] if len(found) == limit else None
+        return found
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None:
         for event_id in event_ids:

@@ -22,7 +22,7 @@ from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.ladder import Ladder
 from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
-from commands.recent import FirstAnswer, RecentAnswers, RecentSlots, RecentStreams, Shown
+from commands.recent import FirstAnswer, Recent, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
 from domain.events import (
@@ -33,7 +33,7 @@ from domain.events import (
     ImpressionScored,
 )
 from domain.ids import ImpressionId
-from domain.impression import ImpossibleTransition, Impression, fold
+from domain.impression import Decided, ImpossibleTransition, Impression, Unseen, fold
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.render import Kind
@@ -48,6 +48,7 @@ ROUNDS_MAX = 8
 
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
+_TOLD_MAX = 1_000
 _NO_ROOM = "as many views wait for their render as may"
 _UNREADABLE = "what is known of the impression cannot be read now"
 
@@ -91,6 +92,7 @@ class Ingest:
         self.slots = self._slots = RecentSlots(recent_max, pack.double_fire_window_ms)
         self._decider = GroupDecider(pack, self._slots, funds)
         self._counting = Counting(name, new_id)
+        self._told = Recent[int, bool](_TOLD_MAX)
         self._floods = Floods(pack.repeats_idle_ms, new_id)
         self._turn = asyncio.Lock()
         self._clock = clock
@@ -116,6 +118,9 @@ class Ingest:
                 if self._spooling is None:
                     raise
                 await self._strand(self._spooling, batch, was_asked=not isinstance(error, NotAsked))
+            except Exception:
+                self._release(batch)
+                raise
             finally:
                 if self._countdown is not None:
                     self._countdown.end()
@@ -148,9 +153,8 @@ class Ingest:
     async def _strand(self, spooling: Spooling, batch: Batch, *, was_asked: bool) -> None:
         """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
         members = [member for group in batch.open.values() for member in group.members]
-        if self._funds is not None and not (was_asked and batch.sent):
-            for group in batch.open.values():
-                self._funds.settle(group.grants, is_appended=False)
+        if not (was_asked and batch.sent):
+            self._release(batch)
         counted = self._counting.append_of(batch)
         stranded = Stranded(
             now=batch.now,
@@ -166,6 +170,12 @@ class Ingest:
             batch.answers[at] = answer
             if self._ladder is not None and answer.rung is Rung.SPOOLED and answer.verdict is not None:
                 self._ladder.decided(Rung.SPOOLED, ())
+
+    def _release(self, batch: Batch) -> None:
+        """Give back the money that was granted to what is not appended."""
+        if self._funds is not None:
+            for group in batch.open.values():
+                self._funds.settle(group.grants, is_appended=False)
 
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
@@ -195,6 +205,7 @@ class Ingest:
             LedgerUnavailable: the rest is written next time.
         """
         written = 0
+        self._floods.pause(self._clock())
         for _ in range(ROUNDS_MAX):
             async with self._turn:
                 now_written = await write_due(self._floods, self._store, self._clock())
@@ -340,8 +351,6 @@ class Ingest:
             try:
                 group.state = _folded(commits)
             except (UnreadableCommit, ImpossibleTransition) as error:
-                if not batch.is_news:
-                    raise
                 self._defer(batch, group, error)
                 continue
             group.version = commits[-1].version + commits[-1].count if commits else 0
@@ -349,7 +358,9 @@ class Ingest:
 
     def _defer(self, batch: Batch, group: Group, error: Exception) -> None:
         """Nobody can decide on a stream that cannot be read; what is about others is decided."""
-        log.error("a stream cannot be read", impression=str(group.impression), error=str(error))
+        if self._told.get(group.impression.int) is None:  # its senders come again and again
+            self._told.put(group.impression.int, True)
+            log.error("a stream cannot be read", impression=str(group.impression), error=str(error))
         del batch.open[group.impression.int]
         for at, item in group.members:
             batch.answers[at] = deferred(Deferred(item.claim.cause, item.impression, _UNREADABLE))
@@ -404,7 +415,10 @@ def _folded(commits: Sequence[Commit]) -> Impression:
     """
     if len(commits) == READ_MAX:
         raise UnreadableCommit(f"it has {READ_MAX} commits or more")
-    return fold(event for commit in commits for event in decode_impression(commit.data))
+    state = fold(event for commit in commits for event in decode_impression(commit.data))
+    if not isinstance(state, Unseen | Decided):
+        raise UnreadableCommit("its last append is not whole")
+    return state
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:

@@ -129,7 +129,7 @@ class HoldingStore(Protocol):
         """Keep *views* as far as there is *room*; return, in order, KEPT (also if it was), REUSED or FULL of each."""
 
     async def due_views(self, limit: int) -> list[ParkedView]:
-        """Return parked views whose impression has a stream by now."""
+        """Return up to *limit* parked views whose impression has a stream by now; what stays comes again in turn."""
 
     async def unpark(self, event_ids: Sequence[UUID]) -> None: ...
 

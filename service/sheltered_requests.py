@@ -26,4 +26,10 @@ def all_busy(answers: Sequence[Answer], request_id: str, *, is_single: bool) -> 
         return None
     facts: dict[str, Any] = {"outcome": answers[0]} if is_single else {"outcomes": answers}
     headers = (("retry-after", str(RETRY_AFTER_S)),)
-    return document(SHELTER_BUSY, request_id, detail=answers[0].errors[0], headers=headers, **facts)
+    return document(
+        SHELTER_BUSY,
+        request_id,
+        detail=next((why for answer in answers for why in answer.errors), ""),
+        headers=headers,
+        **facts,
+    )

@@ -5,7 +5,6 @@ import os
 from contextlib import contextmanager
 
 from gatekit import PACK, KitGate
-from msgspec.structs import replace
 
 from commands.backlog import Backlog
 from commands.budget_spool import LABEL
@@ -155,9 +154,3 @@ async def no_rest():
 
 async def nothing_over(campaigns):
     return {}
-
-
-def damage(store, impression, data=b"\x28\xb5\x2f\xfd damaged"):
-    """Have *data* stand where the first events of *impression* were."""
-    commit = store._streams[impression][0]
-    store._streams[impression][0] = store._log[store._log.index(commit)] = replace(commit, data=data)

@@ -1,15 +1,11 @@
-"""Runs a contract on adapters in memory and on PostgreSQL; and a ledger that can be damaged."""
+"""Runs a contract on adapters in memory and on PostgreSQL."""
 
 import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
-from msgspec.structs import replace
 
-from domain.ids import ImpressionId
-from ledger.memory import MemoryStore
 from ledger.postgres_connection import PostgresConnection
-from ledger.store import Commit
 
 ADAPTERS = ["memory", pytest.param("postgres", marks=pytest.mark.slow)]
 
@@ -42,17 +38,3 @@ def runner(request, in_memory, on_postgres):
         asyncio.run(main())
 
     return runs
-
-
-class DamagedStore(MemoryStore):
-    """A store in which commits can be damaged, as a disk or a newer program's writing would have them."""
-
-    def damage(self, impression: ImpressionId, at: int = 0) -> None:
-        """Make commit *at* of the stream of *impression* one that nobody can read."""
-        self.mend(replace(self._streams[impression][at], data=b"\x28\xb5\x2f\xfd damaged"))
-
-    def mend(self, commit: Commit) -> None:
-        """Have *commit* at its position."""
-        self._log = [commit if other.position == commit.position else other for other in self._log]
-        stream = self._streams[commit.stream]
-        stream[:] = [commit if other.position == commit.position else other for other in stream]

@@ -192,6 +192,21 @@ def test_a_parked_view_is_due_once_its_render_has_landed(run):
     run(test)
 
 
+def test_views_that_stay_although_their_render_is_there_keep_no_others_from_their_turn(run):
+    async def test(store, _, holding):
+        landed = Minter().token().impression
+        views = [a_view(landed) for _ in range(5)]
+        await holding.park(views, ROOM)
+        await render(store, landed)
+        seen = [view.event_id for _ in range(3) for view in await holding.due_views(2)]
+        assert sorted(seen) == sorted(view.event_id for view in views)
+        assert len(await holding.due_views(2)) == 2
+        await holding.unpark([])
+        assert await holding.count(NOW) == Held(parked=5)
+
+    run(test)
+
+
 def test_an_id_that_is_parked_with_another_content_is_told(run):
     async def test(_, __, holding):
         view = a_view(Minter().token().impression)

@@ -4,10 +4,10 @@ import asyncio
 from datetime import date
 
 import pytest
+from damagekit import damage
 from gatekit import NOW, PACK, KitGate, Minter
-from storekit import DamagedStore
 
-from commands.floods import OVER_MS, Floods
+from commands.floods import FLOODS_MAX, OVER_MS, Floods
 from domain.events import ImpressionDeduped
 from domain.ids import mint
 from domain.reasons import Reason
@@ -64,7 +64,8 @@ def test_a_flood_of_a_million_leaves_a_score_of_events():
     for _ in range(1_000_000 - PACK.repeats_kept_max):
         floods.note(impression, Reason.DUPLICATE_RENDER, PACK.repeats_kept_max, NOW)
     lots = []
-    while due := floods.due(NOW + OVER_MS, 1_000):
+    floods.pause(NOW + OVER_MS)
+    while due := floods.due(1_000):
         lots += due
         for lot in due:
             floods.written(lot)
@@ -79,12 +80,24 @@ def test_a_flood_that_pauses_after_every_repeat_for_as_long_as_a_token_lives_fil
     for now in range(NOW, NOW + PACK.token_age_max_ms, pause_ms):
         floods.note(impression, Reason.DUPLICATE_RENDER, stored, now)
         for then in (now + pause_ms - 1_000, now + pause_ms):
-            for lot in floods.due(then, 64):
+            floods.pause(then)
+            for lot in floods.due(64):
                 floods.written(lot)
                 written.append(lot.renders)
                 stored += lot.renders
     assert len(written) < 200
     assert sum(written) > 0.8 * PACK.token_age_max_ms / pause_ms
+
+
+def test_floods_that_rest_make_room_for_new_ones():
+    floods = Floods(PACK.repeats_idle_ms)
+    for number in range(FLOODS_MAX):
+        floods.note(mint(NOW, 1, number), Reason.DUPLICATE_RENDER, PACK.repeats_kept_max, NOW)
+    floods.pause(NOW + PACK.repeats_idle_ms)
+    assert floods.due(1) == []
+    for _ in range(8):
+        floods.note(mint(NOW, 2, 1), Reason.DUPLICATE_RENDER, PACK.repeats_kept_max, NOW + PACK.repeats_idle_ms)
+    assert [lot.renders for lot in floods.due(10)] == [8]
 
 
 def test_what_is_left_of_a_flood_is_written_once_it_is_over():
@@ -122,12 +135,12 @@ def test_repeats_of_a_stream_that_cannot_be_read_hold_up_no_others():
         for token in tokens:
             await gate.send(clients.render(token))
             await gate.send(*(clients.render(token) for _ in range(12)))
-        gate.store.damage(tokens[0].impression)
+        damage(gate.store, tokens[0].impression)
         gate.now += PACK.repeats_idle_ms
         assert await gate.ingest.write_floods() == 1
         assert (await gate.state(tokens[1].impression)).repeats == 12
 
-    run(test, DamagedStore())
+    run(test)
 
 
 def test_counted_repeats_whose_answer_was_lost_are_written_once():

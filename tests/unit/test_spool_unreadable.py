@@ -4,31 +4,24 @@ import asyncio
 from datetime import date
 
 import pytest
+from damagekit import DAMAGE, damage, mend
 from gatekit import Minter
 from msgspec.structs import replace
-from spoolkit import AbsentStore, SpoolGate, damage
+from spoolkit import AbsentStore, SpoolGate
 from structlog.testing import capture_logs
 
 from commands.spool_census import Spooled, take_spooled
 from commands.spool_records import pack, unpack
 from domain.reasons import Reason
 from domain.standing import Uncertain, Valid
-from ledger.codec import SCHEMA_VERSION, decode_impression, encode
 from ledger.spool import read_segment
 from ledger.spool_owners import damaged, folders
-
-DAMAGE = {
-    "damaged bytes": lambda _: b"\x28\xb5\x2f\xfd damaged",
-    "a newer schema": lambda data: data.replace(b"[%d" % SCHEMA_VERSION, b"[%d" % (SCHEMA_VERSION + 1), 1),
-    "a torn append": lambda data: encode(decode_impression(data)[:2]),
-    "events that cannot follow": lambda data: encode(decode_impression(data)[1:]),
-}
 
 
 @pytest.fixture(params=DAMAGE)
 def hurt(request):
     def hurt(gate, token):
-        damage(gate.store, token.impression, DAMAGE[request.param](gate.store._streams[token.impression][0].data))
+        damage(gate.store, token.impression, request.param)
 
     return hurt
 
@@ -95,12 +88,12 @@ def test_what_concerns_a_stream_that_cannot_be_read_is_kept_and_counted(tmp_path
 def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file_is_put_back(tmp_path, hurt):
     async def test(gate, clients):
         bad = await a_hurt_stream(gate, clients, lambda *_: None)
-        whole = gate.store._streams[bad.impression][0].data
+        [whole] = await gate.store.read_all(0, 1)
         hurt(gate, bad)
         with gate.store.away():
             await gate.send(clients.render(bad), clients.render())
         await gate.backlog.work()
-        damage(gate.store, bad.impression, whole)
+        mend(gate.store, whole)
         [aside] = damaged(gate.root)
         (gate.root / "put-back").mkdir()
         aside.rename(gate.root / "put-back" / aside.name)

@@ -4,8 +4,9 @@ import asyncio
 from datetime import date
 
 import pytest
+from damagekit import DAMAGE, damage, mend
 from gatekit import KitGate, Minter
-from storekit import DamagedStore
+from structlog.testing import capture_logs
 
 from commands.items import Status
 from commands.recall import recall
@@ -17,25 +18,41 @@ from ledger.store import READ_MAX
 
 def run(test, store=None):
     async def main():
-        gate = KitGate(store or DamagedStore())
+        gate = KitGate(store)
         await gate.open(date(2026, 9, 10), date(2026, 9, 23))
         await test(gate, Minter())
 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("kind", ["view", "render"])
-def test_what_is_about_it_is_deferred_and_its_neighbours_are_decided(kind):
+def test_what_is_about_it_is_deferred_and_its_neighbours_are_decided(kind, how):
     async def test(gate, clients):
         token = clients.token()
         await gate.send(clients.render(token))
-        gate.store.damage(token.impression)
+        damage(gate.store, token.impression, how)
         gate.restart()
         about = clients.view(token) if kind == "view" else clients.render(token)
         answers = await gate.send(clients.render(), about, clients.render())
         assert [answer.status for answer in answers] == [Status.DECIDED, Status.DEFERRED, Status.DECIDED]
         assert (answers[1].impression_id, str(answers[1].event_id)) == (token.impression, about["event_id"])
+        assert answers[1].errors
         assert await gate.store.head() == 3
+
+    run(test)
+
+
+def test_its_senders_are_told_of_once_in_the_log():
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        damage(gate.store, token.impression)
+        gate.restart()
+        with capture_logs() as logs:
+            for _ in range(3):
+                await gate.send(clients.view(token))
+        assert [entry["event"] for entry in logs] == ["a stream cannot be read"]
 
     run(test)
 
@@ -44,12 +61,11 @@ def test_once_it_can_be_read_again_what_was_deferred_is_taken():
     async def test(gate, clients):
         token = clients.token()
         await gate.send(clients.render(token))
-        good = (await gate.store.read_all(0, 1))[0]
-        gate.store.damage(token.impression)
+        good = damage(gate.store, token.impression)
         gate.restart()
         view = clients.view(token)
         assert [answer.status for answer in await gate.send(view)] == [Status.DEFERRED]
-        gate.store.mend(good)
+        mend(gate.store, good)
         assert [answer.status for answer in await gate.send(view)] == [Status.RECORDED]
         assert isinstance((await gate.state(token.impression)).standing, Valid)
 
@@ -72,7 +88,7 @@ def test_a_gate_that_starts_remembers_all_commits_but_that_one():
     async def test(gate, clients):
         tokens = [clients.token(placement=f"placement-{number}") for number in range(3)]
         await gate.send(*(clients.render(token, user="u") for token in tokens))
-        gate.store.damage(tokens[1].impression)
+        damage(gate.store, tokens[1].impression)
         gate.restart()
         assert await recall(gate.store, 1_000, [gate.ingest.recall]) == 3
         again = [clients.render(clients.token(placement=token.placement), user="u") for token in tokens]
