@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from domain.cells import CellMapError
 from domain.pack import PackError
@@ -36,6 +36,7 @@ from service import (
     process,
 )
 from service.cli_screen import AsJson
+from service.console import err, out
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -49,8 +50,6 @@ bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_c
 app.add_typer(bench_app, name="bench")
 app.add_typer(cli_lists.app, name="classify")
 app.add_typer(cli_quarantine.app, name="quarantine")
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
@@ -304,8 +303,9 @@ def doctor(as_json: AsJson = False) -> None:
         print(msgspec.json.encode(found).decode())
     else:
         for check in found:
-            mark = "[green]ok  [/]" if check.ok else "[red]fail[/]"
-            out.print(f"{mark} {check.name}: {check.says}")
+            mark, colour = ("ok  ", "green") if check.ok else ("fail", "red")
+            out.print(mark, style=colour, end=" ")
+            out.print(f"{check.name}: {check.says}")
             if not check.ok:
                 out.print(f"     {check.fix}")
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
@@ -344,7 +344,7 @@ def _print(facts: object, as_json: bool, text: RenderableType) -> None:
 
 
 def _fail(what: str, next_step: str) -> None:
-    err.print(f"[red]{what}[/]")
+    err.print(what, style="red")
     err.print(next_step)
     sys.exit(1)
 

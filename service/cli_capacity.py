@@ -4,8 +4,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table as Grid
 
 from service.capacity import Ledger, one_machine, plan
 from service.capacity_figures import Book, Bound, CapacityError, inputs_of, load_book, with_assignments
@@ -21,9 +19,7 @@ from service.capacity_screen import (
 )
 from service.capacity_sensitivity import Measure, sensitivity
 from service.cli_screen import AsJson
-
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+from service.console import Grid, err, out
 
 LEAST_FACTOR = 1.05
 """Figures that move the result by less are left out of the table of `--sensitivity`, and counted."""

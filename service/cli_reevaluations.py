@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from service.cli_screen import AsJson, out, tell
+from service.cli_screen import AsJson, tell
+from service.console import out
 from service.settings import Settings
 
 app = typer.Typer(help="See what looking again would have otherwise; nothing is changed.", invoke_without_command=True)

@@ -4,13 +4,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
+
+from service.console import out, shown
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 SEED_MAX = (1 << 32) - 1
 """The largest seed that scikit-learn takes."""
-
-out = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def tell(facts: object, as_json: bool, lines: list[str]) -> None:
@@ -18,4 +17,4 @@ def tell(facts: object, as_json: bool, lines: list[str]) -> None:
         print(msgspec.json.encode(facts).decode())
     else:
         for line in lines:
-            out.print(line)
+            out.print(shown(line))

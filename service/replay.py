@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
-from rich.table import Table
 
 from domain.vocabulary import DataSet
 from service.books import Books, check_books
 from service.cell_maps import load_cell_map
+from service.console import Grid
 from service.folders import lock_holder
 from service.keyfiles import load_or_make_keys
 from service.replay_log import ReplayReport, ReplaySettings, replay_log
@@ -50,8 +50,8 @@ class Replay(Struct, frozen=True, kw_only=True):
     def holds(self) -> bool:
         return all(self.invariants.values())
 
-    def table(self) -> Table:
-        table = Table(box=None, show_header=False, pad_edge=False)
+    def table(self) -> Grid:
+        table = Grid(box=None, show_header=False, pad_edge=False)
         for name in ("lines", "impressions", "not_images", "malformed", "verdicts", "reasons"):
             table.add_row(name, str(getattr(self, name)))
         parts = f"{self.net} net + {self.givt} givt + {self.sivt} sivt + {self.undecided} undecided"
