@@ -19,7 +19,7 @@ from service.capacity_screen import (
 )
 from service.capacity_sensitivity import Measure, sensitivity
 from service.cli_screen import AsJson
-from service.console import Grid, err, out
+from service.console import PROSE_WIDTH, Grid, err, out
 
 LEAST_FACTOR = 1.05
 """Figures that move the result by less are left out of the table of `--sensitivity`, and counted."""
@@ -127,7 +127,8 @@ def _grid(table: Table) -> Grid:
     grid = Grid(show_edge=False, pad_edge=False)
     for at, name in enumerate(head):
         is_text = at == 0 or name in {"unit", "from", "what it is"}
-        grid.add_column(name, justify="left" if is_text else "right", no_wrap=at == 0)
+        prose = PROSE_WIDTH if name == "what it is" else None
+        grid.add_column(name, justify="left" if is_text else "right", max_width=prose)
     for row in rows:
         grid.add_row(*(cell.strip("`") for cell in row))
     return grid

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from service.cli_screen import AsJson
-from service.console import Grid, err, out, shown
+from service.console import PROSE_WIDTH, Grid, err, out, shown
 from service.settings import Settings
 
 app = typer.Typer(help="Look at renders that could not be read, mend and replay them.", no_args_is_help=True)
@@ -200,8 +200,9 @@ def _entries(entries: list[dict[str, Any]]) -> Grid | str:
     if not entries:
         return "nothing is in quarantine that was asked for"
     table = Grid(title=f"{len(entries)} entries", title_justify="left")
-    for column in ("name", "received_at", "state", "code", "path", "sdk", "times", "outcome, or what is wrong"):
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    for column in ("name", "received_at", "state", "code", "path", "sdk", "times"):
+        table.add_column(column)
+    table.add_column("outcome, or what is wrong", max_width=PROSE_WIDTH)
     for one in entries:
         cells = [one[name] for name in ("name", "received_at", "state", "code", "path", "sdk")]
         table.add_row(*cells, str(one["times"]), one["outcome"] or one["detail"])
@@ -217,7 +218,7 @@ def _groups(groups: list[dict[str, Any]]) -> Grid | str:
     for column in ("entries", "times"):
         table.add_column(column, justify="right")
     for column in ("first_at", "last_at", "example"):
-        table.add_column(column, no_wrap=column == "example")
+        table.add_column(column)
     for one in groups:
         cells = [one["code"], one["path"], one["sdk"], f"{one['entries']:,}", f"{one['times']:,}"]
         table.add_row(*cells, one["first_at"], one["last_at"], one["example"])

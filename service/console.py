@@ -11,6 +11,9 @@ from rich.text import Text
 _WIDTH_MAX = 4_000
 """Characters of a line, for a terminal may fold it but nothing may be cut."""
 
+PROSE_WIDTH = 60
+"""Where a column of sentences is folded; figures, times and names never are."""
+
 
 def shown(text: str) -> str:
     """Return *text* in one line, with what cannot be printed as JSON would escape it."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.console import Grid, shown
+from service.console import PROSE_WIDTH, Grid, shown
 
 QUIET_MAX = 20
 """Most series without an alarm that are shown, those nearest to one; all are in the JSON."""
@@ -33,7 +33,7 @@ def monitors_table(answer: Mapping[str, Any]) -> Grid:
         table.add_column(name)
     for name in ("seen", "is", "expected", "q value"):
         table.add_column(name, justify="right")
-    table.add_column("alarm since, or why untested")
+    table.add_column("alarm since, or why untested", max_width=PROSE_WIDTH)
     loud = [one for one in findings if _cell(one) in standing]
     quiet = sorted((one for one in findings if _cell(one) not in standing), key=_rank)
     for finding in (*loud, *quiet[:QUIET_MAX]):

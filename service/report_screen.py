@@ -72,7 +72,7 @@ def _upright(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Grid:
     table = Grid()
     for name in columns:
         is_number = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(_title(name), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(_title(name), justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in columns))
     return table
@@ -83,7 +83,7 @@ def _lying(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Grid:
     table = Grid(show_header=False)
     table.add_column()
     for _ in rows:
-        table.add_column(justify="right", overflow="fold")
+        table.add_column(justify="right")
     for name in columns:
         table.add_row(_title(name), *(_cell(name, row[name]) for row in rows))
     return table

@@ -8,8 +8,9 @@ import pytest
 from screenkit import answering, impledger
 
 import service
+from service.capacity_figures import load_book
 from service.cli import main
-from service.console import Grid, err, out, shown
+from service.console import PROSE_WIDTH, Grid, err, out, shown
 
 OBEYED = "\x1b[31mRED\x1b[2J\x00\r\x9b1m\u202e"
 MARKUP = ("[/b]x", "[bold]", "[link=http://a.example]", ":smile:", "[/]")
@@ -133,3 +134,67 @@ def test_every_screen_is_made_in_one_place():
         if any(word in file.read_text() for word in (" Console(", "from_markup", "rich.markup", "markup=True"))
     ]
     assert makers == []
+
+
+REASONS = ("frequency_cap_exceeded", "token_expired")
+PARTS = ("gross", "net", "givt", "sivt", "undecided", "viewable.mrc", "billable_micros")
+AT = "2026-09-21T14:13:20.000Z"
+NAME = "0123456789abcdef0123456789abcdef"
+ENTRY = {"name": NAME, "received_at": AT, "state": "waiting", "code": "unsupported_version", "path": "$.client_at"}
+GROUP = {"code": "unsupported_version", "path": "$.client_at", "sdk": "ios/12.2", "entries": 1_234_567, "times": 2}
+RATES = ("served", "rendered", "lost", "loss_rate", "loss_low", "loss_high")
+AT_80_COLUMNS = (
+    (
+        ("report", "--by", "reason"),
+        {
+            **report(""),
+            "columns": ["reason", *PARTS],
+            "rows": [{"reason": one, **dict.fromkeys(PARTS, 12_345_678)} for one in REASONS],
+        },
+        (*REASONS, "undecided", "viewable.mrc", "12,345,678", "12.345678"),
+    ),
+    (
+        ("completeness", "--by", "campaign,surface,format,sdk"),
+        {
+            **completeness(""),
+            "columns": ["campaign", "surface", *RATES],
+            "rows": [{"campaign": NAME, "surface": "audience_network", **dict.fromkeys(RATES, 0.123)}],
+        },
+        (NAME, "audience_network", *RATES, "12.30%"),
+    ),
+    (
+        ("quarantine", "list"),
+        {"entries": [{**ENTRY, "sdk": "ios/12.2", "times": 1, "outcome": "", "detail": "what " * 30}], "after": ""},
+        (*ENTRY.values(), "received_at", "ios/12.2"),
+    ),
+    (
+        ("quarantine", "list", "--summary"),
+        {"groups": [{**GROUP, "first_at": AT, "last_at": AT, "example": NAME}]},
+        ("unsupported_version", "$.client_at", "1,234,567", AT, NAME),
+    ),
+    (("monitors",), monitors("a-rather-long-sdk-name/12.2.1"), ("a-rather-long-sdk-name/12.2.1", "50.00%", AT)),
+)
+
+
+@pytest.mark.parametrize(("words", "answer", "whole"), AT_80_COLUMNS)
+def test_no_figure_time_or_name_of_a_table_is_cut_or_folded_at_80_columns(words, answer, whole, tmp_path):
+    with answering(answer) as (port, _):
+        result = impledger(*words, port=port, data_dir=tmp_path)
+    assert [one for one in whole if one not in result.stdout] == [], result.stdout
+    assert "…" not in result.stdout
+
+
+def test_a_column_of_sentences_is_folded_and_not_cut(capsys):
+    grid = Grid(box=None)
+    grid.add_column("said", max_width=PROSE_WIDTH)
+    grid.add_row("word " * 40)
+    out.print(grid)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= PROSE_WIDTH + 2
+    assert sum(line.count("word") for line in lines) == 40
+
+
+def test_figures_of_capacity_are_whole_at_80_columns(tmp_path):
+    shown_ = impledger("capacity", "--figures", port=1, data_dir=tmp_path).stdout
+    assert all(key in shown_ for key in load_book())
+    assert "…" not in shown_
