@@ -300,7 +300,7 @@ def doctor(as_json: AsJson = False) -> None:
         settings = Settings()
     found = list(checks(settings))
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode({"checks": found}).decode())
     else:
         for check in found:
             mark, colour = ("ok  ", "green") if check.ok else ("fail", "red")

@@ -78,7 +78,7 @@ def _answer(
         effects = sensitivity(book, ledger, by)
         facts = [{**msgspec.to_builtins(effect), "factor": effect.factor} for effect in effects]
         table = sensitivity_table(effects, by.value, LEAST_FACTOR)
-        _print(facts, [table], as_json=as_json, as_markdown=as_markdown)
+        _print({"sensitivity": facts}, [table], as_json=as_json, as_markdown=as_markdown)
         if not as_json and not as_markdown:
             out.print(f"{len(effects) - len(table) + 1} more figures move it by less than {LEAST_FACTOR:g} times.")
     else:

@@ -135,7 +135,7 @@ def test_what_is_in_the_way_is_told_in_a_sentence(settings):
         check=False,
     )
     assert "IMPLEDGER_GATE_PROT is not a setting" in typo.stderr
-    assert {check["name"] for check in json.loads(typo.stdout)} >= {"python", "disk", "gate port"}
+    assert {check["name"] for check in json.loads(typo.stdout)["checks"]} >= {"python", "disk", "gate port"}
 
 
 def test_the_gate_loads_nothing_that_only_others_need():

@@ -198,3 +198,11 @@ def test_figures_of_capacity_are_whole_at_80_columns(tmp_path):
     shown_ = impledger("capacity", "--figures", port=1, data_dir=tmp_path).stdout
     assert all(key in shown_ for key in load_book())
     assert "…" not in shown_
+
+
+@pytest.mark.parametrize(
+    "words", [("doctor",), ("capacity",), ("capacity", "--figures"), ("capacity", "--sensitivity")]
+)
+def test_json_of_a_command_is_one_object(words, tmp_path):
+    result = impledger(*words, "--json", port=1, data_dir=tmp_path)
+    assert isinstance(json.loads(result.stdout), dict)
