@@ -1,4 +1,4 @@
-"""The command line. Every command has `--json`; what fails says what to do next."""
+"""The command line. Every command that answers and ends has `--json`; what fails says what to do next."""
 
 import asyncio
 import os

@@ -1,15 +1,17 @@
 """What clients call themselves stands on the operator's screen as they said it, and does nothing there."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from screenkit import answering, impledger
 
 import service
 from service.capacity_figures import load_book
-from service.cli import main
+from service.cli import app, main
 from service.console import PROSE_WIDTH, Grid, err, out, shown
 
 OBEYED = "\x1b[31mRED\x1b[2J\x00\r\x9b1m\u202e"
@@ -206,3 +208,19 @@ def test_figures_of_capacity_are_whole_at_80_columns(tmp_path):
 def test_json_of_a_command_is_one_object(words, tmp_path):
     result = impledger(*words, "--json", port=1, data_dir=tmp_path)
     assert isinstance(json.loads(result.stdout), dict)
+
+
+def test_every_command_has_json_but_for_those_that_the_readme_names():
+    readme = (Path(service.__file__).parent.parent / "README.md").read_text()
+    [excepted] = re.findall(r"Every command has `--json`, except for [^(]*\(([^)]*)\)", readme)
+    without = {name for name, command in commands() if not any("--json" in one.opts for one in command.params)}
+    assert without == set(re.findall(r"`(\w+)`", excepted))
+
+
+def commands(of=None, name=""):
+    of = of or typer.main.get_command(app)
+    if hasattr(of, "commands"):
+        for name_, command in of.commands.items():
+            yield from commands(command, f"{name} {name_}".strip())
+    elif not of.hidden:
+        yield name, of
