@@ -5,7 +5,6 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import typer
@@ -35,7 +34,7 @@ from service import (
     cli_work,
     process,
 )
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
 from service.console import err, out
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
@@ -260,7 +259,7 @@ def pacing(campaign: str, as_json: AsJson = False) -> None:
     from service.asking import ask  # noqa: PLC0415
     from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/campaigns/{quote(campaign)}/pacing", {})
+    answer = ask(_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
     _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
 
 
@@ -284,7 +283,7 @@ def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/impressions/{impression}", {})
+    answer = ask(_settings(), f"/v1/impressions/{in_path(impression)}", {})
     _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 

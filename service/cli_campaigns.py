@@ -3,14 +3,13 @@
 import asyncio
 import os
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 import typer
 
 from domain.vocabulary import BillingEvent
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
 from service.console import Grid, out
 from service.settings import Settings
 
@@ -165,7 +164,7 @@ def _tell(method: str, path: str, **asked: Any) -> Any:
 
 
 def _path(id_: str) -> str:
-    return f"/v1/campaigns/{quote(id_, safe='')}"
+    return f"/v1/campaigns/{in_path(id_)}"
 
 
 def _time(text: str) -> int | str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from service.cli_screen import AsJson, tell
+from service.cli_screen import AsJson, in_path, tell
 from service.console import out
 from service.settings import Settings
 
@@ -39,7 +39,7 @@ def show(
 ) -> None:
     """Show one piece of feedback, what it says and where it stands."""
     with _gate() as gate:
-        answer = gate.get(f"/v1/feedback/{id_}", {})
+        answer = gate.get(f"/v1/feedback/{in_path(id_)}", {})
     tell(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode().split("\n"))
 
 

@@ -5,14 +5,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 import typer
 
 from domain.placement_events import Stage
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
 from service.console import Grid, out
 from service.settings import Settings
 
@@ -44,7 +43,7 @@ def list_models(
 @app.command()
 def show(id_: Id, as_json: AsJson = False) -> None:
     """Show a model with its card."""
-    answer = _tell("GET", f"/v1/models/{quote(id_, safe='')}")
+    answer = _tell("GET", f"/v1/models/{in_path(id_)}")
     if as_json:
         _print(answer)
     else:
