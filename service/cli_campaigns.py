@@ -104,6 +104,8 @@ def set_campaign(
     as_json: AsJson = False,
 ) -> None:
     """Change a campaign's flight or budget; what is not named stays."""
+    if no_daily_budget and daily_budget_micros is not None:
+        raise typer.BadParameter("--daily-budget-micros and --no-daily-budget exclude each other")
     asked: dict[str, Any] = {
         "flight_start": _time(flight_start) if flight_start else None,
         "flight_end": _time(flight_end) if flight_end else None,

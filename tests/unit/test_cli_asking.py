@@ -27,3 +27,11 @@ def test_an_id_is_one_segment_of_the_path_whatever_is_in_it(words, path, id_, qu
     with answering({}) as (port, paths):
         impledger(*words, id_, "--json", port=port, data_dir=tmp_path)
     assert paths == [path + quoted + ("/pacing" if words == ("pacing",) else "")]
+
+
+def test_a_daily_budget_is_not_set_and_taken_away_at_once(tmp_path):
+    with answering({"version": 1}) as (port, paths):
+        words = ("campaigns", "set", "c", "--no-daily-budget", "--daily-budget-micros", "5")
+        refused = impledger(*words, port=port, data_dir=tmp_path, columns=200)
+    assert (refused.exit_code, paths) == (2, [])
+    assert "exclude each other" in refused.stderr
