@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from service.training import ModelReport, TrainReport
 
 
+_ADVICE_ON_GENERATED = "So little traffic is not enough; ask for more with --generated."
+_ADVICE_ON_LEDGER = "Labels come by POST /v1/feedback (docs/feedback.md); --generated trains on generated traffic."
 _RFC3339 = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 
@@ -72,7 +74,7 @@ def train(
             report = train_on_ledger(settings, order, tell)
     except NothingToLearn as error:
         err.print(f"Nothing to learn: {error}.")
-        err.print("Labels come by POST /v1/feedback (docs/feedback.md); --generated trains on generated traffic.")
+        err.print(_ADVICE_ON_GENERATED if generated else _ADVICE_ON_LEDGER)
         raise typer.Exit(1) from error
     if as_json:
         print(msgspec.json.encode(report).decode())
