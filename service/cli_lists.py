@@ -52,7 +52,11 @@ def diff(
 
     before, after = (lists_named(_settings(), name) for name in (old, new))
     found = changes(before, after, file, of_networks=of_networks, is_log=is_log)
-    _show(((one, f"{one.before} -> {one.after}", one.after_list or "-", one.text) for one in found), as_json)
+    _show(
+        ((one, f"{one.before} -> {one.after}", one.after_list or "-", one.text) for one in found),
+        as_json,
+        "no differences",
+    )
 
 
 @app.command(name="lists")
@@ -70,14 +74,14 @@ def lists_(name: Named = "current", as_json: AsJson = False) -> None:
     out.print(table)
 
 
-def _show(lines: Iterator[tuple[object, str, str, str]], as_json: bool) -> None:
+def _show(lines: Iterator[tuple[object, str, str, str]], as_json: bool, if_none: str = "nothing there") -> None:
     """Print *lines*, each with what is shown of it as text: verdict, list, and what was classified."""
     counts: Counter[str] = Counter()
     for line, verdict, whose, text in lines:
         counts[verdict] += 1
         print(msgspec.json.encode(line).decode() if as_json else f"{verdict}\t{whose}\t{shown(text)}")
     if not as_json:
-        err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or "nothing there")
+        err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or if_none)
 
 
 def _settings() -> Settings:
