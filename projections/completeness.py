@@ -20,7 +20,7 @@ from projections.engine import Client, Clients
 from projections.errors import QueryRefused
 from projections.intervals import wilson
 from projections.queries import Fresh, fresh_at, within_limits
-from projections.reports import FILTER_LENGTH_MAX, FILTER_VALUES_MAX, ROWS_DEFAULT, ROWS_MAX, SPAN_MAX_MS
+from projections.reports import DAY_MS, FILTER_LENGTH_MAX, FILTER_VALUES_MAX, ROWS_DEFAULT, ROWS_MAX, SPAN_MAX_MS
 from projections.vocabulary import Granularity
 
 MEASURES = (
@@ -158,7 +158,8 @@ def check(asked: Completeness) -> None:
         QueryRefused: naming the parameter that is wrong.
     """
     _require(asked.since < asked.until, "until", "must be after since")
-    _require(asked.until - asked.since <= SPAN_MAX_MS, "until", f"may be at most {SPAN_MAX_MS} ms after since")
+    days = SPAN_MAX_MS // DAY_MS
+    _require(asked.until - asked.since <= SPAN_MAX_MS, "until", f"may be at most {days} days after since")
     _require(1 <= asked.rows_max <= ROWS_MAX, "limit", f"must be 1 to {ROWS_MAX}")
     _require(len(set(asked.dimensions)) == len(asked.dimensions), "dimensions", "must name each once")
     for dimension, values in asked.filters.items():

@@ -15,8 +15,8 @@ from projections.in_flight import MinuteInFlight, Span, in_flight
 from projections.metrics import DEFINITIONS
 from projections.pace import CurrencyPace, paces_of
 from projections.reports import (
+    DAY_MS,
     FILTER_LENGTH_MAX,
-    HOUR_MS,
     PACKS_MAX,
     Report,
     check,
@@ -30,7 +30,7 @@ T = TypeVar("T")
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
 MINUTE_MS = 60_000
-PACING_SPAN_MAX_MS = 400 * 24 * HOUR_MS
+PACING_SPAN_MAX_MS = 400 * DAY_MS
 MINUTES_MAX = 1_440
 _CURRENCIES_MAX = 100
 _TOO_LARGE = frozenset({158, 159, 160, 241})
@@ -265,7 +265,7 @@ def _check_pacing(pacing: Pacing) -> None:
     if not 0 < len(pacing.campaign) <= FILTER_LENGTH_MAX:
         raise QueryRefused("campaign", f"must be 1 to {FILTER_LENGTH_MAX} characters")
     if not 0 < pacing.until - pacing.since <= PACING_SPAN_MAX_MS:
-        raise QueryRefused("until", f"must be after since, by at most {PACING_SPAN_MAX_MS} ms")
+        raise QueryRefused("until", f"must be after since, by at most {PACING_SPAN_MAX_MS // DAY_MS} days")
     if not 0 <= pacing.minutes <= MINUTES_MAX:
         raise QueryRefused("minutes", f"must be 0 to {MINUTES_MAX}")
 

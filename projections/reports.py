@@ -37,8 +37,9 @@ FILTER_VALUES_MAX = 100
 FILTER_LENGTH_MAX = 128
 DIMENSIONS_MAX = 8
 PACKS_MAX = 16
-SPAN_MAX_MS = 400 * 24 * HOUR_MS
-MINUTES_SPAN_MAX_MS = 31 * 24 * HOUR_MS
+DAY_MS = 24 * HOUR_MS
+SPAN_MAX_MS = 400 * DAY_MS
+MINUTES_SPAN_MAX_MS = 31 * DAY_MS
 """Of a report by minute, which reads every fact."""
 
 _PACK = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -220,10 +221,12 @@ def _parameters(report: Report) -> dict[str, Any]:
 
 def _check_span(report: Report) -> None:
     _require(report.since < report.until, "until", "must be after since")
-    _require(report.until - report.since <= SPAN_MAX_MS, "until", f"may be at most {SPAN_MAX_MS} ms after since")
+    _require(
+        report.until - report.since <= SPAN_MAX_MS, "until", f"may be at most {SPAN_MAX_MS // DAY_MS} days after since"
+    )
     if report.granularity is Granularity.MINUTE:
         short = report.until - report.since <= MINUTES_SPAN_MAX_MS
-        _require(short, "granularity", f"may be minute for at most {MINUTES_SPAN_MAX_MS} ms")
+        _require(short, "granularity", f"may be minute for at most {MINUTES_SPAN_MAX_MS // DAY_MS} days")
 
 
 def _check_refused(report: Report) -> None:

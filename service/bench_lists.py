@@ -17,7 +17,6 @@ from typing import TypeVar
 import crawleruseragents
 from fake_useragent.utils import load
 from msgspec import Struct
-from rich.table import Table
 
 from domain.vocabulary import AgentClass
 from ml.lists.agents import AGENT_CHARS_MAX
@@ -25,6 +24,7 @@ from ml.lists.live import LiveLists
 from ml.lists.packaged import packaged, packaged_date_ms
 from ml.lists.screen_lists import AGENTS_CACHED_MAX, NETWORKS_CACHED_MAX, Lists
 from ml.lists.sources import Sources
+from service.console import Grid
 from service.stage import machine
 
 _Made = TypeVar("_Made")
@@ -118,8 +118,8 @@ class ListsBench(Struct, frozen=True, kw_only=True):
     seed: int
     machine: dict[str, object]
 
-    def table(self) -> Table:
-        table = Table("source", "role", "n", "what", "share", "95 %", box=None, title=self.version)
+    def table(self) -> Grid:
+        table = Grid("source", "role", "n", "what", "share", "95 %", box=None, title=self.version)
         for one in self.sources:
             rate, what = one.rate, "recall" if one.kind == BOTS else "taken for bots"
             interval = f"{rate.low:.4f} - {rate.high:.4f}"

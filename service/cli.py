@@ -1,15 +1,14 @@
-"""The command line. Every command has `--json`; what fails says what to do next."""
+"""The command line. Every command that answers and ends has `--json`; what fails says what to do next."""
 
 import asyncio
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from domain.cells import CellMapError
 from domain.pack import PackError
@@ -35,7 +34,8 @@ from service import (
     cli_work,
     process,
 )
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
+from service.console import err, out
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
 
@@ -49,8 +49,6 @@ bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_c
 app.add_typer(bench_app, name="bench")
 app.add_typer(cli_lists.app, name="classify")
 app.add_typer(cli_quarantine.app, name="quarantine")
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
 
 app.add_typer(cli_campaigns.app, name="campaigns")
 app.add_typer(cli_cells.app, name="cells")
@@ -261,7 +259,7 @@ def pacing(campaign: str, as_json: AsJson = False) -> None:
     from service.asking import ask  # noqa: PLC0415
     from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/campaigns/{quote(campaign)}/pacing", {})
+    answer = ask(_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
     _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
 
 
@@ -285,7 +283,7 @@ def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/impressions/{impression}", {})
+    answer = ask(_settings(), f"/v1/impressions/{in_path(impression)}", {})
     _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
@@ -301,11 +299,12 @@ def doctor(as_json: AsJson = False) -> None:
         settings = Settings()
     found = list(checks(settings))
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode({"checks": found}).decode())
     else:
         for check in found:
-            mark = "[green]ok  [/]" if check.ok else "[red]fail[/]"
-            out.print(f"{mark} {check.name}: {check.says}")
+            mark, colour = ("ok  ", "green") if check.ok else ("fail", "red")
+            out.print(mark, style=colour, end=" ")
+            out.print(f"{check.name}: {check.says}")
             if not check.ok:
                 out.print(f"     {check.fix}")
     raise typer.Exit(0 if all(check.ok for check in found) else 1)
@@ -344,7 +343,7 @@ def _print(facts: object, as_json: bool, text: RenderableType) -> None:
 
 
 def _fail(what: str, next_step: str) -> None:
-    err.print(f"[red]{what}[/]")
+    err.print(what, style="red")
     err.print(next_step)
     sys.exit(1)
 

@@ -3,20 +3,17 @@
 import asyncio
 import os
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from domain.vocabulary import BillingEvent
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
+from service.console import Grid, out
 from service.settings import Settings
 
 app = typer.Typer(help="Campaigns: flights, budgets, and what has been spent of them.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the campaign, as tokens name it.")]
 Start = Annotated[str, typer.Option("--flight-start", help="First moment of the flight, RFC 3339 or epoch ms.")]
@@ -42,7 +39,7 @@ def list_campaigns(
     if as_json:
         print(msgspec.json.encode(answer).decode())
         return
-    table = Table(box=None, pad_edge=False)
+    table = Grid(box=None, pad_edge=False)
     for name in ("campaign", "status", "flight end", "budget", "spent", "leased", "currency"):
         table.add_column(name, justify="right" if name in {"budget", "spent", "leased"} else "left")
     for one in answer["campaigns"]:
@@ -107,6 +104,8 @@ def set_campaign(
     as_json: AsJson = False,
 ) -> None:
     """Change a campaign's flight or budget; what is not named stays."""
+    if no_daily_budget and daily_budget_micros is not None:
+        raise typer.BadParameter("--daily-budget-micros and --no-daily-budget exclude each other")
     asked: dict[str, Any] = {
         "flight_start": _time(flight_start) if flight_start else None,
         "flight_end": _time(flight_end) if flight_end else None,
@@ -167,7 +166,7 @@ def _tell(method: str, path: str, **asked: Any) -> Any:
 
 
 def _path(id_: str) -> str:
-    return f"/v1/campaigns/{quote(id_, safe='')}"
+    return f"/v1/campaigns/{in_path(id_)}"
 
 
 def _time(text: str) -> int | str:
@@ -176,7 +175,10 @@ def _time(text: str) -> int | str:
 
 def _print(answer: Any, as_json: bool) -> None:
     written = msgspec.json.encode(answer)
-    print(written.decode() if as_json else msgspec.json.format(written).decode())
+    if as_json:
+        print(written.decode())
+    else:
+        out.print(msgspec.json.format(written).decode())
 
 
 def _settings() -> Settings:

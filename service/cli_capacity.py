@@ -4,8 +4,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table as Grid
 
 from service.capacity import Ledger, one_machine, plan
 from service.capacity_figures import Book, Bound, CapacityError, inputs_of, load_book, with_assignments
@@ -21,9 +19,7 @@ from service.capacity_screen import (
 )
 from service.capacity_sensitivity import Measure, sensitivity
 from service.cli_screen import AsJson
-
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+from service.console import PROSE_WIDTH, Grid, err, out
 
 LEAST_FACTOR = 1.05
 """Figures that move the result by less are left out of the table of `--sensitivity`, and counted."""
@@ -82,7 +78,7 @@ def _answer(
         effects = sensitivity(book, ledger, by)
         facts = [{**msgspec.to_builtins(effect), "factor": effect.factor} for effect in effects]
         table = sensitivity_table(effects, by.value, LEAST_FACTOR)
-        _print(facts, [table], as_json=as_json, as_markdown=as_markdown)
+        _print({"sensitivity": facts}, [table], as_json=as_json, as_markdown=as_markdown)
         if not as_json and not as_markdown:
             out.print(f"{len(effects) - len(table) + 1} more figures move it by less than {LEAST_FACTOR:g} times.")
     else:
@@ -131,7 +127,8 @@ def _grid(table: Table) -> Grid:
     grid = Grid(show_edge=False, pad_edge=False)
     for at, name in enumerate(head):
         is_text = at == 0 or name in {"unit", "from", "what it is"}
-        grid.add_column(name, justify="left" if is_text else "right", no_wrap=at == 0)
+        prose = PROSE_WIDTH if name == "what it is" else None
+        grid.add_column(name, justify="left" if is_text else "right", max_width=prose)
     for row in rows:
         grid.add_row(*(cell.strip("`") for cell in row))
     return grid

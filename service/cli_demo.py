@@ -5,13 +5,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from service.cli_screen import AsJson
+from service.console import err, out
 from service.settings import Settings
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def demo(

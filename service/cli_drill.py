@@ -8,15 +8,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from msgspec import Struct
-from rich.console import Console
-from rich.table import Table
 
 from domain.ladder import LADDER
 from service.cli_screen import AsJson
+from service.console import Grid, err, out
 from service.settings import Settings
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 POLL_S = 0.5
 RECOVERED_WITHIN_S = 60.0
 """Longer than any stretch of health that a rung asks for (`commands.ladder.PATIENCE`)."""
@@ -53,7 +50,7 @@ def drill(
             standing = gate.get("/v1/drills", {})
             _print(standing, as_json, lambda: _ladder(standing))
             return
-        done = run(gate, rung, seconds, lambda text: None if as_json else _err.print(text))
+        done = run(gate, rung, seconds, lambda text: None if as_json else err.print(text))
     _print(done, as_json, lambda: _told(done))
     raise typer.Exit(1 if done.recovered_after_s is None else 0)
 
@@ -99,8 +96,8 @@ def run(
     )
 
 
-def _ladder(standing: dict[str, Any]) -> Table:
-    table = Table("rung", "missing", "in force", "drill", "decisions")
+def _ladder(standing: dict[str, Any]) -> Grid:
+    table = Grid("rung", "missing", "in force", "drill", "decisions")
     left = {one["rung"]: f"{one['seconds_left']:.0f} s left" for one in standing["drills"]}
     for step in LADDER:
         name = step.rung.value
@@ -110,8 +107,8 @@ def _ladder(standing: dict[str, Any]) -> Table:
     return table
 
 
-def _told(done: Drilled) -> Table:
-    table = Table("decisions that named", "count", title=f"{done.rung}, {done.seconds:g} s")
+def _told(done: Drilled) -> Grid:
+    table = Grid("decisions that named", "count", title=f"{done.rung}, {done.seconds:g} s")
     for name, count in done.decisions.items():
         table.add_row(name, str(count))
     if not done.decisions:
@@ -121,8 +118,8 @@ def _told(done: Drilled) -> Table:
     return table
 
 
-def _print(facts: object, as_json: bool, table: Callable[[], Table]) -> None:
+def _print(facts: object, as_json: bool, table: Callable[[], Grid]) -> None:
     if as_json:
         print(msgspec.json.encode(facts).decode())
     else:
-        _out.print(table())
+        out.print(table())

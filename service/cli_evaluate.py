@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.cli_screen import SEED_MAX, AsJson
+from service.console import Grid, err, out
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from service.evaluating import Evaluated, Order
     from service.evaluating_ledger import LedgerEvaluation
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-wide = Console(highlight=False, markup=False, width=200)
-"""Figures with their intervals are not cut."""
 
 CARD, FIGURES = "card.md", "evaluation.json"
 """Files in the folder of the card, beside its plots."""
@@ -153,15 +148,15 @@ def _show(found: "Evaluation") -> None:
             _add(grid, f"{table.name}: {row.name}", row)
         for against in table.baselines:
             _add(grid, f"  by {against.baseline.name}", against.baseline)
-    wide.print(grid)
+    out.print(grid)
     if found.real is None:
         return
-    real = Table("real input, against what agents declare", "sessions", "AUC", box=None)
+    real = Grid("real input, against what agents declare", "sessions", "AUC", box=None)
     for cut in found.real.cuts:
         real.add_row(cut.model.name, f"{cut.model.rows:,}", shown(cut.model.figures["roc_auc"]))
         for against in cut.baselines:
             real.add_row(f"  by {against.baseline.name}", "", shown(against.baseline.figures["roc_auc"]))
-    wide.print(real)
+    out.print(real)
 
 
 def _show_range(found: "LedgerEvaluation") -> None:
@@ -174,14 +169,14 @@ def _show_range(found: "LedgerEvaluation") -> None:
     for by, rows in found.cuts.items():
         for row in rows:
             _add(grid, f"  {by} {row.name}", row)
-    wide.print(grid)
+    out.print(grid)
 
 
-def _grid() -> Table:
-    return Table("", "rows", *(title for _, title, _ in _COLUMNS), box=None)
+def _grid() -> Grid:
+    return Grid("", "rows", *(title for _, title, _ in _COLUMNS), box=None)
 
 
-def _add(grid: Table, name: str, row: "Row") -> None:
+def _add(grid: Grid, name: str, row: "Row") -> None:
     from ml.evaluation.card_text import shown  # noqa: PLC0415
 
     grid.add_row(name, f"{row.rows:,}", *(shown(row.figures.get(figure), unit) for figure, _, unit in _COLUMNS))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from service.cli_screen import AsJson, out, tell
+from service.cli_screen import AsJson, in_path, tell
+from service.console import out
 from service.settings import Settings
 
 app = typer.Typer(help="See what became of feedback.", no_args_is_help=True)
@@ -38,8 +39,8 @@ def show(
 ) -> None:
     """Show one piece of feedback, what it says and where it stands."""
     with _gate() as gate:
-        answer = gate.get(f"/v1/feedback/{id_}", {})
-    tell(answer, as_json, [msgspec.json.format(msgspec.json.encode(answer)).decode()])
+        answer = gate.get(f"/v1/feedback/{in_path(id_)}", {})
+    tell(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode().split("\n"))
 
 
 @app.command()

@@ -8,14 +8,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from service.console import Grid, err, out, shown
 from service.settings import Settings
 
 app = typer.Typer(help="What the lists say of user agents and network addresses.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="One a line; with --log, an access log.")]
 IsLog = Annotated[bool, typer.Option("--log", help="FILE is a combined access log, plain or .gz.")]
@@ -55,7 +52,11 @@ def diff(
 
     before, after = (lists_named(_settings(), name) for name in (old, new))
     found = changes(before, after, file, of_networks=of_networks, is_log=is_log)
-    _show(((one, f"{one.before} -> {one.after}", one.after_list or "-", one.text) for one in found), as_json)
+    _show(
+        ((one, f"{one.before} -> {one.after}", one.after_list or "-", one.text) for one in found),
+        as_json,
+        "no differences",
+    )
 
 
 @app.command(name="lists")
@@ -67,20 +68,20 @@ def lists_(name: Named = "current", as_json: AsJson = False) -> None:
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    table = Table("part", "list", "version", "date", "entries", "origin", box=None, title=found.lists)
+    table = Grid("part", "list", "version", "date", "entries", "origin", box=None, title=found.lists)
     for part, what in found.parts.items():
         table.add_row(part, what.name, what.version, what.date or "-", str(what.entries), what.origin)
     out.print(table)
 
 
-def _show(lines: Iterator[tuple[object, str, str, str]], as_json: bool) -> None:
+def _show(lines: Iterator[tuple[object, str, str, str]], as_json: bool, if_none: str = "nothing there") -> None:
     """Print *lines*, each with what is shown of it as text: verdict, list, and what was classified."""
     counts: Counter[str] = Counter()
     for line, verdict, whose, text in lines:
         counts[verdict] += 1
-        print(msgspec.json.encode(line).decode() if as_json else f"{verdict}\t{whose}\t{text}")
+        print(msgspec.json.encode(line).decode() if as_json else f"{verdict}\t{whose}\t{shown(text)}")
     if not as_json:
-        err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or "nothing there")
+        err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or if_none)
 
 
 def _settings() -> Settings:

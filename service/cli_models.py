@@ -5,23 +5,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import uuid4
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from domain.placement_events import Stage
-from service.cli_screen import AsJson
+from service.cli_screen import AsJson, in_path
+from service.console import Grid, out
 from service.settings import Settings
 
 app = typer.Typer(help="Models: which there are, which decide, and how they compare.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
-
-wide = Console(highlight=False, markup=False, width=240)
-"""Ids are not cut: they are what the next command takes."""
 
 Id = Annotated[str, typer.Argument(metavar="MODEL", help="Id of the model, as `impledger models list` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the ledger.")]
@@ -49,10 +43,11 @@ def list_models(
 @app.command()
 def show(id_: Id, as_json: AsJson = False) -> None:
     """Show a model with its card."""
-    answer = _tell("GET", f"/v1/models/{quote(id_, safe='')}")
-    print(
-        msgspec.json.encode(answer).decode() if as_json else msgspec.json.format(msgspec.json.encode(answer)).decode()
-    )
+    answer = _tell("GET", f"/v1/models/{in_path(id_)}")
+    if as_json:
+        _print(answer)
+    else:
+        out.print(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
 @app.command()
@@ -187,12 +182,12 @@ def _say_in_force(answer: Any) -> None:
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    table = Table(box=None, pad_edge=False)
+    table = Grid(box=None, pad_edge=False)
     for name in columns:
         table.add_column(name.replace("_", " "))
     for row in rows:
         table.add_row(*[_cell(row[name]) for name in columns])
-    wide.print(table)
+    out.print(table)
 
 
 def _cell(value: object) -> str:

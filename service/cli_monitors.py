@@ -6,12 +6,10 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from service.cli_screen import AsJson
+from service.console import out
 from service.settings import Settings
-
-out = Console(highlight=False, soft_wrap=True)
 
 
 def monitors(as_json: AsJson = False) -> None:

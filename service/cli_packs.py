@@ -5,14 +5,12 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from domain.pack import PackError
 from service.cli_screen import AsJson
+from service.console import out
 
 app = typer.Typer(help="Rule packs: list those that ship, show one, check the file of one.", no_args_is_help=True)
-out = Console(highlight=False, soft_wrap=True, markup=False)
-
 Name = Annotated[str, typer.Argument(help="Name and version of a rule pack that ships, or a path to a TOML file.")]
 
 

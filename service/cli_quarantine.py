@@ -7,16 +7,12 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from service.cli_screen import AsJson
+from service.console import PROSE_WIDTH, Grid, err, out, shown
 from service.settings import Settings
 
 app = typer.Typer(help="Look at renders that could not be read, mend and replay them.", no_args_is_help=True)
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _PAGE = 500
 _NAME_LENGTH = 32
@@ -43,9 +39,9 @@ def list_(
     if as_json:
         print(msgspec.json.encode(answer).decode())
         return
-    _out.print(_groups(answer["groups"]) if summary else _entries(answer["entries"]))
+    out.print(_groups(answer["groups"]) if summary else _entries(answer["entries"]))
     if not summary and answer["after"]:
-        _err.print("There are more: raise --limit, or look at --summary.")
+        err.print("There are more: raise --limit, or look at --summary.")
 
 
 @app.command()
@@ -61,17 +57,17 @@ def show(
         print(msgspec.json.encode(answer).decode())
         return
     entry = answer["entry"]
-    _out.print(f"{entry['code']} at {escape(entry['path'])}: {escape(entry['detail'])}")
-    _out.print(f"{entry['state']}; received {entry['received_at']}, {entry['times']} times; gone {entry['expires_at']}")
+    out.print(f"{entry['code']} at {shown(entry['path'])}: {shown(entry['detail'])}")
+    out.print(f"{entry['state']}; received {entry['received_at']}, {entry['times']} times; gone {entry['expires_at']}")
     if answer["impression_id"]:
-        _out.print(f"impression {answer['impression_id']}")
+        out.print(f"impression {answer['impression_id']}")
     for line in _marked(answer["body"], answer["flaws"]):
-        _out.print(escape(line))
+        out.print(shown(line))
     if answer["fix"]:
-        _out.print("fix: " + escape(msgspec.json.encode(answer["fix"]).decode()))
+        out.print("fix: " + msgspec.json.encode(answer["fix"]).decode())
         if answer["leaves_out"]:
-            _out.print("it leaves out what the client said as: " + ", ".join(answer["leaves_out"]))
-    _out.print(escape(answer["advice"]))
+            out.print("it leaves out what the client said as: " + shown(", ".join(answer["leaves_out"])))
+    out.print(answer["advice"])
 
 
 @app.command()
@@ -99,12 +95,12 @@ def replay(
         for name in chosen:
             done.append(_replayed(gate, name, document))
             if not as_json:
-                _out.print(escape(_told(done[-1])))
+                out.print(shown(_told(done[-1])))
     failed = sum(not one["ok"] for one in done)
     if as_json:
         print(msgspec.json.encode({"replays": done, "failed": failed}).decode())
     else:
-        _err.print(f"{len(done) - failed} of {len(done)} {'could be ' if dry_run else ''}replayed")
+        err.print(f"{len(done) - failed} of {len(done)} {'could be ' if dry_run else ''}replayed")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -199,30 +195,31 @@ def _marked(body: Any, flaws: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  {name}    <-- {flaw['says']}"
 
 
-def _entries(entries: list[dict[str, Any]]) -> Table | str:
+def _entries(entries: list[dict[str, Any]]) -> Grid | str:
     """Leaves out what `show` says of each: a name must fit on the screen."""
     if not entries:
         return "nothing is in quarantine that was asked for"
-    table = Table(title=f"{len(entries)} entries", title_justify="left")
-    for column in ("name", "received_at", "state", "code", "path", "sdk", "times", "outcome, or what is wrong"):
-        table.add_column(column, no_wrap=column == "name", overflow="fold")
+    table = Grid(title=f"{len(entries)} entries", title_justify="left")
+    for column in ("name", "received_at", "state", "code", "path", "sdk", "times"):
+        table.add_column(column)
+    table.add_column("outcome, or what is wrong", max_width=PROSE_WIDTH)
     for one in entries:
         cells = [one[name] for name in ("name", "received_at", "state", "code", "path", "sdk")]
-        table.add_row(*map(escape, [*cells, str(one["times"]), one["outcome"] or one["detail"]]))
+        table.add_row(*cells, str(one["times"]), one["outcome"] or one["detail"])
     return table
 
 
-def _groups(groups: list[dict[str, Any]]) -> Table | str:
+def _groups(groups: list[dict[str, Any]]) -> Grid | str:
     if not groups:
         return "nothing is in quarantine that was asked for"
-    table = Table(title=f"{len(groups)} groups", title_justify="left")
+    table = Grid(title=f"{len(groups)} groups", title_justify="left")
     for column in ("code", "path", "sdk"):
         table.add_column(column)
     for column in ("entries", "times"):
         table.add_column(column, justify="right")
     for column in ("first_at", "last_at", "example"):
-        table.add_column(column, no_wrap=column == "example")
+        table.add_column(column)
     for one in groups:
         cells = [one["code"], one["path"], one["sdk"], f"{one['entries']:,}", f"{one['times']:,}"]
-        table.add_row(*map(escape, [*cells, one["first_at"], one["last_at"], one["example"]]))
+        table.add_row(*cells, one["first_at"], one["last_at"], one["example"])
     return table

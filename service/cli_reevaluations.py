@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
-from service.cli_screen import AsJson, out, tell
+from service.cli_screen import AsJson, in_path, tell
+from service.console import out
 from service.settings import Settings
 
 app = typer.Typer(help="See what looking again would have otherwise; nothing is changed.", invoke_without_command=True)
@@ -77,7 +78,7 @@ def list_(
 @app.command()
 def show(impression: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
     """Show what looking again found of one impression."""
-    answer = _asked(f"/v1/reevaluations/{impression}", {})
+    answer = _asked(f"/v1/reevaluations/{in_path(impression)}", {})
     tell(answer, as_json, [f"{name}: {value}" for name, value in answer.items()])
 
 

@@ -99,13 +99,13 @@ def keys(
         if not name:
             raise typer.BadParameter("say whose key it is with --name")
         entry = make_operator(name, operator)
-        tell({"entry": entry}, as_json, [entry.rstrip()])
+        tell({"entry": entry}, as_json, entry.rstrip().split("\n"))
         return
     if not settings.cell:
         raise typer.BadParameter("IMPLEDGER_CELL must name this cell")
     own, shelter = load_or_make_keys(settings.data_dir), load_or_make_shelter_keys(settings.data_dir)
     entry = entry_of(settings.cell, shelter, own)
-    tell({"entry": entry}, as_json, [entry.rstrip()])
+    tell({"entry": entry}, as_json, entry.rstrip().split("\n"))
 
 
 @app.command()

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from service.cli_screen import SEED_MAX, AsJson
+from service.console import Grid, err, out
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.training import ModelReport, TrainReport
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
+_ADVICE_ON_GENERATED = "So little traffic is not enough; ask for more with --generated."
+_ADVICE_ON_LEDGER = "Labels come by POST /v1/feedback (docs/feedback.md); --generated trains on generated traffic."
 _RFC3339 = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"]
 
 
@@ -75,7 +74,7 @@ def train(
             report = train_on_ledger(settings, order, tell)
     except NothingToLearn as error:
         err.print(f"Nothing to learn: {error}.")
-        err.print("Labels come by POST /v1/feedback (docs/feedback.md); --generated trains on generated traffic.")
+        err.print(_ADVICE_ON_GENERATED if generated else _ADVICE_ON_LEDGER)
         raise typer.Exit(1) from error
     if as_json:
         print(msgspec.json.encode(report).decode())
@@ -111,8 +110,8 @@ def _show(report: "TrainReport") -> None:
         out.print(f"next: impledger models add {model.file}")
 
 
-def _masks(model: "ModelReport") -> Table:
-    table = Table("mask", "calibration", "error", "grey from", "risky from", "undecided", box=None)
+def _masks(model: "ModelReport") -> Grid:
+    table = Grid("mask", "calibration", "error", "grey from", "risky from", "undecided", box=None)
     for mask, figures in model.masks.items():
         shares = (figures.ece, figures.grey_from, figures.risky_from, figures.open_share)
         table.add_row(mask, figures.calibration, *(f"{share:.4f}" for share in shares))

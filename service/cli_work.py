@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.markup import escape
 
 from service import process
-from service.cli_screen import AsJson, out, tell
+from service.cli_screen import AsJson, tell
+from service.console import out
 from service.settings import Settings
 
 letters_app = typer.Typer(help="Look at messages that no worker could process, and replay them.", no_args_is_help=True)
@@ -63,7 +63,7 @@ def show(
     with _gate() as gate:
         letter = gate.get(f"/v1/dead-letters/{_checked(name)}", {})
     args = msgspec.json.encode(letter["args"]).decode()
-    tell(letter, as_json, [_line(letter), f"{letter['actor']}{args}", letter["error"]])
+    tell(letter, as_json, [_line(letter), f"{letter['actor']}{args}", *letter["error"].split("\n")])
 
 
 @letters_app.command()
@@ -119,6 +119,4 @@ def _checked(name: str) -> str:
 
 def _line(letter: dict[str, Any]) -> str:
     said = letter["error"].strip().rpartition("\n")[2]
-    return escape(
-        f"{letter['name']}  {letter['state']}  {letter['last_at']}  x{letter['times']}  {letter['actor']}: {said}"
-    )
+    return f"{letter['name']}  {letter['state']}  {letter['last_at']}  x{letter['times']}  {letter['actor']}: {said}"

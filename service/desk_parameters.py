@@ -2,14 +2,14 @@
 
 from starlette.datastructures import QueryParams
 
-from domain.vocabulary import DataSet
+from domain.vocabulary import DataSet, Format
+from projections.errors import QueryRefused
 from projections.queries import MINUTE_MS, Pacing
-from projections.reports import HOUR_MS, ROWS_DEFAULT, Report
+from projections.reports import DAY_MS, HOUR_MS, ROWS_DEFAULT, Report
 from projections.vocabulary import USUAL, Dimension, Granularity, Metric
 from service.parameters import member_of, members_of, number_of, only_known, time_of
 from service.problems import BadParameter
 
-_DAY_MS = 24 * HOUR_MS
 _REPORT = frozenset(
     {"dimensions", "metrics", "granularity", "since", "until", "as_of", "as_of_position", "pack", "limit"}
 )
@@ -34,12 +34,14 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
     Filters are named as their dimensions and may be repeated.
 
     Raises:
-        BadParameter: naming the one that is wrong.
+        BadParameter, QueryRefused: naming the one that is wrong.
     """
     only_known(parameters, _REPORT | set(Dimension))
     values = {dimension: parameters.getlist(dimension.value) for dimension in Dimension if dimension in parameters}
     if Dimension.FORMAT in values:
         values[Dimension.FORMAT] = [value for value in values[Dimension.FORMAT] if value not in _OUTPUTS]
+        if not set(values[Dimension.FORMAT]) <= set(Format):
+            raise QueryRefused("format", f"must be one of {', '.join([*Format, *_OUTPUTS])}")
     until = time_of(parameters, "until") or now - now % HOUR_MS + HOUR_MS
     since = time_of(parameters, "since")
     as_of = time_of(parameters, "as_of")
@@ -50,7 +52,7 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
         dimensions=members_of(parameters, "dimensions", Dimension),
         granularity=member_of("granularity", parameters.get("granularity", Granularity.NONE.value), Granularity),
         filters={dimension: tuple(named) for dimension, named in values.items() if named},
-        since=until - _DAY_MS if since is None else since,
+        since=until - DAY_MS if since is None else since,
         until=until,
         packs=tuple(pack for text in parameters.getlist("pack") for pack in text.split(",") if pack),
         position=position,
@@ -73,7 +75,7 @@ def pacing_of(campaign: str, parameters: QueryParams, now: int) -> Pacing:
     since = time_of(parameters, "since")
     return Pacing(
         campaign=campaign,
-        since=until - 30 * _DAY_MS if since is None else since,
+        since=until - 30 * DAY_MS if since is None else since,
         until=until,
         minutes=number_of(parameters, "minutes", 60) or 0,
         data_set=member_of("data_set", parameters.get("data_set", DataSet.LIVE.value), DataSet),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from service.console import PROSE_WIDTH, Grid, shown
 
 QUIET_MAX = 20
 """Most series without an alarm that are shown, those nearest to one; all are in the JSON."""
@@ -23,17 +23,17 @@ _SHARES = frozenset(
 )
 
 
-def monitors_table(answer: Mapping[str, Any]) -> Table:
+def monitors_table(answer: Mapping[str, Any]) -> Grid:
     """Return alarms, and the series that come nearest to one."""
     standing = {_cell(alarm): alarm["since"] for alarm in answer["alarms"]}
     alarms = f"{len(standing)} alarm{'s' if len(standing) > 1 else ''}" if standing else "no alarm"
     findings = answer["findings"]
-    table = Table(title=f"{alarms}; {len(findings):,} series", caption_justify="left")
+    table = Grid(title=f"{alarms}; {len(findings):,} series", caption_justify="left")
     for name in ("check", "surface", "of"):
         table.add_column(name)
     for name in ("seen", "is", "expected", "q value"):
         table.add_column(name, justify="right")
-    table.add_column("alarm since, or why untested")
+    table.add_column("alarm since, or why untested", max_width=PROSE_WIDTH)
     loud = [one for one in findings if _cell(one) in standing]
     quiet = sorted((one for one in findings if _cell(one) not in standing), key=_rank)
     for finding in (*loud, *quiet[:QUIET_MAX]):
@@ -56,7 +56,7 @@ def _row(finding: Mapping[str, Any], since: str) -> tuple[str, ...]:
 
 
 def _told(finding: Mapping[str, Any]) -> str:
-    return f"{' '.join(filter(None, _cell(finding)))}: {finding['says'] or 'see docs/monitors.md'}"
+    return shown(f"{' '.join(filter(None, _cell(finding)))}: {finding['says'] or 'see docs/monitors.md'}")
 
 
 def _looks(looks: list[Mapping[str, Any]]) -> list[str]:

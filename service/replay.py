@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
-from rich.table import Table
 
 from domain.vocabulary import DataSet
 from service.books import Books, check_books
 from service.cell_maps import load_cell_map
+from service.console import Grid
 from service.folders import lock_holder
 from service.keyfiles import load_or_make_keys
 from service.replay_log import ReplayReport, ReplaySettings, replay_log
@@ -48,10 +48,10 @@ class Replay(Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        return all(self.invariants.values())
+        return all(self.invariants.values()) and not self.problems
 
-    def table(self) -> Table:
-        table = Table(box=None, show_header=False, pad_edge=False)
+    def table(self) -> Grid:
+        table = Grid(box=None, show_header=False, pad_edge=False)
         for name in ("lines", "impressions", "not_images", "malformed", "verdicts", "reasons"):
             table.add_row(name, str(getattr(self, name)))
         parts = f"{self.net} net + {self.givt} givt + {self.sivt} sivt + {self.undecided} undecided"
@@ -92,6 +92,8 @@ def replay(settings: Settings, path: Path, *, site: str, tell: Callable[[str], N
 def _joined(report: ReplayReport, books: Books) -> Replay:
     answered = sum(report.statuses.values())
     unkept = [] if report.adds_up else [f"I1: {report.lines} lines, {report.impressions} sent, {answered} answered"]
+    is_log = report.malformed < report.lines or not report.lines
+    unread = [] if is_log else [f"no line of {report.file} is one of an access log in combined format (Apache, nginx)"]
     return Replay(
         file=report.file,
         lines=report.lines,
@@ -112,5 +114,5 @@ def _joined(report: ReplayReport, books: Books) -> Replay:
         undecided=books.undecided,
         seconds=round(report.seconds, 3),
         invariants={"I1": not unkept, **books.invariants},
-        problems=unkept + books.problems,
+        problems=unread + unkept + books.problems,
     )

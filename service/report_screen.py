@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec import Struct
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+from rich.styled import Styled
 
 from projections.vocabulary import IDENTITY, REFUSED_METRICS, Metric
+from service.console import Grid, shown
 
 FULL = tuple(metric.value for metric in Metric if metric not in REFUSED_METRICS)
 """Every metric that can be cut by any dimension."""
@@ -64,37 +64,37 @@ def pacing_screen_of(answer: Mapping[str, Any]) -> RenderableType:
     currencies = answer["currencies"]
     names = list(currencies[0]) if currencies else []
     table = _lying(names, currencies)
-    title = f"{escape(answer['campaign'])}, {answer['since']} to {answer['until']}"
+    title = f"{shown(answer['campaign'])}, {answer['since']} to {answer['until']}"
     return Group(title, table if currencies else "nothing in this time", _known_line(answer))
 
 
-def _upright(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table()
+def _upright(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Grid:
+    table = Grid()
     for name in columns:
         is_number = any(isinstance(row[name], int | float) for row in rows)
-        table.add_column(_title(name), justify="right" if is_number else "left", overflow="fold")
+        table.add_column(_title(name), justify="right" if is_number else "left")
     for row in rows:
         table.add_row(*(_cell(name, row[name]) for name in columns))
     return table
 
 
-def _lying(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
+def _lying(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Grid:
     """A line per column: for few rows of many values."""
-    table = Table(show_header=False)
+    table = Grid(show_header=False)
     table.add_column()
     for _ in rows:
-        table.add_column(justify="right", overflow="fold")
+        table.add_column(justify="right")
     for name in columns:
         table.add_row(_title(name), *(_cell(name, row[name]) for row in rows))
     return table
 
 
-def _identity_lines(answer: Mapping[str, Any]) -> list[str]:
+def _identity_lines(answer: Mapping[str, Any]) -> list[RenderableType]:
     identity = identity_of(answer)
     if identity is None:
         return []
     of = " (of the rows shown; there are more)" if answer["truncated"] else ""
-    return [f"{identity}{of}" if identity.holds else f"[red]{identity}{of}[/]"]
+    return [f"{identity}{of}" if identity.holds else Styled(f"{identity}{of}", "red")]
 
 
 def _definition_lines(answer: Mapping[str, Any]) -> list[str]:
@@ -122,7 +122,7 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:.2%}"
     if isinstance(value, int):
         return _money(value) if name.endswith("_micros") else f"{value:,}"
-    return escape(str(value))
+    return str(value)
 
 
 def _money(micros: int) -> str:

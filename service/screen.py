@@ -5,6 +5,7 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live as LiveDisplay
+from rich.styled import Styled
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +41,7 @@ class DemoScreen:
     def tell(self, text: str) -> None:
         self._end()
         if not self._is_quiet:
-            self._err.print(f"[dim]{text}[/]")
+            self._err.print(text, style="dim")
 
     def show(self, live: Live, lag_s: float) -> None:
         if self._is_quiet or not self._out.is_terminal:
@@ -56,10 +57,10 @@ class DemoScreen:
         for name, value in _facts(report):
             facts.add_row(name, value)
         lines = [
-            Text.from_markup(f"{'[green]holds[/]' if good else '[red]FAILS[/]'}  {name}  {_MEANING[name]}")
+            Text.assemble(("holds", "green") if good else ("FAILS", "red"), f"  {name}  {_MEANING[name]}")
             for name, good in report.invariants.items()
         ]
-        problems = [Text(problem, style="red") for problem in report.problems]
+        problems = [Styled(problem, "red") for problem in report.problems]
         return Group(facts, Text(), *lines, *problems)
 
     def _end(self) -> None:

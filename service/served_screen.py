@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.table import Table
+from service.console import Grid
 
 _RATES = ("loss_rate", "loss_low", "loss_high")
 
 
-def completeness_table(answer: Mapping[str, Any]) -> Table:
+def completeness_table(answer: Mapping[str, Any]) -> Grid:
     """Return completeness as a table, rates in per cent."""
     known, rows = answer["known_through"], answer["rows"]
     found = f"{len(rows)} rows" if rows else "nothing in this time"
-    table = Table(title=f"{found}; known through {known['time']} (position {known['position']})")
+    table = Grid(title=f"{found}; known through {known['time']} (position {known['position']})")
     for name in answer["columns"]:
         is_number = bool(rows) and isinstance(rows[0][name], int | float)
         table.add_column(name, justify="right" if is_number else "left")

@@ -96,6 +96,19 @@ def test_says_what_a_new_list_would_change_and_changes_nothing(run, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+def test_lists_that_say_the_same_have_no_differences(run, tmp_path):
+    file = tmp_path / "networks.txt"
+    file.write_text("9.9.9.9\n")
+    done = run("classify", "diff", "current", "packaged", file, "--networks")
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", "no differences")
+
+
+def test_what_an_agent_says_does_nothing_in_a_terminal(run, tmp_path):
+    file = tmp_path / "agents.txt"
+    file.write_bytes(b"curl/8 \x1b[2J\n")
+    assert run("classify", "agents", file).stdout.endswith("\tcurl/8 \\u001b[2J\n")
+
+
 def test_says_what_a_version_consists_of(run):
     [said] = lines(run("classify", "lists", "--json"))
     assert said["lists"] == packaged().version

@@ -114,6 +114,14 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert json.loads(moved.stdout) == {"postgres": MIGRATION, "clickhouse": None}
 
 
+def test_a_file_of_which_no_line_can_be_read_is_told_to_be_no_log(settings, tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text("# A title\n\nand [words](of/it)\n")
+    done = impledger(settings, "replay-log", str(file))
+    assert done.returncode == 1
+    assert f"no line of {file} is one of an access log in combined format" in done.stdout
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_outlives_up_however_it_ends(settings, how):
     with Up(settings) as running:
@@ -135,7 +143,7 @@ def test_what_is_in_the_way_is_told_in_a_sentence(settings):
         check=False,
     )
     assert "IMPLEDGER_GATE_PROT is not a setting" in typo.stderr
-    assert {check["name"] for check in json.loads(typo.stdout)} >= {"python", "disk", "gate port"}
+    assert {check["name"] for check in json.loads(typo.stdout)["checks"]} >= {"python", "disk", "gate port"}
 
 
 def test_the_gate_loads_nothing_that_only_others_need():

@@ -1,9 +1,6 @@
 """Served and rendered side by side, over embedded ClickHouse: completeness, and what is in flight."""
 
-import io
-
 import pytest
-from rich.console import Console
 from servedkit import PRICE, in_a_world
 
 from domain.serves import MINUTE_MS, parse_ttl
@@ -11,6 +8,7 @@ from domain.vocabulary import DataSet, OmidType, Surface
 from projections.completeness import CompletenessQueries
 from projections.engine import Clients
 from projections.queries import Queries
+from service.console import out
 from service.served_screen import completeness_table
 
 pytestmark = pytest.mark.slow
@@ -196,9 +194,9 @@ def test_a_report_that_is_missing_is_told(run):
         await world.project()
         answer = (await world.get("/v1/completeness")).json()
         assert (answer["reports"], answer["sources"], answer["reports_missing"]) == (3, 1, 3)
-        text = io.StringIO()
-        Console(file=text, width=200).print(completeness_table(answer))
-        assert "3 reports are missing" in text.getvalue()
+        with out.capture() as printed:
+            out.print(completeness_table(answer))
+        assert "3 reports are missing" in printed.get()
 
     run(test)
 

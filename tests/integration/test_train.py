@@ -90,6 +90,13 @@ def test_a_ledger_without_labels_says_what_to_do(settings):
     assert "POST /v1/feedback" in done.stderr
 
 
+def test_too_little_generated_traffic_is_advised_to_be_more(tmp_path):
+    done = impledger(Settings(data_dir=tmp_path / "data"), "train", "--generated", "10")
+    assert done.returncode == 1
+    assert "ask for more with --generated" in done.stderr
+    assert "POST /v1/feedback" not in done.stderr
+
+
 def test_the_same_generated_traffic_makes_the_same_model_in_every_process(tmp_path):
     one, other = (
         trained(Settings(data_dir=tmp_path / name), "--generated", "5000", "--seed", "3") for name in ("one", "other")

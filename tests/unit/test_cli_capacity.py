@@ -66,7 +66,7 @@ def test_refuses_what_it_does_not_know_and_says_where_to_look(words):
 
 @pytest.mark.parametrize("measure", Measure)
 def test_shows_what_moves_the_result_the_strongest_first(measure):
-    effects = json.loads(run("--sensitivity", "--by", measure, "--json").stdout)
+    effects = json.loads(run("--sensitivity", "--by", measure, "--json").stdout)["sensitivity"]
     assert effects == sorted(effects, key=lambda effect: (-effect["factor"], effect["key"]))
     shown = run("--sensitivity", "--by", measure).stdout
     assert effects[0]["key"] in shown

@@ -7,6 +7,8 @@ from starlette.datastructures import QueryParams
 
 from domain.reasons import CLASS_OF
 from domain.vocabulary import DataSet, Format
+from projections.completeness import Completeness
+from projections.completeness import check as check_completeness
 from projections.errors import QueryRefused
 from projections.metrics import DEFINITIONS, columns_of
 from projections.queries import Pacing
@@ -159,6 +161,19 @@ def test_a_question_that_cannot_be_asked_names_its_field(changes, field):
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("asked", "days"),
+    [
+        (lambda: check(a_report(until=FULL_HOUR + SPAN_MAX_MS + 1)), "400 days"),
+        (lambda: check(a_report(granularity=Granularity.MINUTE, until=FULL_HOUR + SPAN_MAX_MS)), "31 days"),
+        (lambda: check_completeness(Completeness(since=0, until=SPAN_MAX_MS + 1)), "400 days"),
+    ],
+)
+def test_how_long_a_time_may_be_is_told_in_days(asked, days):
+    with pytest.raises(QueryRefused, match=f"at most {days}"):
+        asked()
+
+
 @pytest.mark.parametrize("dimension", VALUES)
 def test_every_closed_list_can_be_filtered_by_all_of_its_values(dimension):
     assert check(a_report(filters={dimension: tuple(VALUES[dimension])}))
@@ -221,8 +236,8 @@ def test_formats_of_the_answer_and_of_the_ad_do_not_meet():
     report, _ = report_of(QueryParams("format=csv&format=video"), MINTED)
     assert report.filters == {Dimension.FORMAT: ("video",)}
     assert report_of(QueryParams("format=csv"), MINTED)[0].filters == {}
-    with pytest.raises(QueryRefused, match="format"):
-        check(report_of(QueryParams("format=xml"), MINTED)[0])
+    with pytest.raises(QueryRefused, match="format: must be one of display, video, json, csv"):
+        report_of(QueryParams("format=xml"), MINTED)
 
 
 def test_by_default_a_report_is_of_the_day_up_to_this_hour():

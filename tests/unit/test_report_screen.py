@@ -5,11 +5,11 @@ import io
 
 import msgspec
 import pytest
-from rich.console import Console
 
 from projections.metrics import DEFINITIONS
 from projections.queries import KnownThrough, ReportAnswer
 from projections.vocabulary import Dimension, Metric
+from service.console import out
 from service.report_replies import csv_of, json_of
 from service.report_screen import FULL, identity_of, pacing_screen_of, screen_of
 
@@ -33,10 +33,10 @@ def told(answer):
     return msgspec.json.decode(json_of(answer).body)
 
 
-def shown(screen, width=160):
-    console = Console(width=width, file=io.StringIO(), highlight=False)
-    console.print(screen)
-    return console.file.getvalue()
+def shown(screen):
+    with out.capture() as printed:
+        out.print(screen)
+    return printed.get()
 
 
 def test_the_identity_stands_below_the_table():
@@ -81,7 +81,7 @@ def test_money_is_shown_to_the_last_micro():
 
 
 def test_many_columns_of_few_rows_stand_below_each_other():
-    text = shown(screen_of(told(an_answer(FULL, [range(len(FULL))]))), width=60)
+    text = shown(screen_of(told(an_answer(FULL, [range(len(FULL))]))))
     assert all(any(name.removesuffix("_micros") in line for line in text.splitlines()) for name in FULL)
 
 
