@@ -9,6 +9,8 @@ the gate sees all numbers: views and repeats have them too, and leave none in th
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple, TypeAlias
 from uuid import uuid4
 from zlib import crc32
@@ -58,7 +60,8 @@ class _Session(Struct, gc=False):
     `settled` is the last number that was judged, `mark` the last one as of the last look, which is judged next.
 
     `holes` are the numbers between first and last that have not come, with the minute in which they were judged missing
-    (0: not yet). `recent` has a number and its event's id by the number's last bits.
+    (0: not yet). `recent` has a number and its event's id by the number's last bits. It `waits` to be judged, and
+    `leaves` once nothing was heard of it for long.
     """
 
     cell: _Cell
@@ -70,6 +73,7 @@ class _Session(Struct, gc=False):
     holes: dict[int, int] = {}
     touched_at: int = 0
     waits: bool = False
+    leaves: bool = False
 
 
 @lru_cache(CELLS_MAX)
@@ -104,7 +108,8 @@ class SequenceTracker:
         self._sessions: dict[str, _Session] = {}
         self._holes = 0
         self._to_judge: deque[tuple[int, str, _Session]] = deque()
-        self._to_forget: deque[tuple[int, str, _Session]] = deque()
+        self._to_forget: list[tuple[int, int, str, _Session]] = []
+        self._entries = count()
         self._sums: dict[tuple[int, Surface, str], _Sums] = {}
         self._level = 0
         self._calm_since = started_at
@@ -153,13 +158,21 @@ class SequenceTracker:
                 session.waits = False
                 if session.mark < session.last:
                     self._look_again(name, session, now)
-                else:
-                    self._to_forget.append((session.touched_at + HORIZON_MS, name, session))
+                elif not session.leaves:
+                    self._forget_later(name, session)
         while self._to_forget and self._to_forget[0][0] <= now:
-            _, name, session = self._to_forget.popleft()
-            if self._sessions.get(name) is session and session.touched_at + HORIZON_MS <= now:
+            _, _, name, session = heappop(self._to_forget)
+            if self._sessions.get(name) is not session:
+                continue
+            if session.touched_at + HORIZON_MS <= now:
                 self._drop(name)
+            else:  # a retry, or a number that came late, moves a session that nothing is to be judged of
+                self._forget_later(name, session)
         self._double(now)
+
+    def _forget_later(self, name: str, session: _Session) -> None:
+        session.leaves = True
+        heappush(self._to_forget, (session.touched_at + HORIZON_MS, next(self._entries), name, session))
 
     def take(self) -> tuple[SequenceCount, ...]:
         """Return what was found since the last call."""

@@ -29,7 +29,8 @@ class Child:
     A process to supervise.
 
     `env` is its whole environment (None: the supervisor's). `ready` is asked until it says yes; it must answer within
-    moments, and an OSError means no. `before` runs before every start. `run_as` is for `launch.become`. `once`: it does
+    moments, and an OSError means no. `before` runs before every start; what it raises ends everything at the first one,
+    and puts off any later one. `run_as` is for `launch.become`. `once`: it does
     something and ends, and is not started again, whatever came of it.
     """
 
@@ -106,6 +107,7 @@ class Watched:
         self._deadline = 0.0
         self._starts = 0
         self._deaths = 0
+        self._put_off = 0
         self._was_ready = False
         self._says = ""
 
@@ -141,7 +143,7 @@ class Watched:
         match self._state:
             case State.WAITING | State.PAUSED:
                 if needs_ready and now >= self._deadline:
-                    self._start()
+                    self._start_or_wait()
             case State.STARTING | State.READY if code is not None and self.child.once:
                 self._become(State.DONE, self._reap())
             case State.STARTING | State.READY if code is not None:
@@ -171,6 +173,19 @@ class Watched:
     def kill(self) -> None:
         if self._state is not State.STOPPED:
             self._finish()
+
+    def _start_or_wait(self) -> None:
+        """What was ready once will be again: until what it needs is back, the others must not end with it."""
+        try:
+            self._start()
+        except Exception as error:
+            if not self._was_ready:
+                raise
+            self._put_off += 1
+            self._deadline = time.monotonic() + self._patience.pause(self._put_off)
+            self._become(State.PAUSED, f"it cannot be started again yet: {error}")
+        else:
+            self._put_off = 0
 
     def _start(self) -> None:
         self.child.before()

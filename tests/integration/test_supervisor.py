@@ -126,6 +126,36 @@ def test_starts_again_what_dies(tmp_path):
         assert only(supervisor).says == "started again: it ended by SIGKILL"
 
 
+def test_what_cannot_be_started_again_for_now_is_waited_for_and_ends_nobody(tmp_path):
+    away = tmp_path / "away"
+
+    def check():
+        if away.exists():
+            raise OSError("nobody answers")
+
+    children = [python_child(SLEEPER, name="gate"), python_child(SLEEPER, name="desk", before=check)]
+    with Supervisor(tmp_path, children, patience=HASTY) as supervisor:
+        gate, desk = (child.pid for child in supervisor.states())
+        away.touch()
+        kill(desk)
+        for _ in range(20):
+            supervisor.poll()
+            time.sleep(0.01)
+        states = {child.name: child for child in supervisor.states()}
+        assert (states["gate"].pid, states["desk"].state) == (gate, State.PAUSED)
+        assert "nobody answers" in states["desk"].says
+        away.unlink()
+        eventually(supervisor.poll)
+
+
+def test_what_cannot_be_started_the_first_time_ends_everything(tmp_path):
+    def check():
+        raise LauncherError("nobody answers")
+
+    with pytest.raises(LauncherError, match="nobody answers"):
+        Supervisor(tmp_path, [python_child(SLEEPER, before=check)]).__enter__()
+
+
 def test_kills_what_a_dead_child_left_of_its_group(tmp_path):
     source = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SLEEPER!r}])"
     with Supervisor(tmp_path, [python_child(source)], patience=HASTY) as supervisor:

@@ -138,6 +138,28 @@ def test_a_session_is_forgotten_a_day_after_its_last_event():
     assert len(tracker) == 0
 
 
+@pytest.mark.parametrize("late", [3, 2], ids=["a retry", "a number that was missing"])
+def test_what_comes_late_and_is_not_judged_puts_off_that_a_session_is_forgotten_and_no_more(late):
+    tracker = a_tracker()
+    tracker.note([an_event(1), an_event(3)], START)
+    tracker.judge(START + IDLE)
+    tracker.judge(START + 2 * IDLE)
+    tracker.note([an_event(late)], START + HORIZON_MS // 2)
+    tracker.judge(START + HORIZON_MS)
+    assert len(tracker) == 1
+    tracker.judge(START + HORIZON_MS // 2 + HORIZON_MS)
+    assert (len(tracker), tracker._to_forget) == (0, [])
+
+
+def test_a_session_of_many_bursts_is_queued_to_be_forgotten_once():
+    tracker = a_tracker()
+    for burst in range(50):
+        tracker.note([an_event(burst + 1)], START + burst * 4 * IDLE)
+        tracker.judge(START + burst * 4 * IDLE + IDLE)
+        tracker.judge(START + burst * 4 * IDLE + 2 * IDLE)
+    assert len(tracker._to_forget) == 1
+
+
 def test_a_session_that_goes_on_is_kept():
     tracker = a_tracker()
     tracker.note([an_event(1)], START)
