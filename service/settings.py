@@ -1,5 +1,6 @@
 """Settings: `IMPLEDGER_*` environment variables, read once from a mapping, all errors at once."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ EMBEDDED = "embedded"
 LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
 BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 PORTS = ("gate_port", "desk_port", "clickhouse_port", "work_port", "scheduler_port")
+_SECRET = re.compile(r"(?<=//).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE | re.DOTALL)
 
 
 class SettingsError(ValueError):
@@ -236,7 +238,13 @@ class Settings:
             ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
         checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
-        return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
+        wrong = [(name, rule) for name, good, rule in checks if not good]
+        return [f"{PREFIX}{name.upper()}={_shown(getattr(self, name))!r} {rule}." for name, rule in wrong]
+
+
+def _shown(value: object) -> object:
+    """Return *value* as it may be told: without the user and the password of an address."""
+    return _SECRET.sub("***", value) if isinstance(value, str) else value
 
 
 def _reader(default: object) -> Callable[[str], object]:
