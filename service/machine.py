@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from service.cell_maps import homes_of
 from service.children import Child
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
+from service.keyfiles import NoKeys, load_keys
 from service.migrate import migrate_postgres
 from service.settings import EMBEDDED, PORTS, Settings
 from service.shelter_files import trust_of
@@ -30,9 +32,11 @@ def children(settings: Settings) -> list[Child]:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
         TrustFileError: the keys trusted for sheltering cannot.
-        LauncherError: what it takes to speak to the broker is not installed.
+        LauncherError: the cell's keys cannot be read, or what it takes to speak to the broker is not installed.
     """
     load_pack(settings.rule_pack)
+    with suppress(NoKeys):
+        load_keys(settings.data_dir)
     homes_of(settings)
     trust_of(settings)
     if settings.broker_url.startswith("amqp"):
