@@ -18,11 +18,12 @@ _SECRET = re.compile(r"(?<=//).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE | re
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; `problems` has a sentence for each."""
+    """One or more settings are wrong; `problems` has a sentence for each, `usable` what is right and else defaults."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], usable: "Settings") -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.usable = usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +191,9 @@ class Settings:
         settings = cls(**values)  # type: ignore[arg-type]
         problems += settings.problems()
         if problems:
-            raise SettingsError(problems)
+            wrong = {name for name, _ in settings._wrong()}
+            usable = {name: value for name, value in values.items() if name not in wrong}
+            raise SettingsError(problems, cls(**usable))  # type: ignore[arg-type]
         return settings
 
     def environment(self) -> dict[str, str]:
@@ -199,6 +202,10 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Return one sentence per value that cannot be used."""
+        return [f"{PREFIX}{name.upper()}={_shown(getattr(self, name))!r} {rule}." for name, rule in self._wrong()]
+
+    def _wrong(self) -> list[tuple[str, str]]:
+        """Return the name of each value that cannot be used, and the rule that it breaks."""
         checks = [
             ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),
             ("workers", 1 <= self.workers <= 64, "must be 1 to 64"),
@@ -238,8 +245,7 @@ class Settings:
             ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
         checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
-        wrong = [(name, rule) for name, good, rule in checks if not good]
-        return [f"{PREFIX}{name.upper()}={_shown(getattr(self, name))!r} {rule}." for name, rule in wrong]
+        return [(name, rule) for name, good, rule in checks if not good]
 
 
 def _shown(value: object) -> object:

@@ -1,5 +1,8 @@
+import json
 import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,11 +11,14 @@ from helpers_processes import NAMELESS, SLEEPER, needs_root, python_child
 from service.doctor import Check, _binary, checks
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
+from service.keyfiles import keys_file, load_or_make_keys
 from service.processes import LauncherError
 from service.settings import PORTS, Settings
 from service.supervisor import Supervisor
 
 ALL = {"settings", "python", "postgres binary", "initdb binary", "valkey binary", "chdb", "data folder", "disk"} | {
+    "keys", "rule pack"
+} | {
     "sockets", "lists", "lock", "gate port", "desk port", "clickhouse port", "work port", "scheduler port", "postgres"
 } | {
     "valkey", "memory", "clock"
@@ -91,6 +97,38 @@ def test_lists_each_setting_that_cannot_be_used(settings):
     seen = [check for check in checks(settings(batch_max=0, region="EU")) if not check.ok]
     assert [check.name for check in seen] == ["settings", "settings"]
     assert "IMPLEDGER_BATCH_MAX=0" in seen[0].says
+
+
+def test_fails_on_settings_that_cannot_be_read_and_looks_at_the_others(tmp_path):
+    given = {"IMPLEDGER_GATE_PORT": "abc", "IMPLEDGER_BOGUS": "1", "IMPLEDGER_DATA_DIR": str(tmp_path / "data")}
+    environment = {**os.environ, **given}
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "doctor", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seen = json.loads(done.stdout)
+    says = [check["says"] for check in seen if check["name"] == "settings"]
+    assert done.returncode == 1
+    assert says == [
+        "IMPLEDGER_GATE_PORT='abc' is not a whole number.",
+        "IMPLEDGER_BOGUS is not a setting; see docs/settings.md for the list.",
+    ]
+    assert [check for check in seen if str(tmp_path / "data") in check["says"]]
+
+
+def test_names_a_rule_pack_that_is_none(settings):
+    assert failed(settings(rule_pack="nope")).keys() == {"rule pack"}
+
+
+def test_names_keys_that_are_damaged(settings):
+    given = settings()
+    load_or_make_keys(given.data_dir)
+    assert failed(given) == {}
+    keys_file(given.data_dir).write_bytes(b"{")
+    assert f"{keys_file(given.data_dir)} is damaged" in failed(given)["keys"].says
 
 
 def test_names_servers_that_do_not_answer_and_no_password(settings):
