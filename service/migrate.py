@@ -6,13 +6,21 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from ledger.store import LedgerUnavailable
 
 _LOCK = 7_022_027
 """Advisory lock of the session, so that two processes that start at once migrate one after the other."""
 
 
 def migrate_postgres(url: str) -> str:
-    """Run the missing versions on *url* (libpq); return the version now in place."""
+    """
+    Run the missing versions on *url* (libpq); return the version now in place.
+
+    Raises:
+        LedgerUnavailable: No server answers, or it went away.
+    """
     config = Config()
     config.set_main_option("script_location", str(files("migrations") / "postgres"))
     config.set_main_option("path_separator", "os")
@@ -25,5 +33,8 @@ def migrate_postgres(url: str) -> str:
             command.upgrade(config, "head")
             connection.commit()
             return str(connection.exec_driver_sql("select version_num from alembic_version").scalar_one())
+    except OperationalError as error:
+        why = str(error.orig).partition("\n")[0]
+        raise LedgerUnavailable(f"PostgreSQL did not answer, so its tables are as they were: {why}") from error
     finally:
         engine.dispose()
