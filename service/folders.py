@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import time
 from datetime import UTC, datetime
@@ -193,6 +194,21 @@ def make_sockets(data_dir: Path) -> Path:
     folder = private(sockets(data_dir))
     folder.chmod(_PASSABLE)
     return folder
+
+
+def remove_sockets(data_dir: Path) -> None:
+    """Remove our folder for sockets where it is not in the data folder, after everything that listens there ended."""
+    folder = sockets(data_dir)
+    if folder.parent != data_dir and _is_ours(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def passable(path: Path, uid: int, gid: int) -> bool:
