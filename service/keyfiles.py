@@ -71,7 +71,8 @@ def load_keys(data_dir: Path) -> Keys:
     """
     if not is_there(keys_file(data_dir)):
         raise NoKeys(
-            f"no keys in {data_dir.resolve()}; set IMPLEDGER_DATA_DIR to the folder that the desk and the gate run on."
+            f"no keys in {data_dir.resolve()}; set IMPLEDGER_DATA_DIR to the folder that the desk and the gate run on. "
+            "If nothing runs yet, `impledger up` starts it."
         )
     return read_keys(keys_file(data_dir), Keys)
 
