@@ -41,6 +41,7 @@ from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.clock import now_ms
 from service.drills_http import DrillsHttp
+from service.endpoints import ASTRAY, refused
 from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
@@ -49,7 +50,6 @@ from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.looks_report import LooksReport
-from service.problems import MethodNotAllowed, NoSuchThing, reply_for
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
 from service.scoring import read_by_models
@@ -257,23 +257,18 @@ class Gate:
         async def healthz(_: Request) -> Response:
             return PlainTextResponse("ok\n")
 
-        async def readyz(_: Request) -> Response:
+        async def readyz(request: Request) -> Response:
             ready = self._ready and self._recalled and self._campaigning.is_ready and self._models.is_ready
             if ready and self._spool.is_ready:
                 return PlainTextResponse("ready\n" if self._spool.is_asking else "ready, spooling\n")
             try:
                 await self._store.head()
             except LedgerUnavailable as error:
-                reply = reply_for(error, "")
-                return Response(reply.body, reply.status, media_type=reply.media_type)
+                return refused(request, error)
             return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
             return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
-
-        async def nothing(request: Request, _: Exception) -> Response:
-            reply = reply_for(NoSuchThing(request.url.path), "")
-            return Response(reply.body, reply.status, media_type=reply.media_type)
 
         serves = ServesApp(
             self._serves, self._access, self._metrics.registry, body_max_bytes=self._settings.body_max_bytes
@@ -291,12 +286,7 @@ class Gate:
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]
-
-        async def wrong_method(request: Request, _: Exception) -> Response:
-            reply = reply_for(MethodNotAllowed(request.method), "")
-            return Response(reply.body, reply.status, media_type=reply.media_type)
-
-        return Starlette(routes=routes, exception_handlers={404: nothing, 405: wrong_method})
+        return Starlette(routes=routes, exception_handlers=ASTRAY)
 
     async def _decide(self, batcher: Batcher) -> None:
         """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
