@@ -50,6 +50,7 @@ from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.looks_report import LooksReport
+from service.outages import OutageLog
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
 from service.scoring import read_by_models
@@ -92,6 +93,7 @@ class Gate:
         self._store = store
         self._database = PostgresConnection(database_url, deadline_s=5.0)
         self._probed_database = PostgresConnection(database_url, deadline_s=5.0)
+        self._outages = OutageLog()
         self._ladder = GateLadder()
         ladder = self._ladder.ladder
         left_s = self._ladder.countdown.left_s
@@ -213,18 +215,18 @@ class Gate:
             background = [
                 deciding,
                 asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
-                asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
-                asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
-                asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
-                asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
-                asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
-                asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
-                *(asyncio.create_task(_every(*work)) for worker in workers for work in worker.works()),
-                asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
+                asyncio.create_task(self._every(_TIDY_EVERY_S, self._tidy)),
+                asyncio.create_task(self._every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(self._every(_COUNT_EVERY_S, self._sequences.flush)),
+                asyncio.create_task(self._every(_FLOODS_EVERY_S, self._ingest.write_floods)),
+                asyncio.create_task(self._every(LISTS_POLL_S, self._lists_watch.poll)),
+                asyncio.create_task(self._every(CELL_MAP_POLL_S, self._cell_map.poll)),
+                *(asyncio.create_task(self._every(*work)) for worker in workers for work in worker.works()),
+                asyncio.create_task(self._every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
                 stack.push_async_callback(self._sheltering.close)
-                background += [asyncio.create_task(_every(*work)) for work in self._sheltering.works()]
+                background += [asyncio.create_task(self._every(*work)) for work in self._sheltering.works()]
             calm_collector()
             await serve_until_stopped(server)
             for task in background:
@@ -299,7 +301,7 @@ class Gate:
                 )
                 break
             except LedgerUnavailable as error:
-                log.warning("ledger unavailable", work="recall", error=str(error))
+                self._outages.tell("recall", error)
                 await asyncio.sleep(1.0)
         log.info("recalled", commits=commits, seconds=round(time.perf_counter() - began, 3))
         self._recalled = True
@@ -336,16 +338,15 @@ class Gate:
                 settled.append(event_id)
         await self._holding.unpark(settled)
 
-
-async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-    """Do *work* now and then every *seconds*, whatever happens to it."""
-    while True:
-        try:
-            await work(*arguments)
-        except LedgerUnavailable as error:
-            log.warning("ledger unavailable", work=work.__name__, error=str(error))
-            await asyncio.sleep(min(seconds, 1.0))
-            continue
-        except Exception:
-            log.exception("background work failed", work=work.__name__)
-        await asyncio.sleep(seconds)
+    async def _every(self, seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Do *work* now and then every *seconds*, whatever happens to it."""
+        while True:
+            try:
+                await work(*arguments)
+            except LedgerUnavailable as error:
+                self._outages.tell(work.__name__, error)
+                await asyncio.sleep(min(seconds, 1.0))
+                continue
+            except Exception:
+                log.exception("background work failed", work=work.__name__)
+            await asyncio.sleep(seconds)
