@@ -244,7 +244,8 @@ def _eventstoredb(settings: Settings) -> Iterator[Check]:
     try:
         head = asyncio.run(asyncio.wait_for(_head(settings), _ANSWER_WITHIN_S))
     except (LedgerError, TimeoutError, ValueError) as error:
-        yield Check("ledger url", ok=False, says=f"does not answer: {error}", fix=fix)
+        why = str(error) or f"nothing came within {_ANSWER_WITHIN_S} s"
+        yield Check("ledger url", ok=False, says=f"does not answer: {why}", fix=fix)
         return
     yield Check("ledger url", ok=True, says=f"EventStoreDB answers; its last commit is at {head}")
 

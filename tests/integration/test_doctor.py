@@ -144,6 +144,14 @@ def test_names_servers_that_do_not_answer_and_no_password(settings):
     assert not [check for check in seen.values() if "sesame" in check.says + check.fix]
 
 
+def test_an_eventstoredb_that_says_nothing_is_told_with_a_reason(settings):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"esdb://127.0.0.1:{silent.getsockname()[1]}?tls=false"
+        says = failed(settings(ledger_url=url))["ledger url"].says
+    assert says.startswith("does not answer: ")
+    assert says != "does not answer: "
+
+
 def test_names_data_of_another_version(settings):
     given = settings()
     cluster = given.data_dir / "postgres"
