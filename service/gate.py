@@ -57,7 +57,7 @@ from service.scoring import read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
-from service.shelter_http import ShelterHttp
+from service.shelter_http import ShelterHttp, closed_routes
 from service.sheltering import open_sheltering
 from service.spooling import GateSpool
 from service.wiring import open_holding, open_tails
@@ -249,7 +249,7 @@ class Gate:
 
     def _shelter_routes(self, batcher: Batcher) -> list[Route]:
         if self._sheltering is None:
-            return []
+            return closed_routes(self._access)
         arrivals = self._sheltering.arrivals(
             intake=self._intake, ledger=self._store, submit=batcher.submit, watch=self._sequences.note
         )

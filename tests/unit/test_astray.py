@@ -35,7 +35,7 @@ def gate(folder):
         ledger_url="memory",
         database_url=NOWHERE,
     )
-    return made._cold_routes([])
+    return made._cold_routes(made._shelter_routes(batcher=None))
 
 
 def desk(_):
@@ -85,3 +85,12 @@ def test_a_gate_that_is_not_ready_for_its_ledger_is_asked_under_an_id_too(tmp_pa
     answer = asked(gate(tmp_path), "GET", "/readyz", {})
     assert answer.status_code == 503
     assert answer.json()["request_id"] == answer.headers["x-request-id"] != ""
+
+
+@pytest.mark.parametrize("path", ["/v1/shelter", "/v1/shelter/orders"])
+def test_a_gate_without_trusted_keys_names_the_setting_that_it_lacks(tmp_path, path):
+    bearer = load_or_make_keys(tmp_path).operator
+    answer = asked(gate(tmp_path), "GET", path, {"authorization": f"Bearer {bearer}"})
+    assert answer.status_code == 404
+    assert "set IMPLEDGER_SHELTER_TRUST to the file of trusted keys" in answer.json()["detail"]
+    assert asked(gate(tmp_path), "GET", path, {}).status_code == 403
