@@ -15,6 +15,17 @@ REUSED = "event_id_reused"
 """The code of a body whose event id came before with another content."""
 
 
+class EntryCode(StrEnum):
+    """What keeps a body from being read."""
+
+    NOT_JSON = "not_json"
+    TOO_DEEP = "too_deep"
+    INVALID = "invalid"
+    FORBIDDEN = "forbidden"
+    UNOPENABLE = "unopenable"
+    EVENT_ID_REUSED = REUSED
+
+
 class EntryState(StrEnum):
     WAITING = "waiting"
     REPLAYED = "replayed"
@@ -82,7 +93,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     now: int
     since: int = 0
     until: int = (1 << 63) - 1
-    codes: tuple[str, ...] = ()
+    codes: tuple[EntryCode, ...] = ()
     states: tuple[EntryState, ...] = ()
     newest_first: bool = True
     after: tuple[int, str] | None = None

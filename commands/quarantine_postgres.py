@@ -95,7 +95,7 @@ def _arguments(wanted: Wanted) -> dict[str, Any]:
         "now": wanted.now,
         "since": wanted.since,
         "until": wanted.until,
-        "codes": list(wanted.codes),
+        "codes": [code.value for code in wanted.codes],
         "states": [state.value for state in wanted.states],
         "at": at,
         "name": name,

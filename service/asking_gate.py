@@ -6,8 +6,8 @@ from typing import Any, Self
 
 import httpx
 
-from service.asking import AskedInVain
-from service.keyfiles import load_or_make_keys
+from service.asking import AskedInVain, said_of
+from service.keyfiles import load_keys
 from service.settings import Settings
 
 _ANSWER_MAX_S = 30.0
@@ -27,8 +27,9 @@ class GateClient:
     """One connection to the gate of *settings*, with the operator's key; use it as a context."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._url = f"http://{settings.host}:{settings.gate_port}"
-        key = load_or_make_keys(settings.data_dir).operator
+        key = load_keys(settings.data_dir).operator
         self._http = httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=_ANSWER_MAX_S)
 
     def __enter__(self) -> Self:
@@ -71,7 +72,6 @@ class GateClient:
                 time.sleep(float(response.headers.get("retry-after", "1")))
                 continue
             if response.status_code >= _ERROR:
-                detail = f": {answer['detail']}" if answer.get("detail") else ""
-                raise Refused(response.status_code, f"{answer.get('title')}{detail}")
+                raise Refused(response.status_code, said_of(self._settings, response.status_code, answer))
             return answer
         raise AssertionError("the last try returns or raises")

@@ -10,6 +10,7 @@ from commands.campaign_table import CampaignList
 from commands.campaign_table_postgres import PostgresCampaignTable
 from commands.registry import Registry
 from ledger.postgres_connection import PostgresConnection
+from service.campaigning import Authority
 from service.settings import Settings
 from service.wiring import database_url, ledger_url, open_store, open_tails
 
@@ -17,14 +18,18 @@ _DEADLINE_S = 60.0
 
 
 class CampaignsChecked(Struct, frozen=True, kw_only=True):
-    """Ids of campaigns that the list had otherwise than the ledger, and what budgets had otherwise."""
+    """
+    Ids of campaigns that the list had otherwise than the ledger, and what budgets had otherwise.
+
+    `budgets` is None where the word is the token's: then gates book nothing.
+    """
 
     unlike: list[str]
-    budgets: Checked
+    budgets: Checked | None
 
     @property
     def good(self) -> bool:
-        return not self.unlike and not self.budgets.differences
+        return not self.unlike and (self.budgets is None or not self.budgets.differences)
 
 
 async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked:
@@ -40,10 +45,10 @@ async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked
     try:
         campaigns = CampaignList(store, tails, PostgresCampaignTable(database))
         registry = Registry(store, tails, campaigns_max=settings.campaigns_max, clock=time.monotonic)
-        return CampaignsChecked(
-            unlike=await campaigns.check(mend=mend),
-            budgets=await check_budgets(store, PostgresBudgets(database), registry, mend=mend),
-        )
+        budgets = None
+        if Authority(settings.campaigns) is Authority.REGISTRY:
+            budgets = await check_budgets(store, PostgresBudgets(database), registry, mend=mend)
+        return CampaignsChecked(unlike=await campaigns.check(mend=mend), budgets=budgets)
     finally:
         await tails.close()
         await store.close()

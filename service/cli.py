@@ -293,11 +293,10 @@ def doctor(as_json: AsJson = False) -> None:
     from service.doctor import checks  # noqa: PLC0415
 
     try:
-        settings = _settings()
+        settings, problems = _settings(), []
     except SettingsError as error:
-        err.print("\n".join(error.problems))
-        settings = Settings()
-    found = list(checks(settings))
+        settings, problems = error.usable, error.problems
+    found = list(checks(settings, problems))
     if as_json:
         print(msgspec.json.encode({"checks": found}).decode())
     else:

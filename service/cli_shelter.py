@@ -126,7 +126,9 @@ def peer(
     """Keep the bearer token that another cell has given to this one; restart the gate after."""
     from service.shelter_files import keep_peer  # noqa: PLC0415
 
-    keep_peer(Settings.from_env(os.environ).data_dir, cell, bearer.strip())
+    settings = Settings.from_env(os.environ)
+    _check_in_map(settings, cell)
+    keep_peer(settings.data_dir, cell, bearer.strip())
     tell({"cell": cell}, as_json, [f"kept for {cell}; the gate reads it when it starts"])
 
 
@@ -151,6 +153,17 @@ def _signed(region: str, key: Path, minutes: int, cells: list[str], reason: str)
             reason=reason,
         )
     )
+
+
+def _check_in_map(settings: Settings, cell: str) -> None:
+    from service.cell_maps import load_cell_map  # noqa: PLC0415
+
+    if not settings.cell_map:
+        raise typer.BadParameter("IMPLEDGER_CELL_MAP must name the map that the cell is in")
+    others = load_cell_map(Path(settings.cell_map)).cells.keys() - {settings.cell}
+    if cell not in others:
+        known = ", ".join(sorted(others)) or "no other cell"
+        raise typer.BadParameter(f"{cell!r} is no other cell of {settings.cell_map}; it has {known}")
 
 
 def _read(document: Path | None) -> Any:

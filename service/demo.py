@@ -126,6 +126,7 @@ async def _demo(
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
+    assert checked.budgets is not None, "a demo runs on the registry"
     reasons = tally.by_reason()
     budgets = Budgets(
         accounts=checked.budgets.accounts,

@@ -18,12 +18,11 @@ from projections.queries import Queries
 from projections.timeline import Timeline, timeline
 from service.access import Access
 from service.desk_parameters import output_of, pacing_of, report_of
-from service.endpoints import Answer, guarded, json_reply, response
+from service.endpoints import ASTRAY, Answer, guarded, json_reply
 from service.parameters import rfc3339
 from service.problems import (
     NoSuchThing,
     Reply,
-    reply_for,
 )
 from service.report_replies import csv_of, fresh_of, json_of
 
@@ -92,9 +91,6 @@ def desk_app(desk: Desk) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(desk.registry), media_type="text/plain; version=0.0.4")
 
-    async def nothing(request: Request, _: Exception) -> Response:
-        return response(reply_for(NoSuchThing(request.url.path), ""), "")
-
     return Starlette(
         routes=[
             Route("/v1/reports", guarded(desk.access, "report", report)),
@@ -105,7 +101,7 @@ def desk_app(desk: Desk) -> Starlette:
             Route("/readyz", readyz),
             Route("/metrics", metrics),
         ],
-        exception_handlers={404: nothing},
+        exception_handlers=ASTRAY,
     )
 
 

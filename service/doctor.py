@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ import psycopg
 import redis
 
 from domain.cells import CellMapError
+from domain.pack import PackError
 from ledger.store import LedgerError
 from service.broker import flaw_of_amqp, speaks_amqp
 from service.cell_maps import homes_of
@@ -26,12 +27,13 @@ from service.embedded_cluster import postgres_binary
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer, valkey_binary
 from service.folders import Holder, check_user, lock_file, lock_holder, sockets
+from service.keyfiles import NoKeys, keys_file, load_keys
 from service.lists_open import lists_state
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
 from service.settings import EMBEDDED, PORTS, PREFIX, Settings
 from service.shelter_files import TrustFileError, flaws_of, trust_of
 from service.supervisor import running_states
-from service.wiring import embeds_postgres, open_store
+from service.wiring import embeds_postgres, load_pack, open_store
 
 _PYTHON_MIN = (3, 11)
 _DISK_MIN_BYTES = 5 * 2**30  # PostgreSQL keeps up to 4 GB of WAL
@@ -51,11 +53,11 @@ class Check:
     fix: str = ""
 
 
-def checks(settings: Settings) -> Iterator[Check]:
-    """Look at everything that a start needs, one after the other; change nothing."""
+def checks(settings: Settings, problems: Sequence[str] = ()) -> Iterator[Check]:
+    """Look at everything that a start needs; change nothing. *problems* are those of what is not in *settings*."""
     data_dir = settings.data_dir.resolve()
     holder, lock = _lock(data_dir)
-    yield from _settings(settings)
+    yield from _settings([*problems, *settings.problems()])
     yield _python()
     yield from _binaries(settings)
     yield _folder(data_dir)
@@ -63,6 +65,8 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _sockets(data_dir)
     yield lock
     yield from _ports(settings, data_dir, holder)
+    yield _keys(data_dir)
+    yield _rule_pack(settings)
     yield _lists(settings)
     yield from _cell_map(settings)
     yield from _shelter(settings)
@@ -74,8 +78,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _clock(data_dir)
 
 
-def _settings(settings: Settings) -> Iterator[Check]:
-    problems = settings.problems()
+def _settings(problems: Sequence[str]) -> Iterator[Check]:
     for problem in problems:
         yield Check("settings", ok=False, says=problem, fix="Change or unset the variable; docs/settings.md lists all.")
     if not problems:
@@ -172,6 +175,25 @@ def _port(name: str, host: str, port: int, ours: dict[int | None, str]) -> Check
     return Check(name, ok=False, says=f"{host}:{port} cannot be used: {who}", fix=fix)
 
 
+def _keys(data_dir: Path) -> Check:
+    try:
+        load_keys(data_dir)
+    except NoKeys:
+        return Check("keys", ok=True, says="not made yet; the first start makes them")
+    except LauncherError as error:
+        return Check("keys", ok=False, says=str(error), fix=f"Mend {keys_file(data_dir)} as that says.")
+    return Check("keys", ok=True, says=f"in {keys_file(data_dir)}")
+
+
+def _rule_pack(settings: Settings) -> Check:
+    try:
+        pack = load_pack(settings.rule_pack)
+    except PackError as error:
+        fix = f"Mend the rule pack, or choose another with {PREFIX}RULE_PACK."
+        return Check("rule pack", ok=False, says=str(error), fix=fix)
+    return Check("rule pack", ok=True, says=f"{pack.id} can be used")
+
+
 def _lists(settings: Settings) -> Check:
     fix = "Mend that file, or see that what writes it runs; docs/lists.md says what each has to look like."
     ok, says = lists_state(settings, int(time.time() * 1_000))
@@ -222,7 +244,8 @@ def _eventstoredb(settings: Settings) -> Iterator[Check]:
     try:
         head = asyncio.run(asyncio.wait_for(_head(settings), _ANSWER_WITHIN_S))
     except (LedgerError, TimeoutError, ValueError) as error:
-        yield Check("ledger url", ok=False, says=f"does not answer: {error}", fix=fix)
+        why = str(error) or f"nothing came within {_ANSWER_WITHIN_S} s"
+        yield Check("ledger url", ok=False, says=f"does not answer: {why}", fix=fix)
         return
     yield Check("ledger url", ok=True, says=f"EventStoreDB answers; its last commit is at {head}")
 

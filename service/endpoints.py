@@ -1,16 +1,27 @@
 """One endpoint, seen from outside its answer: who may ask, what was sent, and every error as its problem document."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import msgspec
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ExceptionHandler
 
 from service.access import Access
-from service.problems import UNFORESEEN, BadDocument, BadParameter, BodyTooLarge, Reply, problem_of, reply_for
+from service.problems import (
+    UNFORESEEN,
+    BadDocument,
+    BadParameter,
+    BodyTooLarge,
+    MethodNotAllowed,
+    NoSuchThing,
+    Reply,
+    problem_of,
+    reply_for,
+)
 
 T = TypeVar("T")
 Answer = Callable[[Request], Awaitable[Reply]]
@@ -63,6 +74,26 @@ def response(reply: Reply, request_id: str, more: dict[str, str] | None = None) 
     """Return *reply* as it goes over the wire, with its request's id and *more* headers."""
     told = {"x-request-id": request_id.encode("latin-1", "replace").decode("latin-1")} if request_id else {}
     return Response(reply.body, reply.status, {**dict(reply.headers), **(more or {}), **told}, reply.media_type)
+
+
+def refused(request: Request, error: Exception) -> Response:
+    """Return the problem document for *error*, which no endpoint behind `guarded` has met."""
+    request_id = request_id_of(request)
+    return response(refusal(error, request_id), request_id)
+
+
+async def _nothing(request: Request, _: Exception) -> Response:
+    return refused(request, NoSuchThing(request.url.path))
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    told = refused(request, MethodNotAllowed(request.method))
+    told.headers.update(getattr(error, "headers", None) or {})
+    return told
+
+
+ASTRAY: Mapping[Any, ExceptionHandler] = {404: _nothing, 405: _wrong_method}
+"""What an application of ours answers where no endpoint is, and where one is not for the method."""
 
 
 def json_reply(value: object) -> Reply:

@@ -3,7 +3,6 @@
 import asyncio
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
@@ -18,11 +17,9 @@ from ml.evaluation.tables import Asked, Row, cut, row
 from ml.models.artifact import ModelFacts, load, model_id
 from ml.models.scorer import Scorer
 from ml.training.bands import Costs
-from service.embedded_postgres import PostgresServer
-from service.folders import lock_holder
+from service.machine import postgres_at_hand
 from service.settings import Settings
-from service.supervisor import Supervisor
-from service.wiring import embeds_postgres, open_store
+from service.wiring import open_store
 
 CUTS = ("surface", "format", "mask")
 
@@ -72,10 +69,7 @@ def evaluate_range(data: bytes, within: Range, settings: Settings, tell: Tell) -
         LedgerUnavailable: the ledger does not answer.
     """
     artifact, name = load(data), model_id(data)
-    with tempfile.TemporaryDirectory(prefix="impledger-evaluate-") as folder, ExitStack() as stack:
-        if embeds_postgres(settings) and lock_holder(settings.data_dir) is None:
-            tell("nothing runs here: starting PostgreSQL")
-            stack.enter_context(Supervisor(settings.data_dir, [PostgresServer(settings.data_dir).child()]))
+    with tempfile.TemporaryDirectory(prefix="impledger-evaluate-") as folder, postgres_at_hand(settings, tell):
         tell("reading the ledger")
         snapshot = asyncio.run(_read(open_store(settings), within, Path(folder)))
         told = labelled(snapshot, within.first, artifact.card, Scorer(artifact, name))

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import time
 from datetime import UTC, datetime
@@ -102,18 +103,30 @@ def lock_holder(data_dir: Path) -> Holder | None:
 
 def make_data_dir(data_dir: Path) -> None:
     """
-    Make the data folder if it is missing: others may pass through it, for an engine with its own user, but not look.
+    Make the data folder if it is missing, close it if it is empty.
+
+    Others may pass through it, for an engine with its own user, but not look.
 
     Raises:
         LauncherError: It cannot be made.
     """
-    if data_dir.is_dir():
-        return
     try:
+        if data_dir.is_dir():
+            _close_if_new(data_dir)
+            return
+        if data_dir.exists():
+            raise LauncherError(f"{data_dir} is not a folder. Choose another with IMPLEDGER_DATA_DIR.")
         data_dir.mkdir(parents=True, exist_ok=True)
         data_dir.chmod(_PASSABLE)
     except OSError as error:
         raise not_writable(data_dir, error) from error
+
+
+def _close_if_new(data_dir: Path) -> None:
+    """Take from others what our own folder gives them before the first start; one in use stays."""
+    found = data_dir.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & 0o777 & ~_PASSABLE and not any(data_dir.iterdir()):
+        data_dir.chmod(found.st_mode & _PASSABLE)
 
 
 def check_user(data_dir: Path) -> None:
@@ -181,6 +194,21 @@ def make_sockets(data_dir: Path) -> Path:
     folder = private(sockets(data_dir))
     folder.chmod(_PASSABLE)
     return folder
+
+
+def remove_sockets(data_dir: Path) -> None:
+    """Remove our folder for sockets where it is not in the data folder, after everything that listens there ended."""
+    folder = sockets(data_dir)
+    if folder.parent != data_dir and _is_ours(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def passable(path: Path, uid: int, gid: int) -> bool:

@@ -41,6 +41,7 @@ from service.campaigns_http import campaign_routes
 from service.cell_watch import CELL_MAP_POLL_S, CellMapWatch
 from service.clock import now_ms
 from service.drills_http import DrillsHttp
+from service.endpoints import ASTRAY, refused
 from service.feedback_intake import FeedbackIntake
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
@@ -49,14 +50,14 @@ from service.keyfiles import Keys
 from service.laddering import GateLadder
 from service.lists_watch import LISTS_POLL_S, ListsWatch
 from service.looks_report import LooksReport
-from service.problems import MethodNotAllowed, NoSuchThing, reply_for
+from service.outages import OutageLog
 from service.quarantine_http import QuarantineHttp
 from service.quarantine_metrics import QuarantineMetrics
 from service.scoring import read_by_models
 from service.serves_http import COUNTS_MAX, ServesApp
 from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import Settings
-from service.shelter_http import ShelterHttp
+from service.shelter_http import ShelterHttp, closed_routes
 from service.sheltering import open_sheltering
 from service.spooling import GateSpool
 from service.wiring import open_holding, open_tails
@@ -92,6 +93,7 @@ class Gate:
         self._store = store
         self._database = PostgresConnection(database_url, deadline_s=5.0)
         self._probed_database = PostgresConnection(database_url, deadline_s=5.0)
+        self._outages = OutageLog()
         self._ladder = GateLadder()
         ladder = self._ladder.ladder
         left_s = self._ladder.countdown.left_s
@@ -213,18 +215,18 @@ class Gate:
             background = [
                 deciding,
                 asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
-                asyncio.create_task(_every(_TIDY_EVERY_S, self._tidy)),
-                asyncio.create_task(_every(_UNPARK_EVERY_S, self._unpark, batcher)),
-                asyncio.create_task(_every(_COUNT_EVERY_S, self._sequences.flush)),
-                asyncio.create_task(_every(_FLOODS_EVERY_S, self._ingest.write_floods)),
-                asyncio.create_task(_every(LISTS_POLL_S, self._lists_watch.poll)),
-                asyncio.create_task(_every(CELL_MAP_POLL_S, self._cell_map.poll)),
-                *(asyncio.create_task(_every(*work)) for worker in workers for work in worker.works()),
-                asyncio.create_task(_every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
+                asyncio.create_task(self._every(_TIDY_EVERY_S, self._tidy)),
+                asyncio.create_task(self._every(_UNPARK_EVERY_S, self._unpark, batcher)),
+                asyncio.create_task(self._every(_COUNT_EVERY_S, self._sequences.flush)),
+                asyncio.create_task(self._every(_FLOODS_EVERY_S, self._ingest.write_floods)),
+                asyncio.create_task(self._every(LISTS_POLL_S, self._lists_watch.poll)),
+                asyncio.create_task(self._every(CELL_MAP_POLL_S, self._cell_map.poll)),
+                *(asyncio.create_task(self._every(*work)) for worker in workers for work in worker.works()),
+                asyncio.create_task(self._every(_COUNT_WAITING_EVERY_S, self._count_waiting)),
             ]
             if self._sheltering is not None:
                 stack.push_async_callback(self._sheltering.close)
-                background += [asyncio.create_task(_every(*work)) for work in self._sheltering.works()]
+                background += [asyncio.create_task(self._every(*work)) for work in self._sheltering.works()]
             calm_collector()
             await serve_until_stopped(server)
             for task in background:
@@ -247,7 +249,7 @@ class Gate:
 
     def _shelter_routes(self, batcher: Batcher) -> list[Route]:
         if self._sheltering is None:
-            return []
+            return closed_routes(self._access)
         arrivals = self._sheltering.arrivals(
             intake=self._intake, ledger=self._store, submit=batcher.submit, watch=self._sequences.note
         )
@@ -257,23 +259,18 @@ class Gate:
         async def healthz(_: Request) -> Response:
             return PlainTextResponse("ok\n")
 
-        async def readyz(_: Request) -> Response:
+        async def readyz(request: Request) -> Response:
             ready = self._ready and self._recalled and self._campaigning.is_ready and self._models.is_ready
             if ready and self._spool.is_ready:
                 return PlainTextResponse("ready\n" if self._spool.is_asking else "ready, spooling\n")
             try:
                 await self._store.head()
             except LedgerUnavailable as error:
-                reply = reply_for(error, "")
-                return Response(reply.body, reply.status, media_type=reply.media_type)
+                return refused(request, error)
             return PlainTextResponse("ready\n" if ready else "starting\n", 200 if ready else 503)
 
         async def metrics(_: Request) -> Response:
             return Response(generate_latest(self._metrics.registry), media_type="text/plain; version=0.0.4")
-
-        async def nothing(request: Request, _: Exception) -> Response:
-            reply = reply_for(NoSuchThing(request.url.path), "")
-            return Response(reply.body, reply.status, media_type=reply.media_type)
 
         serves = ServesApp(
             self._serves, self._access, self._metrics.registry, body_max_bytes=self._settings.body_max_bytes
@@ -291,12 +288,7 @@ class Gate:
             *DrillsHttp(self._ladder.ladder, self._access, now_ms).routes(),
             *more,
         ]
-
-        async def wrong_method(request: Request, _: Exception) -> Response:
-            reply = reply_for(MethodNotAllowed(request.method), "")
-            return Response(reply.body, reply.status, media_type=reply.media_type)
-
-        return Starlette(routes=routes, exception_handlers={404: nothing, 405: wrong_method})
+        return Starlette(routes=routes, exception_handlers=ASTRAY)
 
     async def _decide(self, batcher: Batcher) -> None:
         """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
@@ -309,7 +301,7 @@ class Gate:
                 )
                 break
             except LedgerUnavailable as error:
-                log.warning("ledger unavailable", work="recall", error=str(error))
+                self._outages.tell("recall", error)
                 await asyncio.sleep(1.0)
         log.info("recalled", commits=commits, seconds=round(time.perf_counter() - began, 3))
         self._recalled = True
@@ -346,16 +338,15 @@ class Gate:
                 settled.append(event_id)
         await self._holding.unpark(settled)
 
-
-async def _every(seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
-    """Do *work* now and then every *seconds*, whatever happens to it."""
-    while True:
-        try:
-            await work(*arguments)
-        except LedgerUnavailable as error:
-            log.warning("ledger unavailable", work=work.__name__, error=str(error))
-            await asyncio.sleep(min(seconds, 1.0))
-            continue
-        except Exception:
-            log.exception("background work failed", work=work.__name__)
-        await asyncio.sleep(seconds)
+    async def _every(self, seconds: float, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Do *work* now and then every *seconds*, whatever happens to it."""
+        while True:
+            try:
+                await work(*arguments)
+            except LedgerUnavailable as error:
+                self._outages.tell(work.__name__, error)
+                await asyncio.sleep(min(seconds, 1.0))
+                continue
+            except Exception:
+                log.exception("background work failed", work=work.__name__)
+            await asyncio.sleep(seconds)

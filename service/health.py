@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.problems import MethodNotAllowed, NoSuchThing, reply_for
+from service.endpoints import ASTRAY
 
 
 def health_app(registry: CollectorRegistry, unready: Callable[[], Awaitable[str | None]]) -> Starlette:
@@ -24,16 +24,5 @@ def health_app(registry: CollectorRegistry, unready: Callable[[], Awaitable[str 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
-    async def nothing(request: Request, _: Exception) -> Response:
-        return _refused(NoSuchThing(request.url.path))
-
-    async def wrong_method(request: Request, _: Exception) -> Response:
-        return _refused(MethodNotAllowed(request.method))
-
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    return Starlette(routes=routes, exception_handlers={404: nothing, 405: wrong_method})
-
-
-def _refused(error: Exception) -> Response:
-    reply = reply_for(error, "")
-    return Response(reply.body, reply.status, media_type=reply.media_type)
+    return Starlette(routes=routes, exception_handlers=ASTRAY)

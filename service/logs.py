@@ -7,7 +7,11 @@ import structlog
 
 
 def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
-    """Send every log of this process to standard error, only warnings if *quiet*; *log_json* is `yes`, `no`, `auto`."""
+    """
+    Send every log of this process to standard error, only warnings if *quiet*; *log_json* is `yes`, `no`, `auto`.
+
+    Warnings of libraries, which know the standard library's logging alone, come out in the same form.
+    """
     as_json = log_json == "yes" or (log_json == "auto" and not sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -17,10 +21,31 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     )
+    last = [renderer]
+    if as_json:
+        last.insert(0, structlog.processors.format_exc_info)
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer] if as_json else [*shared, renderer],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=f"{process} %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_of_libraries(process, shared, last)])
+
+
+def _of_libraries(
+    process: str, shared: list[structlog.typing.Processor], last: list[structlog.typing.Processor]
+) -> logging.Handler:
+    """Their threads know nothing of this process's name."""
+
+    def name(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"process": process, **event}
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    return handler

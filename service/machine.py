@@ -4,16 +4,20 @@ import http.client
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from service.cell_maps import homes_of
 from service.children import Child
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
+from service.folders import lock_holder
+from service.keyfiles import NoKeys, load_keys
 from service.migrate import migrate_postgres
 from service.settings import EMBEDDED, PORTS, Settings
 from service.shelter_files import trust_of
+from service.supervisor import Supervisor
 from service.wiring import embeds_postgres, load_pack, postgres_urls
 
 _PROBE_S = 0.5
@@ -30,9 +34,11 @@ def children(settings: Settings) -> list[Child]:
         PackError: the rule pack cannot be used, so that the gate would never start.
         CellMapError: the cell map cannot.
         TrustFileError: the keys trusted for sheltering cannot.
-        LauncherError: what it takes to speak to the broker is not installed.
+        LauncherError: the cell's keys cannot be read, or what it takes to speak to the broker is not installed.
     """
     load_pack(settings.rule_pack)
+    with suppress(NoKeys):
+        load_keys(settings.data_dir)
     homes_of(settings)
     trust_of(settings)
     if settings.broker_url.startswith("amqp"):
@@ -69,6 +75,23 @@ def migrate(settings: Settings) -> str:
     """Bring the PostgreSQL databases of *settings* to this program's version, and return it."""
     versions = {url: migrate_postgres(url) for url in postgres_urls(settings)}
     return ", ".join(sorted(set(versions.values())))
+
+
+@contextmanager
+def postgres_at_hand(settings: Settings, tell: Callable[[str], None]) -> Iterator[None]:
+    """
+    Run the embedded PostgreSQL, with its tables at this program's version, if nothing runs on the data folder.
+
+    Raises:
+        LauncherError: PostgreSQL cannot be started.
+    """
+    if not embeds_postgres(settings) or lock_holder(settings.data_dir) is not None:
+        yield
+        return
+    tell("nothing runs here: starting PostgreSQL")
+    with Supervisor(settings.data_dir, [PostgresServer(settings.data_dir).child()]):
+        migrate(settings)
+        yield
 
 
 def answers(host: str, port: int, path: str = _READY) -> bool:

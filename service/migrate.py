@@ -6,17 +6,33 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from ledger.store import LedgerUnavailable
 
 _LOCK = 7_022_027
 """Advisory lock of the session, so that two processes that start at once migrate one after the other."""
 
 
+_CONNECTING_S = 5
+_OPTIONS = "-c lock_timeout=60s -c statement_timeout=15min"
+"""So that a server that hangs, or another process that does in the middle of it, is not waited for without end."""
+
+
 def migrate_postgres(url: str) -> str:
-    """Run the missing versions on *url* (libpq); return the version now in place."""
+    """
+    Run the missing versions on *url* (libpq); return the version now in place.
+
+    Raises:
+        LedgerUnavailable: No server answers, or it went away.
+    """
     config = Config()
     config.set_main_option("script_location", str(files("migrations") / "postgres"))
     config.set_main_option("path_separator", "os")
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    engine = create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        connect_args={"connect_timeout": _CONNECTING_S, "options": _OPTIONS},
+    )
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql(f"select pg_advisory_lock({_LOCK})")
@@ -25,5 +41,8 @@ def migrate_postgres(url: str) -> str:
             command.upgrade(config, "head")
             connection.commit()
             return str(connection.exec_driver_sql("select version_num from alembic_version").scalar_one())
+    except OperationalError as error:
+        why = str(error.orig).partition("\n")[0]
+        raise LedgerUnavailable(f"PostgreSQL did not answer, so its tables are as they were: {why}") from error
     finally:
         engine.dispose()

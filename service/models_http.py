@@ -135,6 +135,8 @@ class ModelsHttp:
         try:
             recorded = await self._modelling.handle(_command(asked, self._by(request)))
         except PlacementRefused as refused:
+            if refused.refusal is PlacementRefusal.NOT_PLACED and await self._modelling.find(asked.model) is None:
+                raise NoSuchThing("the registry has no such model") from refused
             raise REFUSED_AS[refused.refusal](str(refused)) from refused
         in_force = {stage: _in_force(recorded.placements.of(stage)) for stage in Stage}
         changed = recorded.placed is not None

@@ -17,12 +17,13 @@ def begin(name: str) -> Settings:
     """Read the settings of a long-lived process and set up its priority, memory, logs and caches."""
     from service.allocator import keep_memory  # noqa: PLC0415 (each command loads what it needs)
     from service.compiled import keep_compiled  # noqa: PLC0415
+    from service.folders import make_data_dir  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
     keep_memory()
     _give_way(GIVES_WAY.get(name, 0))
     settings = Settings.from_env(os.environ)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings.data_dir)
     keep_compiled(settings.data_dir)
     set_up_logs(name, settings.log_json)
     return settings

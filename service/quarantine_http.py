@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 from msgspec import Struct
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from commands.quarantine_entries import (
     LISTED_MAX,
     Entry,
+    EntryCode,
     EntryState,
     Group,
     NotInQuarantine,
@@ -23,7 +25,7 @@ from commands.quarantine_entries import (
 from commands.quarantine_replay import Explained, Fix, Quarantine, Replayed
 from service.access import Access
 from service.endpoints import Answer, body_of, guarded, json_reply, read_as, request_id_of
-from service.parameters import flag_of, members_of, number_of, only_known, rfc3339, time_of
+from service.parameters import flag_of, member_of, members_of, number_of, only_known, rfc3339, time_of
 from service.problems import BadParameter, Reply
 from service.quarantine_metrics import QuarantineMetrics
 
@@ -131,13 +133,19 @@ def _wanted(request: Request, now: int) -> Wanted:
     wanted = Wanted(
         now=now,
         since=time_of(parameters, "since") or 0,
-        codes=tuple(code[:64] for code in parameters.getlist("code") if code.isprintable()),
+        codes=_codes(parameters),
         states=members_of(parameters, "state", EntryState),
         newest_first=order == "newest",
         after=None if after is None else (int(after[1]), after[2]),
         limit=limit,
     )
     return wanted if until is None else msgspec.structs.replace(wanted, until=until)
+
+
+def _codes(parameters: QueryParams) -> tuple[EntryCode, ...]:
+    """Return the codes that are asked for; an empty one is none of them, and not all."""
+    named = [part for text in parameters.getlist("code") for part in text.split(",")]
+    return tuple(member_of("code", part, EntryCode) for part in named)
 
 
 def _name(request: Request) -> str:

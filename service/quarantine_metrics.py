@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from commands.quarantine_entries import REUSED
+from commands.quarantine_entries import EntryCode
 
-CODES = ("not_json", "too_deep", "invalid", "forbidden", "unopenable", REUSED)
+CODES = tuple(code.value for code in EntryCode)
 _OTHER = "other"
 
 

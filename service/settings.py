@@ -1,5 +1,6 @@
 """Settings: `IMPLEDGER_*` environment variables, read once from a mapping, all errors at once."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,16 @@ EMBEDDED = "embedded"
 LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
 BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 PORTS = ("gate_port", "desk_port", "clickhouse_port", "work_port", "scheduler_port")
+_SECRET = re.compile(r"(?<=//).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE | re.DOTALL)
 
 
 class SettingsError(ValueError):
-    """One or more settings are wrong; `problems` has a sentence for each."""
+    """One or more settings are wrong; `problems` has a sentence for each, `usable` what is right and else defaults."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], usable: "Settings") -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.usable = usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +191,9 @@ class Settings:
         settings = cls(**values)  # type: ignore[arg-type]
         problems += settings.problems()
         if problems:
-            raise SettingsError(problems)
+            wrong = {name for name, _ in settings._wrong()}
+            usable = {name: value for name, value in values.items() if name not in wrong}
+            raise SettingsError(problems, cls(**usable))  # type: ignore[arg-type]
         return settings
 
     def environment(self) -> dict[str, str]:
@@ -197,6 +202,10 @@ class Settings:
 
     def problems(self) -> list[str]:
         """Return one sentence per value that cannot be used."""
+        return [f"{PREFIX}{name.upper()}={_shown(getattr(self, name))!r} {rule}." for name, rule in self._wrong()]
+
+    def _wrong(self) -> list[tuple[str, str]]:
+        """Return the name of each value that cannot be used, and the rule that it breaks."""
         checks = [
             ("batch_max", 1 <= self.batch_max <= 512, "must be 1 to 512"),
             ("workers", 1 <= self.workers <= 64, "must be 1 to 64"),
@@ -236,7 +245,12 @@ class Settings:
             ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
         checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
-        return [f"{PREFIX}{name.upper()}={getattr(self, name)!r} {rule}." for name, good, rule in checks if not good]
+        return [(name, rule) for name, good, rule in checks if not good]
+
+
+def _shown(value: object) -> object:
+    """Return *value* as it may be told: without the user and the password of an address."""
+    return _SECRET.sub("***", value) if isinstance(value, str) else value
 
 
 def _reader(default: object) -> Callable[[str], object]:

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 
 from commands.sealed_box import BoxKey
 from commands.shelter_trust import Signer, Trust, TrustedCell
-from service.keyfiles import KEY_BYTES, Keys, load_or_make_keys, write_once
+from service.keyfiles import KEY_BYTES, Keys, is_there, keys_file, load_or_make_keys, read_keys, write_once
 from service.processes import LauncherError
 from service.settings import Settings
 
 FORWARD = "forward"
 """The scope of other cells: they bring what they sheltered, and ask what this one has seen."""
 TRUST_MAX_BYTES = 1 << 20
-_FILE, _KEYS_FILE = "shelter.json", "keys.json"
+_FILE = "shelter.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -63,10 +63,10 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 def load_or_make_shelter_keys(data_dir: Path) -> ShelterKeys:
     """Return the cell's keys from *data_dir*, made at the first call. The file is readable by its owner alone."""
     path = _path(data_dir)
-    if not path.exists():
+    if not is_there(path):
         made = ShelterKeys(signing=secrets.token_bytes(KEY_BYTES), sealing=[secrets.token_bytes(KEY_BYTES)])
         write_once(path, msgspec.json.encode(made))
-    return msgspec.json.decode(path.read_bytes(), type=ShelterKeys)
+    return read_keys(path, ShelterKeys)
 
 
 def keep_peer(data_dir: Path, cell: str, bearer: str) -> None:
@@ -80,7 +80,7 @@ def admit_peer(data_dir: Path) -> str:
     keys = load_or_make_keys(data_dir)
     bearer = secrets.token_urlsafe(KEY_BYTES)
     api = {**keys.api, sha256(bearer.encode()).hexdigest(): [FORWARD]}
-    _rewrite(data_dir / "keys" / _KEYS_FILE, msgspec.json.encode(replace(keys, api=api)))
+    _rewrite(keys_file(data_dir), msgspec.json.encode(replace(keys, api=api)))
     return bearer
 
 

@@ -80,6 +80,19 @@ class ShelterHttp:
         return {"order": str(facts["order_id"]), "region": facts["region"], "until": facts["valid_until"], "key": key}
 
 
+def closed_routes(access: Access) -> list[Route]:
+    """Return what a gate without a file of trusted keys answers to its operator."""
+
+    async def closed(_: Request) -> Reply:
+        raise NoSuchThing(
+            "this gate shelters no other region; set IMPLEDGER_SHELTER_TRUST to the file of trusted keys "
+            "(docs/cells.md) and restart it"
+        )
+
+    paths = ("/v1/shelter", "/v1/shelter/orders", "/v1/shelter/orders/{order_id}/revoke")
+    return [Route(path, guarded(access, ADMIN, closed), methods=["GET", "POST"]) for path in paths]
+
+
 def _order_id(request: Request) -> UUID:
     try:
         return UUID(request.path_params["order_id"])

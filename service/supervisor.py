@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from service.children import Child, ChildState, Patience, State, Watched
-from service.folders import DataLock, Holder, lock_holder
+from service.folders import DataLock, Holder, lock_holder, remove_sockets
 from service.processes import LauncherError, Process, born, end, port_error, port_holder, same, signal_all
 
 _TICK_S = 0.05
@@ -155,6 +155,7 @@ class Supervisor:
         finally:
             for watched in self._children.values():
                 watched.kill()
+            remove_sockets(self._data_dir)
             (self._data_dir / _STATE).unlink(missing_ok=True)
             self._give_signals_back()
             self._lock.release()

@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-from service.keyfiles import load_or_make_keys
+from service.asking import said_of
+from service.keyfiles import load_keys
 from service.processes import LauncherError
 from service.settings import Settings
 
@@ -36,7 +37,7 @@ def tell(  # noqa: PLR0913 (a request has this much)
         ToldInVain: with the gate's own words, or what to start.
     """
     url = f"http://{settings.host}:{settings.gate_port}{path}"
-    headers = {"authorization": f"Bearer {load_or_make_keys(settings.data_dir).operator}"}
+    headers = {"authorization": f"Bearer {load_keys(settings.data_dir).operator}"}
     if version is not None:
         headers["if-match"] = f'"{version}"'
     if content is not None:
@@ -50,5 +51,5 @@ def tell(  # noqa: PLR0913 (a request has this much)
     except (httpx.HTTPError, ValueError) as error:
         raise ToldInVain(f"the gate does not answer at {url}: {error}. `impledger up` starts it.") from error
     if response.status_code >= _ERROR:
-        raise ToldInVain(f"{answer.get('title')}: {answer.get('detail', '')}")
+        raise ToldInVain(said_of(settings, response.status_code, answer))
     return answer

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,12 +19,10 @@ from ml.training.fit import MaskFigures, Trained
 from ml.training.params import Params
 from ml.training.stages import train_s2, train_s3
 from ml.training.trees import OneClass
-from service.embedded_postgres import PostgresServer
-from service.folders import lock_holder
 from service.generated import Generated, generate
+from service.machine import postgres_at_hand
 from service.settings import Settings
-from service.supervisor import Supervisor
-from service.wiring import embeds_postgres, load_pack, open_store
+from service.wiring import load_pack, open_store
 
 DATASETS, MODELS = "datasets", "models"
 """Folders in the data folder."""
@@ -111,10 +108,7 @@ def train_on_ledger(settings: Settings, order: Order, tell: Tell) -> TrainReport
         LedgerUnavailable: the ledger does not answer.
     """
     clock = Clock()
-    with ExitStack() as stack:
-        if embeds_postgres(settings) and lock_holder(settings.data_dir) is None:
-            tell("nothing runs here: starting PostgreSQL")
-            stack.enter_context(Supervisor(settings.data_dir, [PostgresServer(settings.data_dir).child()]))
+    with postgres_at_hand(settings, tell):
         tell("reading the ledger")
         snapshot = asyncio.run(_read(open_store(settings), order, settings.data_dir / DATASETS))
     _forget_old(settings.data_dir / DATASETS)

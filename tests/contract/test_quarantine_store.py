@@ -10,7 +10,16 @@ from commands.gate_postgres import PostgresHolding
 from commands.holding_memory import MemoryHolding
 from commands.keyring import DAY_MS
 from commands.quarantine import QuarantinedBody
-from commands.quarantine_entries import LISTED_MAX, REUSED, EntryState, Group, SealedEntry, Settlement, Wanted
+from commands.quarantine_entries import (
+    LISTED_MAX,
+    REUSED,
+    EntryCode,
+    EntryState,
+    Group,
+    SealedEntry,
+    Settlement,
+    Wanted,
+)
 from commands.quarantine_memory import MemoryQuarantine
 from commands.quarantine_postgres import PostgresQuarantine
 from ledger.memory import MemoryStore
@@ -118,7 +127,7 @@ def test_entries_are_chosen_by_time_code_and_state(run):
         assert await names(quarantine) == [4, 3, 2, 1]
         assert await names(quarantine, newest_first=False) == [1, 2, 3, 4]
         assert await names(quarantine, since=NOW + 2, until=NOW + 4) == [3, 2]
-        assert await names(quarantine, codes=("not_json", REUSED)) == [4, 2]
+        assert await names(quarantine, codes=(EntryCode.NOT_JSON, EntryCode.EVENT_ID_REUSED)) == [4, 2]
         assert await names(quarantine, states=(EntryState.WAITING,)) == [4, 2]
         assert await names(quarantine, states=(EntryState.EXPIRED,)) == [3]
         assert await names(quarantine, states=(EntryState.REPLAYED, EntryState.SUPERSEDED)) == [1]
@@ -161,7 +170,7 @@ def test_floods_are_seen_as_groups_the_largest_first(run):
         )
         assert [group.entries for group in groups] == [5, 1, 1]
         assert await quarantine.groups(wanted(limit=1)) == groups[:1]
-        assert [group.code for group in await quarantine.groups(wanted(codes=("not_json",)))] == ["not_json"]
+        assert [group.code for group in await quarantine.groups(wanted(codes=(EntryCode.NOT_JSON,)))] == ["not_json"]
 
     run(test)
 

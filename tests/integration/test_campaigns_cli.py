@@ -1,11 +1,18 @@
 """`impledger campaigns` as a user runs it, against a running machine."""
 
+import asyncio
 import json
 from dataclasses import replace
 
 import pytest
+from budgetkit import NOW, a_decision, a_token, an_id, appending
 from test_cli import Up, impledger
 
+from domain.funding import Funding
+from domain.ids import day_of
+from domain.vocabulary import DataSet
+from ledger.postgres import PostgresStore
+from ledger.store import Appended
 from service.settings import Settings
 from service.stage import on_free_ports
 
@@ -49,3 +56,24 @@ def test_campaigns_are_opened_changed_listed_and_verified(tmp_path):
         assert nothing.returncode == 2
         unknown = impledger(settings, "campaigns", "show", "nobody")
         assert "There is nothing here" in unknown.stderr
+
+
+@pytest.mark.parametrize(("campaigns", "code"), [("token", 0), ("registry", 1)])
+def test_budgets_are_compared_only_where_they_are_kept(tmp_path, postgres_url, campaigns, code):
+    async def spend():
+        store = PostgresStore(postgres_url)
+        await store.prepare_days(day_of(NOW), day_of(NOW), DataSet.LIVE)
+        spent = appending(a_decision(a_token(), [], Funding()), an_id())
+        assert await store.append([spent], NOW) == [Appended()]
+        await store.close()
+
+    asyncio.run(spend())
+    settings = Settings(
+        data_dir=tmp_path / "data", ledger_url=postgres_url, database_url=postgres_url, campaigns=campaigns
+    )
+    told = impledger(settings, "campaigns", "verify")
+    assert told.returncode == code, told.stderr
+    assert ("budgets are not kept: IMPLEDGER_CAMPAIGNS=token" in told.stdout) is (campaigns == "token")
+    assert ("booked 0 micros" in told.stdout) is (campaigns == "registry")
+    checked = json.loads(impledger(settings, "campaigns", "verify", "--json").stdout)
+    assert (checked["budgets"] is None) is (campaigns == "token")

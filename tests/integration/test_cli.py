@@ -142,7 +142,8 @@ def test_what_is_in_the_way_is_told_in_a_sentence(settings):
         text=True,
         check=False,
     )
-    assert "IMPLEDGER_GATE_PROT is not a setting" in typo.stderr
+    assert typo.returncode == 1
+    assert "IMPLEDGER_GATE_PROT is not a setting" in typo.stdout
     assert {check["name"] for check in json.loads(typo.stdout)["checks"]} >= {"python", "disk", "gate port"}
 
 

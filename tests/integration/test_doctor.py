@@ -1,5 +1,8 @@
+import json
 import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,11 +11,14 @@ from helpers_processes import NAMELESS, SLEEPER, needs_root, python_child
 from service.doctor import Check, _binary, checks
 from service.embedded_postgres import PostgresServer
 from service.embedded_valkey import ValkeyServer
+from service.keyfiles import keys_file, load_or_make_keys
 from service.processes import LauncherError
 from service.settings import PORTS, Settings
 from service.supervisor import Supervisor
 
 ALL = {"settings", "python", "postgres binary", "initdb binary", "valkey binary", "chdb", "data folder", "disk"} | {
+    "keys", "rule pack"
+} | {
     "sockets", "lists", "lock", "gate port", "desk port", "clickhouse port", "work port", "scheduler port", "postgres"
 } | {
     "valkey", "memory", "clock"
@@ -93,6 +99,38 @@ def test_lists_each_setting_that_cannot_be_used(settings):
     assert "IMPLEDGER_BATCH_MAX=0" in seen[0].says
 
 
+def test_fails_on_settings_that_cannot_be_read_and_looks_at_the_others(tmp_path):
+    given = {"IMPLEDGER_GATE_PORT": "abc", "IMPLEDGER_BOGUS": "1", "IMPLEDGER_DATA_DIR": str(tmp_path / "data")}
+    environment = {**os.environ, **given}
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "doctor", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seen = json.loads(done.stdout)
+    says = [check["says"] for check in seen if check["name"] == "settings"]
+    assert done.returncode == 1
+    assert says == [
+        "IMPLEDGER_GATE_PORT='abc' is not a whole number.",
+        "IMPLEDGER_BOGUS is not a setting; see docs/settings.md for the list.",
+    ]
+    assert [check for check in seen if str(tmp_path / "data") in check["says"]]
+
+
+def test_names_a_rule_pack_that_is_none(settings):
+    assert failed(settings(rule_pack="nope")).keys() == {"rule pack"}
+
+
+def test_names_keys_that_are_damaged(settings):
+    given = settings()
+    load_or_make_keys(given.data_dir)
+    assert failed(given) == {}
+    keys_file(given.data_dir).write_bytes(b"{")
+    assert f"{keys_file(given.data_dir)} is damaged" in failed(given)["keys"].says
+
+
 def test_names_servers_that_do_not_answer_and_no_password(settings):
     port = free_ports(1)[0]
     given = settings(
@@ -104,6 +142,14 @@ def test_names_servers_that_do_not_answer_and_no_password(settings):
     assert seen.keys() == {"ledger url", "valkey", "clickhouse"}
     assert "IMPLEDGER_LEDGER_URL" in seen["ledger url"].fix
     assert not [check for check in seen.values() if "sesame" in check.says + check.fix]
+
+
+def test_an_eventstoredb_that_says_nothing_is_told_with_a_reason(settings):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"esdb://127.0.0.1:{silent.getsockname()[1]}?tls=false"
+        says = failed(settings(ledger_url=url))["ledger url"].says
+    assert says.startswith("does not answer: ")
+    assert says != "does not answer: "
 
 
 def test_names_data_of_another_version(settings):

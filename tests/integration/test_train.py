@@ -106,3 +106,11 @@ def test_the_same_generated_traffic_makes_the_same_model_in_every_process(tmp_pa
     assert one["models"]["s2"]["model"] == other["models"]["s2"]["model"]
     kept = (tmp_path / "one" / "models" / f"{one['models']['s2']['model']}.model").read_bytes()
     assert load(kept).card.trained_until == 0
+
+
+def test_a_fresh_folder_has_nothing_to_learn_from_and_postgresql_is_not_blamed(tmp_path):
+    done = impledger(Settings(data_dir=tmp_path / "data"), "train")
+    assert done.returncode == 1
+    assert "starting PostgreSQL" in done.stderr
+    assert "0 labels of 0 renders" in done.stderr
+    assert "did not answer" not in done.stderr

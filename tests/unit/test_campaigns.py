@@ -48,6 +48,17 @@ def test_a_command_that_comes_again_is_answered_as_it_was_then():
     run(test)
 
 
+def test_the_id_of_a_request_is_kept_for_its_campaign_alone():
+    async def test(world):
+        opening = an_opening()
+        await world.campaigns.handle("c-1", opening)
+        assert (await world.campaigns.handle("c-2", opening)).is_new
+        again = world.campaigns.handle("c-1", replace(opening, digest="another"))
+        assert await refusal(again) is CampaignRefusal.REQUEST_REUSED
+
+    run(test)
+
+
 def test_a_lost_answer_is_found_again_by_the_retry():
     async def test(world):
         append = world.ledger.append

@@ -150,6 +150,8 @@ def test_what_cannot_be_done_is_told_apart():
     async def test(gate):
         first, second = await gate.add(FIRST), await gate.add(SECOND)
         assert is_problem(await gate.place("promote", "s2-nothing"), 404, "no such model")
+        assert is_problem(await gate.place("retire", "s2-nothing"), 404, "no such model")
+        assert is_problem(await gate.place("retire", first), 409, "no role")
         assert is_problem(await gate.place("canary", first, share=0.1), 409, "no champion")
         await gate.place("promote", first)
         assert is_problem(await gate.place("roll_back", first), 409, "no champion before")

@@ -132,6 +132,17 @@ def test_a_wrong_parameter_is_named(parameters):
     run(test)
 
 
+@pytest.mark.parametrize("code", ["bogus", "event_id_reused\r", "", "invalid,", ["invalid", "bogus"]])
+def test_a_code_that_is_none_chooses_nothing_rather_than_everything(code):
+    async def test(http, clients):
+        await http.quarantined(clients.render(client_at=-5))
+        says = "code: must be of not_json, too_deep, invalid, forbidden, unopenable, event_id_reused"
+        for path in ("", "/summary"):
+            is_problem(await http.get(path, code=code), 400, says)
+
+    run(test)
+
+
 def test_an_explanation_masks_and_a_raw_one_is_logged_without_the_body():
     async def test(http, clients):
         [name] = await http.quarantined(clients.render(client_at=-5, user="anna@example.org"))

@@ -29,6 +29,25 @@ def test_all_errors_are_told_at_once():
     assert len(caught.value.problems) == 5
 
 
+def test_what_is_right_can_be_used_beside_what_is_wrong():
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"IMPLEDGER_GATE_PORT": "eighty", "IMPLEDGER_BATCH_MAX": "0", "IMPLEDGER_DATA_DIR": "/srv/x"})
+    assert caught.value.usable == Settings(data_dir=Path("/srv/x"))
+
+
+@pytest.mark.parametrize("name", ["LEDGER_URL", "DATABASE_URL", "CLICKHOUSE_DSN", "BROKER_URL"])
+@pytest.mark.parametrize(
+    "address", ["mysql://u:topsecret@h/x", "mysql://u:top/secret@secret@h", "mysql://h/x?user=u&Password=topsecret"]
+)
+def test_an_address_that_cannot_be_used_is_told_without_its_password(name, address):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({PREFIX + name: address})
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{PREFIX}{name}='mysql://")
+    assert "***" in problem
+    assert "secret" not in problem
+
+
 def test_the_defaults_have_no_problem():
     assert Settings().problems() == []
 

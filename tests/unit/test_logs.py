@@ -1,0 +1,44 @@
+"""What a process writes to standard error: its own lines and those of libraries, in one form."""
+
+import json
+import subprocess
+import sys
+
+LIBRARY = """
+import logging, threading
+import structlog
+from service.logs import set_up_logs
+
+def warn():
+    try:
+        raise ValueError("why")
+    except ValueError:
+        logging.getLogger("dramatiq.worker").warning("lost %s", "it", exc_info=True)
+
+set_up_logs("work", {log_json!r})
+structlog.get_logger().warning("ours")
+thread = threading.Thread(target=warn)
+thread.start()
+thread.join()
+logging.getLogger("quiet").info("nothing")
+"""
+
+
+def written(log_json):
+    code = LIBRARY.format(log_json=log_json)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stderr.splitlines()
+
+
+def test_every_line_is_json_if_asked_also_of_libraries_in_their_threads():
+    ours, theirs = (json.loads(line) for line in written("yes"))
+    assert (ours["event"], ours["process"], ours["level"]) == ("ours", "work", "warning")
+    assert (theirs["event"], theirs["process"], theirs["level"]) == ("lost it", "work", "warning")
+    assert theirs["logger"] == "dramatiq.worker"
+    assert "ValueError: why" in theirs["exception"]
+    assert theirs.keys() - {"logger", "exception"} == ours.keys()
+
+
+def test_lines_for_people_name_the_library():
+    lines = written("no")
+    assert any("lost it" in line and "dramatiq.worker" in line for line in lines)
