@@ -15,7 +15,7 @@ _LOCK = 7_022_027
 
 
 _CONNECTING_S = 5
-_OPTIONS = "-c lock_timeout=60s -c statement_timeout=15min"
+_OPTIONS = "-c lock_timeout=60s"
 """So that a server that hangs, or another process that does in the middle of it, is not waited for without end."""
 
 

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.keyfiles import load_or_make_keys
 
 
 @contextmanager
@@ -39,7 +40,8 @@ def answering(answer, status=200):
 
 
 def impledger(*words, port, data_dir, columns=80):
-    """Run a command whose desk and gate are on *port*; an error of ours is its `exception`."""
+    """Run a command whose desk and gate are on *port*, with their keys; an error of ours is its `exception`."""
+    load_or_make_keys(data_dir)
     env = {
         "COLUMNS": str(columns),
         "IMPLEDGER_DATA_DIR": str(data_dir),

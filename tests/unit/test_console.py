@@ -13,6 +13,7 @@ import service
 from service.capacity_figures import load_book
 from service.cli import app, main
 from service.console import PROSE_WIDTH, Grid, err, out, shown
+from service.keyfiles import load_or_make_keys
 
 OBEYED = "\x1b[31mRED\x1b[2J\x00\r\x9b1m\u202e"
 MARKUP = ("[/b]x", "[bold]", "[link=http://a.example]", ":smile:", "[/]")
@@ -103,6 +104,7 @@ def test_json_has_what_was_said_to_the_character(words, answer, tmp_path):
 @pytest.mark.parametrize("words", [("show", "[/b]"), ("campaigns", "show", "[/b]"), ("pacing", "[/b]")])
 def test_what_is_refused_is_told_in_the_words_of_who_asked(words, tmp_path, monkeypatch, capsys):
     with answering({"title": "No such thing", "detail": "nothing is called [/b]\x1b[2J"}, 404) as (port, _):
+        load_or_make_keys(tmp_path)
         for name, value in (("DATA_DIR", tmp_path), ("DESK_PORT", port), ("GATE_PORT", port)):
             monkeypatch.setenv(f"IMPLEDGER_{name}", str(value))
         monkeypatch.setattr(sys, "argv", ["impledger", *words])
