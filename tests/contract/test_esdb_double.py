@@ -36,6 +36,8 @@ def node():
 def client(node):
     with closing(EventStoreDBClient(node.url)) as one:
         yield one
+    # Of a client that tries twice, a busy machine may see one try: what is left must not meet the next test.
+    node.append_faults = node.read_faults = script([])
 
 
 def an_event(type_="OrderCreated"):

@@ -47,6 +47,10 @@ START_S = 60
 GROWN_WITHIN_S = 30
 
 
+UNHURRIED = {"ledger_deadline_ms": 5_000, "admission_max_ms": 5_000}
+"""On a machine that is busy with other tests an answer would come off the spool, and not be the one that stays."""
+
+
 class Cells:
     """The cells of one map file and their processes. Delivery's keys, for tokens and shards, are the same in all."""
 
@@ -58,7 +62,7 @@ class Cells:
 
     def place(self, name):
         """Find ports and a database for a cell, so that a map can name its address; return that."""
-        free = replace(on_free_ports(Settings()), data_dir=self.folder / name, cell=name, cell_map=str(self.path))
+        free = replace(on_free_ports(Settings()), **UNHURRIED, data_dir=self.folder / name, cell=name, cell_map=str(self.path))
         url = self._new_database()
         self.settings[name] = replace(free, ledger_url=url, database_url=url)
         self.folder.joinpath(name).mkdir()
