@@ -45,8 +45,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.machine]
 LINE = '9.9.9.{} - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 9 "http://x.example/p" "Mozilla/5.0"\n'
 START_S = 60
 GROWN_WITHIN_S = 30
-
-
 UNHURRIED = {"ledger_deadline_ms": 5_000, "admission_max_ms": 5_000}
 """On a machine that is busy with other tests an answer would come off the spool, and not be the one that stays."""
 
@@ -62,7 +60,8 @@ class Cells:
 
     def place(self, name):
         """Find ports and a database for a cell, so that a map can name its address; return that."""
-        free = replace(on_free_ports(Settings()), **UNHURRIED, data_dir=self.folder / name, cell=name, cell_map=str(self.path))
+        own = {"data_dir": self.folder / name, "cell": name, "cell_map": str(self.path)}
+        free = replace(on_free_ports(Settings()), **UNHURRIED, **own)
         url = self._new_database()
         self.settings[name] = replace(free, ledger_url=url, database_url=url)
         self.folder.joinpath(name).mkdir()
