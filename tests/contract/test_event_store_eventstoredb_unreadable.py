@@ -1,4 +1,4 @@
-"""What an operator buried, others wrote or a disk damaged in EventStoreDB is told when decoded, and harms no neighbour."""
+"""What an operator buried, others wrote or a disk damaged in EventStoreDB is told when decoded and harms no other."""
 
 import asyncio
 from datetime import date
@@ -14,6 +14,7 @@ from spoolkit import AbsentHolding, AbsentStore, SpoolGate
 from structlog.testing import capture_logs
 
 from commands.items import Status
+from commands.ledger_tails_eventstoredb import EventStoreDbTails
 from commands.recall import recall
 from domain.impression import Unseen
 from domain.reasons import Reason
@@ -119,6 +120,19 @@ def test_wherever_reading_everything_begins_the_same_commits_follow(hurt_event):
             assert await store.read_all(after, 100) == [commit for commit in whole if commit.position > after]
         for last in range(1, len(whole)):
             assert await store.read_all(await store.before_last(last), 100) == whole[-last:]
+
+    on_a_node(test)
+
+
+def test_a_stream_that_others_called_like_an_impression_is_nothing_later_of_one():
+    async def test(tried):
+        store, append = await tried.store(), an_append()
+        await store.append([append], NOON)
+        await store.append([an_append(append.stream, 3)], NOON)
+        notes = [Proposed(uuid4(), "Note", "application/json", b"{}", b"{}") for _ in range(2)]
+        checks.append(tried.node.log, "ledger.impression-notes", -1, notes)
+        later = await EventStoreDbTails(store).later(0, 10)
+        assert [commit.stream for commit in later.commits] == [append.stream]
 
     on_a_node(test)
 
