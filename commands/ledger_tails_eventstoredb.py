@@ -31,7 +31,7 @@ class EventStoreDbTails:
         check_limit(limit)
         page = await self._store.read_named(_IMPRESSIONS, after, WINDOW)
         looked = page if through is None else [commit for commit in page if commit.position <= through]
-        found = [commit for commit in looked if commit.version > 0]
+        found = [commit for commit in looked if commit.version > 0 and not isinstance(commit.stream, str)]
         if len(found) >= limit:
             return Later(found[:limit], found[limit - 1].position)
         if through is not None and len(looked) < len(page):

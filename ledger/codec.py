@@ -41,6 +41,7 @@ class UnreadableCommit(ValueError):
     """Stored bytes are not events of a schema version that this program knows."""
 
 
+_UNREADABLE = b"unreadable: "
 _ENCODER = msgspec.json.Encoder()
 _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 _EVENT = msgspec.json.Decoder(LedgerEvent)
@@ -51,6 +52,16 @@ _IMPRESSION = msgspec.json.Decoder(list[int | ImpressionEvent])
 def encode(events: Iterable[LedgerEvent]) -> bytes:
     """Return *events* as they are stored."""
     return _ENCODER.encode((SCHEMA_VERSION, *events))
+
+
+def unreadable(why: str) -> bytes:
+    """Return data in the place of what a store has and cannot read: whoever decodes it is told *why*."""
+    return _UNREADABLE + why.encode()
+
+
+def is_unreadable(data: bytes) -> bool:
+    """Tell whether *data* stand in the place of what the store cannot read."""
+    return data.startswith(_UNREADABLE)
 
 
 def written(append: Append) -> bytes:
@@ -67,6 +78,8 @@ def decode(
     Raises:
         UnreadableCommit: the bytes are damaged or of a newer version.
     """
+    if is_unreadable(data):
+        raise UnreadableCommit(data.removeprefix(_UNREADABLE).decode())
     try:
         version, raw_events = split(data)
         if version > current:

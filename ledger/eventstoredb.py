@@ -27,7 +27,7 @@ from ledger.eventstoredb_client import (
     WrongVersion,
 )
 from ledger.eventstoredb_client import Appended as Acknowledged
-from ledger.eventstoredb_connection import Connection, StreamGone, each, within
+from ledger.eventstoredb_connection import Connection, each, within
 from ledger.eventstoredb_job import Job
 from ledger.eventstoredb_layout import Names
 from ledger.eventstoredb_look import SEGMENTS_MAX, Looker, Places
@@ -197,7 +197,7 @@ class EventStoreDbStore:
             case WrongVersion():
                 job.doubt = job.refused = True
             case Gone():
-                raise StreamGone(f"{job.append.stream} has a tombstone")
+                job.give_up()
             case Denied(why):
                 raise LedgerUnavailable(f"EventStoreDB refused: {why}")
             case NotNow(why):
@@ -220,7 +220,15 @@ class EventStoreDbStore:
                 job.place, job.doubt = known[0], False
         if unknown:
             await self._looker.learn()
-            await each([self._settle_one(job) for job in unknown], _READS_AT_ONCE)
+            await each([self._settle_or_give_up(job) for job in unknown], _READS_AT_ONCE)
+
+    async def _settle_or_give_up(self, job: Job) -> None:
+        try:
+            await self._settle_one(job)
+        except CallFailed as error:
+            if error.failure is not Failure.DELETED:
+                raise
+            job.give_up()
 
     async def _settle_one(self, job: Job) -> None:
         job.judge(await self._looker.look(job.append.stream, job.append.cause, self._places))
@@ -232,8 +240,8 @@ class EventStoreDbStore:
         async with self._connection.use() as node:
             actual = await node.actual_revision(name, _PROBE_S)
         if actual is None:
-            raise StreamGone(f"{job.append.stream} has a tombstone")
-        if actual < -1:
+            job.give_up()
+        elif actual < -1:
             await self._displace(job)
         elif actual != job.place.revision:
             raise CallFailed(Failure.AWAY, "an append before this one cannot be read yet")

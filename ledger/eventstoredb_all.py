@@ -8,7 +8,7 @@ from typing import Any
 
 from ledger.eventstoredb_client import CallFailed, Failure, event_of, is_caught_up, read_all, subscribe_all
 from ledger.eventstoredb_connection import Connection, events, responses, within
-from ledger.eventstoredb_layout import Gatherer, Names, UnreadableStream, Written, ends_commit
+from ledger.eventstoredb_layout import Gatherer, Names, Written, ends_commit, is_within_commit
 from ledger.store import Commit
 
 _PROGRESS_EVERY = 256
@@ -18,6 +18,10 @@ class Mark(Enum):
     """What a subscription says beside commits."""
 
     CAUGHT_UP = auto()
+
+
+class _Within(Exception):
+    """A read began in the middle of a commit."""
 
 
 class Everything:
@@ -58,19 +62,30 @@ class Everything:
         pattern = self._names.pattern(prefix)
         try:
             return await self._page(pattern, after, after, limit)
-        except (CallFailed, UnreadableStream) as error:
+        except (CallFailed, _Within) as error:
             if isinstance(error, CallFailed) and error.failure is not Failure.BAD_POSITION:
                 raise
-        return await self._page(pattern, await self._commit_at_or_before(after), after, limit)
+        start = await self._commit_at_or_before(after)
+        return await self._page(pattern, start, after, limit, is_sure=True)
 
-    async def _page(self, pattern: str, start: int, after: int, limit: int) -> list[Commit]:
+    async def _page(self, pattern: str, start: int, after: int, limit: int, *, is_sure: bool = False) -> list[Commit]:
+        """
+        Return up to *limit* commits after *after*, read from *start*, which *is_sure* to be that of a commit.
+
+        Raises:
+            _Within: it is not.
+        """
         commits: list[Commit] = []
+        is_sure = is_sure or start == 0
         gatherer = Gatherer(self._names)
         async with self._patiently(read_all(pattern, start or None)) as found:
             async for event in found:
                 # A position includes what is there, and that was handled.
                 if event.position <= start:
                     continue
+                if not is_sure and is_within_commit(event):
+                    raise _Within
+                is_sure = True
                 commit = gatherer.add(event)
                 if commit is None or commit.position <= after:
                     continue

@@ -20,7 +20,7 @@ _LASTING = frozenset({Failure.BAD_POSITION, Failure.DELETED, Failure.REFUSED})
 
 
 class StreamGone(LedgerError):
-    """An operator put a tombstone on the stream."""
+    """An operator put a tombstone on a stream that the adapter keeps for itself."""
 
 
 class _Held:

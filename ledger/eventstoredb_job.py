@@ -44,6 +44,10 @@ class Job:
         self.outcome = _APPENDED
         return Place(self.append.expected + len(self.append.events), self.place.segment, self.place.base)
 
+    def give_up(self) -> None:
+        """Leave it to whoever reads the stream next: nothing can be appended to it any more."""
+        self.outcome = Conflict(self.place.next)
+
     def judge(self, look: Look) -> None:
         """Decide by what stands in the stream, as far as that decides it."""
         if look.found is not None:
@@ -53,6 +57,6 @@ class Job:
                 self.outcome = AlreadyAppended(look.found)
             else:
                 self.outcome = Conflict(look.place.next)
-        elif look.place.next != self.append.expected:
+        elif look.place.next != self.append.expected or not look.is_readable:
             self.outcome = Conflict(look.place.next)
         self.place = look.place

@@ -7,27 +7,32 @@ event, so that resuming after it never begins in the middle of another.
 
 Where the server cannot append to a stream (see `ledger/eventstoredb_look.py`), the stream goes on in
 `{namespace}.1~{name}`, and so on: its *segments*, read one after the other.
+
+What others wrote under our names, or what is damaged, is read as commits too, so that it stops nobody who is about
+something else: whoever decodes one is told.
 """
 
 import os
 import re
+from contextlib import suppress
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from domain.aggregates import LedgerEvent
-from ledger.codec import SCHEMA_VERSION, split, written
-from ledger.store import Append, Commit, LedgerError, StreamId
+from ledger.codec import SCHEMA_VERSION, split, unreadable, written
+from ledger.store import Append, Commit, StreamId
 
 EVENT_BYTES_MAX = 1 << 20
 """The server's default limit of one append is as much; larger ones are refused before they are sent."""
 _IMPRESSION = "impression-"
 _SEGMENT = re.compile(r"(\d+)~(.+)", re.DOTALL)
+_NOBODY = UUID(int=0)
 _ENCODER = msgspec.json.Encoder()
 
 
-class UnreadableStream(LedgerError):
+class _Unreadable(Exception):
     """What stands in the store was not written by this adapter, or in part only."""
 
 
@@ -98,12 +103,13 @@ class Names:
         return f"^{re.escape(self.prefix)}" + (rf"(\d+~)?{re.escape(prefix)}" if prefix else "")
 
     def stream(self, name: str) -> StreamId:
-        """Return the stream that *name* is a segment of."""
+        """Return the stream that *name* is a segment of; what others called like an impression is a text."""
         found = name[len(self.prefix) :]
         if match := _SEGMENT.match(found):
             found = match[2]
         if found.startswith(_IMPRESSION):
-            return UUID(found[len(_IMPRESSION) :])
+            with suppress(ValueError):
+                return UUID(found[len(_IMPRESSION) :])
         return found
 
 
@@ -139,25 +145,54 @@ def nonce() -> int:
 
 
 def ends_commit(event: Written) -> bool:
-    """Tell whether *event* is the last of its commit."""
-    note = _note(event)
-    return note.index == note.count - 1
+    """Tell whether *event* is the last of its commit; one that cannot be read is a commit by itself."""
+    try:
+        note = _note(event)
+    except _Unreadable:
+        return True
+    return note.index >= note.count - 1
+
+
+def is_within_commit(event: Written) -> bool:
+    """Tell whether events before *event* belong to its commit."""
+    with suppress(_Unreadable):
+        return _note(event).index > 0
+    return False
+
+
+def unreadable_commit(stream: StreamId, why: str, *, position: int = 0, version: int = 0) -> Commit:
+    """Return what stands for one event of *stream* that cannot be read; *version* is its own."""
+    return Commit(
+        position=position,
+        stream=stream,
+        version=version,
+        count=1,
+        cause=_NOBODY,
+        digest="",
+        recorded_at=0,
+        data=unreadable(why),
+    )
 
 
 class Gatherer:
-    """Makes commits of events that come in order; of a commit's events none may be missing before the last."""
+    """Makes commits of events that come in order: one whenever an event `ends_commit`."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._open: dict[str, tuple[Note, list[bytes]]] = {}
 
     def add(self, event: Written) -> Commit | None:
-        """
-        Return the commit that *event* completes.
+        """Return the commit that *event* completes; of one that is none of ours or not whole, the data say so."""
+        try:
+            return self._add(event)
+        except _Unreadable as error:
+            self._open.pop(event.stream, None)
+            if not ends_commit(event):
+                return None
+            stream = self._names.stream(event.stream)
+            return unreadable_commit(stream, str(error), position=event.position, version=event.revision)
 
-        Raises:
-            UnreadableStream: the event is none of ours, or its commit has no beginning.
-        """
+    def _add(self, event: Written) -> Commit | None:
         note = _note(event)
         if note.index == 0:
             first, datas = note, [event.data]
@@ -165,13 +200,13 @@ class Gatherer:
             first, datas = self._open.get(event.stream, (note, []))
             datas.append(event.data)
         if len(datas) != note.index + 1 or first.count != note.count:
-            raise UnreadableStream(f"{event.stream} at {event.position}: a commit without its beginning")
+            raise _Unreadable(f"{event.stream} at {event.position}: a commit without its beginning")
         if len(datas) < note.count:
             self._open[event.stream] = (first, datas)
             return None
         self._open.pop(event.stream, None)
         if first.cause is None:
-            raise UnreadableStream(f"{event.stream} at {event.position}: a commit without a cause")
+            raise _Unreadable(f"{event.stream} at {event.position}: a commit without a cause")
         return Commit(
             position=event.position,
             stream=self._names.stream(event.stream),
@@ -187,8 +222,8 @@ class Gatherer:
 def _note(event: Written) -> Note:
     try:
         return _NOTE.decode(event.note)
-    except msgspec.DecodeError as error:
-        raise UnreadableStream(f"{event.stream} at {event.position}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Unreadable(f"{event.stream} at {event.position}: {error}") from error
 
 
 def _kind(event: LedgerEvent) -> str:

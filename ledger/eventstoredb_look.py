@@ -14,11 +14,13 @@ from copy import copy
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.ids import CauseId
+from ledger.codec import is_unreadable
 from ledger.eventstoredb_client import CallFailed, Failure, Node, read_stream
 from ledger.eventstoredb_connection import Connection, events
-from ledger.eventstoredb_layout import Gatherer, Names, Written
+from ledger.eventstoredb_layout import Gatherer, Names, Written, unreadable_commit
 from ledger.eventstoredb_register import Register
 from ledger.store import Commit, StreamId
 
@@ -49,11 +51,16 @@ class Place(Struct, gc=False):
 
 
 class Look(Struct):
-    """A stream's place, the commit of the cause that was looked for, and the id of that commit's last event."""
+    """
+    A stream's place, the commit of the cause that was looked for, and the id of that commit's last event.
+
+    Where not all of it `is_readable`, the cause may stand there too.
+    """
 
     place: Place
     found: Commit | None = None
     found_id: int = 0
+    is_readable: bool = True
 
 
 class Places:
@@ -129,22 +136,35 @@ class Looker:
         seen = Look(place)
         async with self._connection.use() as node, aclosing(self._commits(node, stream, place)) as commits:
             async for commit, last in commits:
+                if is_unreadable(commit.data):
+                    seen.is_readable = False
+                    continue
                 causes[commit.cause] = None
                 if commit.cause == cause:
                     seen.found, seen.found_id = commit, last.id
-        known.put(stream, copy(place), causes)
+        if seen.is_readable:
+            known.put(stream, copy(place), causes)
         return seen
 
     async def first(self, stream: StreamId, limit: int, known: Places) -> list[Commit]:
-        """Return the first *limit* commits of *stream*; a stream that was read whole is *known*."""
+        """
+        Return the first *limit* commits of *stream*; a stream that was read whole is *known*.
+
+        A tombstone is one more commit that cannot be read: what stood there is not what is not there.
+        """
         found: list[Commit] = []
         place = Place()
-        async with self._connection.use() as node, aclosing(self._commits(node, stream, place)) as commits:
-            async for commit, _ in commits:
-                found.append(commit)
-                if len(found) == limit:
-                    return found
-        if found:
+        try:
+            async with self._connection.use() as node, aclosing(self._commits(node, stream, place)) as commits:
+                async for commit, _ in commits:
+                    found.append(commit)
+                    if len(found) == limit:
+                        return found
+        except CallFailed as error:
+            if error.failure is not Failure.DELETED:
+                raise
+            return [*found, unreadable_commit(stream, str(error), version=place.next)]
+        if found and not any(is_unreadable(commit.data) for commit in found):
             known.put(stream, place, dict.fromkeys(commit.cause for commit in found))
         return found
 
@@ -160,5 +180,7 @@ class Looker:
             async with aclosing(events(node, read_stream(self._names.of(stream, segment), revision))) as found:
                 async for event in found:
                     if (commit := gatherer.add(event)) is not None:
+                        if is_unreadable(commit.data):
+                            commit = replace(commit, version=place.base + event.revision)
                         place.next = commit.version + commit.count
                         yield commit, event

@@ -1,4 +1,6 @@
-"""Ledgers in memory whose commits nobody can read, as a disk or a newer program would leave them."""
+"""Ledgers whose commits nobody can read, as a disk or a newer program would leave them."""
+
+from dataclasses import replace as replace_
 
 from msgspec.structs import replace
 
@@ -25,3 +27,11 @@ def mend(store, commit):
     stream = store._streams[commit.stream]
     stream[:] = [commit if one.position == commit.position else one for one in stream]
     store._log[:] = [commit if one.position == commit.position else one for one in store._log]
+
+
+def damage_note(log, name, at=0):
+    """Damage the metadata of event *at* of stream *name* in *log*, a double of EventStoreDB's."""
+    stream = log.stream(name)
+    old = stream.records[at]
+    stream.records[at] = new = replace_(old, event=replace_(old.event, metadata=b'{"count":damaged'))
+    log.records[:] = [new if record is old else record for record in log.records]

@@ -8,8 +8,8 @@ from esdbkit import NOON, an_append, impression
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.codec import encode
-from ledger.eventstoredb_layout import Gatherer, Names, UnreadableStream, Written, drafts, ends_commit, nonce
+from ledger.codec import UnreadableCommit, decode, decode_impression, encode
+from ledger.eventstoredb_layout import Gatherer, Names, Written, drafts, ends_commit, nonce
 from ledger.eventstoredb_look import CAUSES_MAX, STREAMS_MAX, Place, Places
 from ledger.store import Commit
 
@@ -18,6 +18,20 @@ STREAMS = st.one_of(
     st.builds(impression, st.integers(0, 1 << 60)),
     st.text(min_size=1, max_size=30).filter(lambda name: not re.match(r"impression-|\d+~", name)),
 )
+CAUSE = b'"cause":"00000000-0000-0000-0000-000000000007"'
+NOTES = [
+    b"damaged",
+    b'{"count":1,%s}' % CAUSE,
+    b'{"count":1}',
+    b'{"count":2,%s}' % CAUSE,
+    b'{"count":2,"index":1}',
+    b'{"count":3,"index":1}',
+    b'{"count":3,"index":2}',
+    b'{"count":0}',
+    b'{"count":1,"index":5}',
+    b'{"count":3,"index":-1}',
+    b"\xff",
+]
 
 
 def written(append, *, first=1, segment=0, recorded_at=NOON):
@@ -65,15 +79,31 @@ def test_streams_may_lie_between_each_other():
 def test_a_commit_without_its_beginning_or_middle_is_not_made_up(left_out):
     events = written(an_append(events=3))
     del events[left_out]
-    gatherer = Gatherer(NAMES)
-    with pytest.raises(UnreadableStream, match="beginning"):
-        list(map(gatherer.add, events))
+    *nothing, commit = map(Gatherer(NAMES).add, events)
+    assert nothing == [None]
+    assert (commit.position, commit.version + commit.count) == (3, 3)
+    with pytest.raises(UnreadableCommit, match="beginning"):
+        decode_impression(commit.data)
 
 
 @pytest.mark.parametrize("note", [b"", b"no JSON", b"{}", b'{"count":1}'])
 def test_what_others_wrote_is_not_taken_for_ours(note):
-    with pytest.raises(UnreadableStream):
-        Gatherer(NAMES).add(Written("eu_1.foreign", 0, 1, 0, note, b"{}"))
+    commit = Gatherer(NAMES).add(Written("eu_1.foreign", 0, 1, 0, note, b"{}"))
+    assert (commit.stream, commit.position) == ("foreign", 1)
+    with pytest.raises(UnreadableCommit, match=r"eu_1\.foreign at 1"):
+        decode(commit.data)
+
+
+@given(st.lists(st.sampled_from(NOTES)))
+def test_whatever_stands_there_whoever_reads_backwards_finds_as_many_commits(notes):
+    events = [Written("eu_1.mixed", at, at, 0, note, b"{}") for at, note in enumerate(notes)]
+    gatherer = Gatherer(NAMES)
+    assert [gatherer.add(event) is not None for event in events] == [ends_commit(event) for event in events]
+
+
+@pytest.mark.parametrize("name", ["impression-", "impression-1", "2~impression-x"])
+def test_what_others_called_like_an_impression_is_none(name):
+    assert NAMES.stream(f"eu_1.{name}") == name.removeprefix("2~")
 
 
 @given(STREAMS, st.integers(0, 8))
