@@ -109,7 +109,7 @@ def test_fails_on_settings_that_cannot_be_read_and_looks_at_the_others(tmp_path)
         text=True,
         check=False,
     )
-    seen = json.loads(done.stdout)
+    seen = json.loads(done.stdout)["checks"]
     says = [check["says"] for check in seen if check["name"] == "settings"]
     assert done.returncode == 1
     assert says == [
