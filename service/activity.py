@@ -48,7 +48,7 @@ class CountedActivity(Collector):
         self._features: Features | None = None
 
     def take_memory(self) -> bool:
-        """Take the memory of full counters, in any thread, so that no render waits for it; tell whether that went."""
+        """Take the memory of full counters, so that no render waits for it; tell whether that went."""
         return self._counters.take_memory()
 
     def take_features(self) -> Features | None:

@@ -214,7 +214,6 @@ class Gate:
             deciding.add_done_callback(lambda _: setattr(server, "should_exit", True))
             background = [
                 deciding,
-                asyncio.create_task(asyncio.to_thread(self._activity.take_memory)),
                 asyncio.create_task(self._every(_TIDY_EVERY_S, self._tidy)),
                 asyncio.create_task(self._every(_UNPARK_EVERY_S, self._unpark, batcher)),
                 asyncio.create_task(self._every(_COUNT_EVERY_S, self._sequences.flush)),
@@ -293,6 +292,8 @@ class Gate:
     async def _decide(self, batcher: Batcher) -> None:
         """Remember what this process's forerunner knew, then decide; until then whoever sends is told to wait."""
         began = time.perf_counter()
+        # Before anybody is served: while the kernel clears pages, all threads wait for memory.
+        self._activity.take_memory()
         memories = (self._ingest.recall, self._clocks.recall, self._activity.recall)
         while True:
             try:
