@@ -107,7 +107,8 @@ class Drain:
         Bring *records*, one batch of the spool *label*, into the ledger, and note in *done* what became of them.
 
         Raises:
-            LedgerUnavailable: they must be brought in again, all of them; what is there already does no harm.
+            LedgerUnavailable: they must be brought in again, all of them; what is there already does no harm,
+                but that what is only counted is counted again.
         """
         await self._find_keys(records)
         waiting: list[KeptItem] = []
