@@ -27,6 +27,10 @@ class Conduct(Struct, frozen=True, gc=False):
     thought: Thought | None = None
 
 
+PLAIN = Conduct()
+"""Nothing stands out."""
+
+
 class Activity(Protocol):
     """Counters over renders; belongs to one task."""
 

@@ -1,6 +1,6 @@
 """What a batch's renders of one impression come to, one after the other, over the state that the ledger has."""
 
-from commands.activity import Conduct
+from commands.activity import PLAIN
 from commands.answers import decided, not_taken
 from commands.funding import Funds
 from commands.items import Answer, Ready
@@ -22,8 +22,6 @@ from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import DataSet
-
-_PLAIN = Conduct()
 
 
 class GroupDecider:
@@ -79,7 +77,7 @@ class GroupDecider:
         """Decide one member; what its decision commits is set aside."""
         if item.kind is Kind.VIEW:
             return decide(state, view_of(item, self._pack, batch.now))
-        conduct = batch.conduct.get(at, _PLAIN)
+        conduct = batch.conduct.get(at, PLAIN)
         command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
         if self._funds is None or not is_paid(item) or not _counts_anew(state):
             return decide(state, command)

@@ -28,10 +28,11 @@ from commands.spool_records import (
     body_of,
     item_of,
 )
+from commands.streams import length_of, state_of
 from domain.decide import CommandRefused, NoteAnswer, decide
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionRendered, ImpressionScored
 from domain.ids import CauseId, ImpressionId, day_of, minted_at
-from domain.impression import ImpossibleTransition, fold
+from domain.impression import ImpossibleTransition, Impression, fold
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
 from domain.vocabulary import Rung
@@ -171,7 +172,8 @@ class Drain:
                 case Conflict():
                     done.superseded += here
                     done.decided_again += len(missing)
-            told += [kept] if kept.is_sent or not is_own else []
+            if kept.is_sent or not is_own:
+                told.append(kept)
             if _is_pending(_impression_events(append)):
                 done.pending.append(kept.impression)
             waiting += missing
@@ -198,7 +200,8 @@ class Drain:
                 except (UnreadableCommit, ImpossibleTransition) as error:
                     done.aside[stream] = str(error)
                     continue
-                notes += [] if note is None else [note]
+                if note is not None:
+                    notes.append(note)
             if not notes:
                 return
             outcomes = await self._store.append(notes, self._clock())
@@ -292,7 +295,7 @@ def _appends(chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[tup
 def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Sequence[Commit]) -> Append | None:
     """Return what says of each render in *stream* what its caller was told, if it stands there otherwise."""
     assert not isinstance(stream, str), "only impressions are told of"
-    state = fold(event for commit in commits for event in decode_impression(commit.data))
+    state: Impression = state_of(commits)
     verdict, reason, answered_at = _answer_of(told[stream])
     events: list[ImpressionEvent] = []
     causes: list[CauseId] = []
@@ -316,8 +319,7 @@ def _note(told: Mapping[ImpressionId, KeptAppend], stream: StreamId, commits: Se
         state = fold(new, state)
     if not events:
         return None
-    version = commits[-1].version + commits[-1].count
-    return Append(stream=stream, expected=version, cause=causes[0], digest=_ANSWERED, events=tuple(events))
+    return Append(stream=stream, expected=length_of(commits), cause=causes[0], digest=_ANSWERED, events=tuple(events))
 
 
 def _answer_of(kept: KeptAppend) -> tuple[Verdict, Reason | None, int]:

@@ -14,11 +14,12 @@ from uuid import UUID, uuid4
 import structlog
 from msgspec import Struct
 
+from commands.streams import length_of, state_of
 from domain.decide import CommandRefused, CountRepeats, decide
 from domain.ids import CauseId, ImpressionId
-from domain.impression import ImpossibleTransition, fold
+from domain.impression import ImpossibleTransition
 from domain.reasons import Reason
-from ledger.codec import UnreadableCommit, decode_impression
+from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore
 
 FLOODS_MAX = 65_536
@@ -132,16 +133,11 @@ async def write_due(floods: Floods, store: EventStore, now: int) -> int:
 
 def _append_of(lot: Lot, commits: list[Commit], now: int) -> Append | None:
     """Return what *lot* adds to the stream of *commits*; None if that has it already, or cannot be gone on with."""
-    if len(commits) == READ_MAX:
-        log.error("repeats are not written down", impression=str(lot.impression), error="the stream is too long")
-        return None
     try:
-        state = fold(event for commit in commits for event in decode_impression(commit.data))
-        events = decide(state, CountRepeats(lot.cause, lot.reason, lot.renders, now))
+        events = decide(state_of(commits), CountRepeats(lot.cause, lot.reason, lot.renders, now))
     except (UnreadableCommit, ImpossibleTransition, CommandRefused) as error:
         log.error("repeats are not written down", impression=str(lot.impression), error=str(error))  # noqa: TRY400
         return None
     if not events:
         return None
-    version = commits[-1].version + commits[-1].count
-    return Append(stream=lot.impression, expected=version, cause=lot.cause, digest="", events=events)
+    return Append(stream=lot.impression, expected=length_of(commits), cause=lot.cause, digest="", events=events)

@@ -24,6 +24,7 @@ from commands.ladder import Ladder
 from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
 from commands.recent import FirstAnswer, Recent, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
+from commands.streams import length_of, state_of
 from commands.turns import Batch, Group, in_turn, news, number, show, waits
 from domain.events import (
     ImpressionDeduped,
@@ -33,18 +34,20 @@ from domain.events import (
     ImpressionScored,
 )
 from domain.ids import ImpressionId
-from domain.impression import Decided, ImpossibleTransition, Impression, Unseen, fold
+from domain.impression import ImpossibleTransition
 from domain.pack import Pack
 from domain.reasons import Reason
 from domain.render import Kind
 from domain.standing import in_gross
 from domain.vocabulary import Rung
 from ledger.breaker import NotAsked
-from ledger.codec import UnreadableCommit, decode_impression, encode
-from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable, Outcome
+from ledger.codec import UnreadableCommit, encode
+from ledger.store import READ_MAX, Append, Appended, EventStore, LedgerUnavailable, Outcome
 
 ROUNDS_MAX = 8
 """A stream that others keep writing to is decided again this often; then the caller is told to retry."""
+FLOOD_ROUNDS_MAX = 8
+"""In one of them each flooded impression has one event written; in between others take their turn."""
 
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
@@ -206,7 +209,7 @@ class Ingest:
         """
         written = 0
         self._floods.pause(self._clock())
-        for _ in range(ROUNDS_MAX):
+        for _ in range(FLOOD_ROUNDS_MAX):
             async with self._turn:
                 now_written = await write_due(self._floods, self._store, self._clock())
             written += now_written
@@ -349,11 +352,11 @@ class Ingest:
         for group in groups:
             commits = streams.get(group.impression, [])
             try:
-                group.state = _folded(commits)
+                group.state = state_of(commits)
             except (UnreadableCommit, ImpossibleTransition) as error:
                 self._defer(batch, group, error)
                 continue
-            group.version = commits[-1].version + commits[-1].count if commits else 0
+            group.version = length_of(commits)
             group.must_read = group.is_recalled = False
 
     def _defer(self, batch: Batch, group: Group, error: Exception) -> None:
@@ -404,21 +407,6 @@ def _append(impression: ImpressionId, version: int, events: tuple[ImpressionEven
         events=events,
         data=encode(events),  # now, while they are in the processor's cache
     )
-
-
-def _folded(commits: Sequence[Commit]) -> Impression:
-    """
-    Return how the stream of *commits* stands.
-
-    Raises:
-        UnreadableCommit, ImpossibleTransition: it cannot be read, or not to its end.
-    """
-    if len(commits) == READ_MAX:
-        raise UnreadableCommit(f"it has {READ_MAX} commits or more")
-    state = fold(event for commit in commits for event in decode_impression(commit.data))
-    if not isinstance(state, Unseen | Decided):
-        raise UnreadableCommit("its last append is not whole")
-    return state
 
 
 def _is_retry(item: Ready, known: FirstAnswer) -> bool:

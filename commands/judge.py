@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from commands.activity import Conduct
+from commands.activity import PLAIN, Conduct
 from commands.funding import Funded
 from commands.items import Ready
 from commands.recent import RecentSlots
@@ -18,7 +18,6 @@ from domain.screen import cut_of, in_order
 from domain.suspicion import SUSPECTED, fingerprint, geometry, suspect
 from domain.vocabulary import Rung
 
-_PLAIN = Conduct()
 _NO_THOUGHT = Thought(rungs=(Rung.MODEL_FALLBACK,))
 """Of what no model was asked about. Where it was shed, that says so."""
 
@@ -41,7 +40,7 @@ def render_of(  # noqa: PLR0913 (all that speaks of a render meets here)
     item: Ready,
     pack: Pack,
     slots: RecentSlots,
-    conduct: Conduct = _PLAIN,
+    conduct: Conduct = PLAIN,
     rungs: tuple[Rung, ...] = (),
     *,
     now: int,

@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from commands.feedback_store import OPENED_MAX, FeedbackState, FeedbackStore, Kept, Move
 from commands.messages import Messages, apply_feedback
+from commands.streams import length_of, state_of
 from domain.decide import AttachLabel, CommandRefused, decide
-from domain.events import ImpressionEvent
 from domain.feedback import SOURCES, label_id, says
 from domain.ids import ImpressionId
 from domain.impression import ImpossibleTransition, Impression, Unseen, fold
 from domain.render import millis
-from ledger.codec import UnreadableCommit, decode_impression
+from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, Append, Appended, Commit, EventStore, LedgerUnavailable, Outcome, StreamId
 
 STREAMS_MAX = 64
@@ -151,15 +151,14 @@ class _Chunk:
         for impression in self.unread():
             stream = self.streams[impression]
             try:
-                stream.state = fold(_events(found.get(impression, ())))
+                stream.state = state_of(found.get(impression, ()))
             except (UnreadableCommit, ImpossibleTransition) as error:
                 self._put_aside(impression, f"{type(error).__name__}: {error}"[:_ERROR_MAX])
                 continue
             if isinstance(stream.state, Unseen):
                 self._put_aside(impression)
                 continue
-            last = found[impression][-1]
-            stream.version = last.version + last.count
+            stream.version = length_of(found[impression])
 
     def appends(self) -> Iterator[Append]:
         """Yield the next append of each stream; streams that have nothing more to take are done."""
@@ -254,7 +253,3 @@ def _parked(kept: Kept, now: int) -> Move:
 def _failed(kept: Kept, error: str, now: int) -> Move:
     pause = min(FAILING_MIN_MS << min(kept.tries, _DOUBLINGS_MAX), FAILING_MAX_MS)
     return Move(kept.feedback.id, FeedbackState.WAITING, now + pause, error)
-
-
-def _events(commits: Sequence[Commit]) -> Iterator[ImpressionEvent]:
-    return (event for commit in commits for event in decode_impression(commit.data))

@@ -34,11 +34,11 @@ from commands.quarantine_entries import (
     Settlement,
     as_of,
 )
+from commands.streams import events_of
 from domain.ids import ImpressionId, day_of, minted_at
 from domain.impression import Decided, fold
 from domain.reasons import Reason
 from domain.token import TokenInvalid, check_token
-from ledger.codec import decode_impression
 from ledger.store import READ_MAX, EventStore, LedgerUnavailable
 
 _REPLAYED = frozenset({Status.DECIDED, Status.RECORDED, Status.PARKED})
@@ -240,7 +240,7 @@ class Quarantine(Struct, frozen=True, kw_only=True):
     async def _known(self, item: Ready) -> Known:
         impression = item.impression
         commits = (await self.ledger.read_streams([impression], READ_MAX)).get(impression, [])
-        state = fold(event for commit in commits for event in decode_impression(commit.data))
+        state = fold(events_of(commits))
         if not isinstance(state, Decided):
             return Known.NOTHING
         answer = state.absorbed.get(item.claim.cause)

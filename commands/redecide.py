@@ -13,11 +13,12 @@ from uuid import uuid5
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.activity import Activity, Conduct
+from commands.activity import PLAIN, Activity, Conduct
 from commands.funding import Funds
 from commands.items import Ready, slots_of
 from commands.judge import render_of
 from commands.recent import RecentSlots
+from commands.streams import events_of, length_of
 from domain.decide import CommandRefused, Reconcile, decide
 from domain.events import (
     CorrectionKind,
@@ -37,7 +38,7 @@ from domain.render import Kind
 from domain.screen import screen
 from domain.standing import Standing, Uncertain, in_gross
 from domain.vocabulary import Authority, DataSet
-from ledger.codec import UnreadableCommit, decode_impression
+from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, Append, Commit, Conflict, EventStore, LedgerUnavailable, StreamId
 
 CHUNK_MAX = 32
@@ -208,21 +209,22 @@ class Redecider:
             except (UnreadableCommit, ImpossibleTransition) as error:
                 done.unreadable[impression] = str(error)
                 continue
-            pending += [] if found is None else [found]
+            if found is not None:
+                pending.append(found)
         others = {other for one in pending for other in self._slots.originals_of(one.item)}
         found_others = await self._store.read_streams(sorted(others), READ_MAX) if others else {}
         states: dict[ImpressionId, Impression] = {}
         for stream, commits in found_others.items():
             assert not isinstance(stream, str)
             try:
-                states[stream] = fold(_events(commits))
+                states[stream] = fold(events_of(commits))
             except (UnreadableCommit, ImpossibleTransition) as error:
                 blocked = [one for one in pending if stream in self._slots.originals_of(one.item)]
                 done.unreadable |= {one.impression: f"its original {stream}: {error}" for one in blocked}
         return [one for one in pending if one.impression not in done.unreadable], states
 
     def _pending(self, impression: ImpressionId, commits: Sequence[Commit]) -> _Pending | None:
-        events = list(_events(commits))
+        events = list(events_of(commits))
         state = fold(events)
         if not _waits(state):
             return None
@@ -241,8 +243,7 @@ class Redecider:
             data_set=state.cut.data_set,
             raw=b"",
         )
-        version = commits[-1].version + commits[-1].count
-        return _Pending(impression, version, state, rendered, scored, item)
+        return _Pending(impression, length_of(commits), state, rendered, scored, item)
 
     async def _decide(
         self,
@@ -260,7 +261,7 @@ class Redecider:
             if shown.original_of(one.item) is not None:
                 again.append(one.impression)  # whether it is a double fire shows when the other one stands
                 continue
-            judged = self._judge(one, conducts.get(place, Conduct()), originals, now)
+            judged = self._judge(one, conducts.get(place, PLAIN), originals, now)
             if not judged.reasons and run.waits(one):
                 continue
             run.take_back(one)
@@ -365,7 +366,3 @@ def _basis(events: Sequence[ImpressionEvent]) -> tuple[ImpressionRendered, Impre
                 pass
     assert basis is not None, "what is decided was decided by a render"
     return basis
-
-
-def _events(commits: Iterable[Commit]) -> Iterable[ImpressionEvent]:
-    return (event for commit in commits for event in decode_impression(commit.data))

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from commands.activity import Activity, Conduct
+from commands.activity import PLAIN, Activity, Conduct
 from commands.items import Ready
 from commands.ladder import Ladder, is_shed
 from commands.thoughts import Thought
@@ -14,8 +14,6 @@ from domain.ids import ImpressionId
 from domain.pack import Pack
 from domain.suspicion import fingerprint, geometry
 from domain.vocabulary import Rung
-
-_PLAIN = Conduct()
 
 
 class Scoring(Protocol):
@@ -42,7 +40,7 @@ class Shedding:
         """Return the places of *renders* that are shed; what the screen, a measure or *found* speaks against is not."""
         if not self._ladder.is_shedding:
             return ()
-        shed = {place for place, item in enumerate(renders) if self._is_shed(item, found.get(place, _PLAIN))}
+        shed = {place for place, item in enumerate(renders) if self._is_shed(item, found.get(place, PLAIN))}
         self.shed += len(shed)
         return shed
 

@@ -96,8 +96,7 @@ def mint_token(token: Token, key_id: str, key: TokenKey) -> str:
     """
     hidden = msgspec.structs.replace(token, price_micros=token.price_micros ^ key.pad(token.impression))
     packed = _ENCODER.encode(hidden)
-    if _BACKSLASH in packed and _CONTROL.search(packed):
-        raise TokenInvalid("a name in the token has a control character")
+    _check_names(packed)
     payload = urlsafe_b64encode(packed).rstrip(b"=").decode()
     signed = f"{_VERSION}.{key_id}.{payload}"
     return f"{signed}.{key.mac(signed.encode())}"
@@ -146,6 +145,10 @@ def _unpacked(payload: str) -> Token:
         raise TokenInvalid("the token's payload is not readable") from error
     if not is_impression_id(token.impression):
         raise TokenInvalid("the token's impression id is not a UUIDv7")
+    _check_names(packed)
+    return token
+
+
+def _check_names(packed: bytes) -> None:
     if _BACKSLASH in packed and _CONTROL.search(packed):
         raise TokenInvalid("a name in the token has a control character")
-    return token

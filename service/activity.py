@@ -47,9 +47,9 @@ class CountedActivity(Collector):
         self._is_watching = False
         self._features: Features | None = None
 
-    def take_memory(self) -> bool:
-        """Take the memory of full counters, so that no render waits for it; tell whether that went."""
-        return self._counters.take_memory()
+    def take_memory(self) -> None:
+        """Take the memory of full counters, so that no render waits for it."""
+        self._counters.take_memory()
 
     def take_features(self) -> Features | None:
         """Return, once, what counters said at the last look, by place; None if they did not."""

@@ -17,7 +17,7 @@ from service.clock import now_ms
 from service.settings import Settings
 
 PAGE = 5_000
-"""Each costs PostgreSQL some 3 ms beside its commits."""
+"""Of 1,000 a commit costs PostgreSQL half as much again; measured by benchmarks/following.py."""
 PAGES_MAX = 4
 """In one round, so that others get their turn."""
 _FORGETS_MAX = 20

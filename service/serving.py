@@ -52,7 +52,7 @@ def calm_collector() -> None:
     Let the cyclic garbage collector look rarely, and never at what the process was built of.
 
     Per render nothing cyclic is made (its structs are not even tracked), but on default settings the collector walked
-    the recent window again and again: a third of the gate's time. A look at ten thousand new objects takes 3 ms.
+    the recent window again and again: a third of the gate's time. A look at ten thousand new objects takes 2 to 3 ms.
     """
     gc.collect()
     gc.freeze()

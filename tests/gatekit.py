@@ -1,6 +1,8 @@
 """A whole gate in memory, and clients' events for it."""
 
+import asyncio
 import random
+from datetime import date
 from importlib.resources import files
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from commands.keyring import Keyring
 from commands.quarantine import Holding, sent_by
 from commands.quarantine_memory import MemoryQuarantine
 from commands.quarantine_replay import Quarantine
+from domain.aggregates import AnswersCounted
 from domain.ids import mint
 from domain.impression import fold
 from domain.pack import parse_pack
@@ -202,3 +205,26 @@ class KitGate:
     async def events(self, impression):
         commits = (await self.store.read_streams([impression], READ_MAX)).get(impression, [])
         return [event for commit in commits for event in decode(commit.data)]
+
+
+def run_gate(test, store=None):
+    """Run *test* on a gate over *store*, with days before and after the kit's, and clients' events for it."""
+
+    async def main():
+        gate = KitGate(store)
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await test(gate, Minter())
+
+    asyncio.run(main())
+
+
+async def counted(gate):
+    """Return how many answers of each reason were refused, and how many views moved nothing, as the ledger has it."""
+    refused, unmoved = {}, 0
+    for commit in await gate.store.read_all(0, 10_000):
+        for event in decode(commit.data):
+            if isinstance(event, AnswersCounted):
+                unmoved += event.unmoved
+                for reason, n in event.refused.items():
+                    refused[reason] = refused.get(reason, 0) + n
+    return refused, unmoved

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.console import out
 from service.keyfiles import load_or_make_keys
 
 
@@ -49,3 +50,10 @@ def impledger(*words, port, data_dir, columns=80):
         "IMPLEDGER_GATE_PORT": str(port),
     }
     return CliRunner(env=env).invoke(app, words)
+
+
+def printed(table):
+    """Return what *table* looks like on the screen."""
+    with out.capture() as captured:
+        out.print(table)
+    return captured.get()

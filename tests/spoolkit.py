@@ -1,17 +1,22 @@
 """A whole gate in memory with a spool on disk, a ledger that goes away on command, and a disk that fails on command."""
 
+import asyncio
 import errno
 import os
 from contextlib import contextmanager
+from datetime import date
 
-from gatekit import PACK, KitGate
+from gatekit import PACK, KitGate, Minter
 
 from commands.backlog import Backlog
 from commands.budget_spool import LABEL
 from commands.draining import Drain
 from commands.holding_memory import MemoryHolding
+from commands.items import Status
 from commands.redecide import Redecider
 from commands.spooling import SpooledAnswers
+from domain.reasons import Reason, Verdict
+from domain.vocabulary import Rung
 from ledger.breaker import NotAsked
 from ledger.memory import MemoryStore
 from ledger.spool import OsDisk, Spool
@@ -154,3 +159,23 @@ async def no_rest():
 
 async def nothing_over(campaigns):
     return {}
+
+
+def run_spool(test, tmp_path, **kept):
+    """Run *test* on a gate that spools below *tmp_path*, with days before and after the kit's, and clients' events."""
+
+    async def main():
+        gate = SpoolGate(tmp_path / "spool", **kept)
+        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
+        await gate.warm()
+        await test(gate, Minter())
+
+    asyncio.run(main())
+
+
+def told(answer):
+    """Return of *answer* what says how it was decided."""
+    return answer.status, answer.verdict, answer.reason, answer.rung, answer.provisional
+
+
+DEGRADED = (Status.DECIDED, Verdict.UNCERTAIN, Reason.DEGRADED, Rung.SPOOLED, True)

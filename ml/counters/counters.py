@@ -143,7 +143,7 @@ class Counters:
         self.watched_since = since
 
     def take_memory(self) -> bool:
-        """Take the memory that the tables need once they are full, in any thread; see `memory.take_memory`."""
+        """Take the memory that the tables need once they are full; tell whether the system can do that."""
         names = [use.table for use in self._counts] + [use.table for use in self._sets]
         return take_memory(array for name in names for array in getattr(self._tables, name))
 

@@ -13,15 +13,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 _MADV_POPULATE_WRITE = 23
-"""Since Linux 5.14; changes nothing in the pages, so that others may write to them meanwhile (madvise(2))."""
-_STEP = 2 << 20
+"""Since Linux 5.14; what stands in the pages stays (madvise(2))."""
 
 
 def take_memory(arrays: Iterable[NDArray[Any]]) -> bool:
     """
-    Have every whole page of *arrays* at hand; may run in a thread of its own while they are used.
+    Have every whole page of *arrays* at hand; return whether the system can do that.
 
-    Return whether the system can do that. Where it cannot, pages are taken as they are written to.
+    Where it cannot, pages are taken as they are written to.
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None)
     if advise is None:
@@ -30,7 +29,6 @@ def take_memory(arrays: Iterable[NDArray[Any]]) -> bool:
     for array in arrays:
         first = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        for at in range(first, end, _STEP):
-            if advise(at, min(_STEP, end - at), _MADV_POPULATE_WRITE):
-                return False
+        if first < end and advise(first, end - first, _MADV_POPULATE_WRITE):
+            return False
     return True

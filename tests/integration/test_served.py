@@ -1,6 +1,7 @@
 """Served and rendered side by side, over embedded ClickHouse: completeness, and what is in flight."""
 
 import pytest
+from screenkit import printed
 from servedkit import PRICE, in_a_world
 
 from domain.serves import MINUTE_MS, parse_ttl
@@ -8,7 +9,6 @@ from domain.vocabulary import DataSet, OmidType, Surface
 from projections.completeness import CompletenessQueries
 from projections.engine import Clients
 from projections.queries import Queries
-from service.console import out
 from service.served_screen import completeness_table
 
 pytestmark = pytest.mark.slow
@@ -194,9 +194,7 @@ def test_a_report_that_is_missing_is_told(run):
         await world.project()
         answer = (await world.get("/v1/completeness")).json()
         assert (answer["reports"], answer["sources"], answer["reports_missing"]) == (3, 1, 3)
-        with out.capture() as printed:
-            out.print(completeness_table(answer))
-        assert "3 reports are missing" in printed.get()
+        assert "3 reports are missing" in printed(completeness_table(answer))
 
     run(test)
 

@@ -2,6 +2,7 @@
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from screenkit import printed
 from servedkit import in_a_world
 from structlog.testing import capture_logs
 
@@ -12,7 +13,6 @@ from ml.monitors.checks import CLIENT_CHECKS, Check
 from projections.projector import Metrics, Ports, Projector
 from projections.tables import Tables
 from projections.verify import verify
-from service.console import out
 from service.monitors_screen import monitors_table
 
 pytestmark = pytest.mark.slow
@@ -96,9 +96,7 @@ def test_a_version_at_fault_raises_an_alarm_that_everybody_sees(run, fault, chec
         ]
         told_ = generate_latest(world.registry).decode()
         assert f'impledger_monitor_alarm{{check="{check.value}",subject="ios/12.2",surface="feed"}} 1.0' in told_
-        with out.capture() as printed:
-            out.print(monitors_table(answer))
-        assert "1 alarm;" in printed.get()
+        assert "1 alarm;" in printed(monitors_table(answer))
 
     run(test)
 

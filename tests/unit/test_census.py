@@ -1,22 +1,10 @@
-import asyncio
-from datetime import date
-
 import pytest
-from gatekit import KitGate, Minter
+from gatekit import run_gate
 
 from domain.reasons import Reason
 from domain.vocabulary import OmidType, Surface
 from ledger.census import take_census
 from ledger.store import Append
-
-
-def run(test):
-    async def main():
-        gate = KitGate()
-        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 def test_counts_each_event_of_a_client_once_however_often_it_came():
@@ -34,7 +22,7 @@ def test_counts_each_event_of_a_client_once_however_often_it_came():
         assert census.refused == {Reason.TOKEN_INVALID: 2}
         assert census.through == await gate.store.head()
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_cause_that_stands_there_twice_is_a_broken_promise():
@@ -50,4 +38,4 @@ def test_a_cause_that_stands_there_twice_is_a_broken_promise():
         with pytest.raises(RuntimeError, match="twice"):
             await take_census(gate.store)
 
-    run(test)
+    run_gate(test)

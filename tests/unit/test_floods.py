@@ -1,11 +1,8 @@
 """Floods of repeats of one impression: bounded in the stream, counted to the last one, and nobody else has to wait."""
 
-import asyncio
-from datetime import date
-
 import pytest
 from damagekit import damage
-from gatekit import NOW, PACK, KitGate, Minter
+from gatekit import NOW, PACK, run_gate
 
 from commands.floods import FLOODS_MAX, OVER_MS, Floods
 from domain.events import ImpressionDeduped
@@ -14,15 +11,6 @@ from domain.reasons import Reason
 from ledger.census import take_census
 from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable
-
-
-def run(test, store=None):
-    async def main():
-        gate = KitGate(store)
-        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 def test_a_flood_of_repeats_takes_bounded_space_and_is_counted():
@@ -37,7 +25,7 @@ def test_a_flood_of_repeats_takes_bounded_space_and_is_counted():
         census = await take_census(gate.store)
         assert (census.renders, census.repeats) == (1 + PACK.repeats_kept_max, 250 - PACK.repeats_kept_max)
 
-    run(test)
+    run_gate(test)
 
 
 def test_counted_repeats_are_written_at_every_doubling_and_when_the_flood_is_over():
@@ -55,7 +43,7 @@ def test_counted_repeats_are_written_at_every_doubling_and_when_the_flood_is_ove
         gate.now += OVER_MS
         assert await gate.ingest.write_floods() == 0
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_flood_of_a_million_leaves_a_score_of_events():
@@ -112,7 +100,7 @@ def test_what_is_left_of_a_flood_is_written_once_it_is_over():
         assert await gate.ingest.write_floods() == 1
         assert (await gate.state(token.impression)).repeats == 66
 
-    run(test)
+    run_gate(test)
 
 
 def test_many_floods_are_written_in_one_read_and_one_append():
@@ -126,7 +114,7 @@ def test_many_floods_are_written_in_one_read_and_one_append():
         assert await gate.ingest.write_floods() == 40
         assert gate.store.calls == 2
 
-    run(test, CountsCalls())
+    run_gate(test, CountsCalls())
 
 
 def test_repeats_of_a_stream_that_cannot_be_read_hold_up_no_others():
@@ -140,7 +128,7 @@ def test_repeats_of_a_stream_that_cannot_be_read_hold_up_no_others():
         assert await gate.ingest.write_floods() == 1
         assert (await gate.state(tokens[1].impression)).repeats == 12
 
-    run(test)
+    run_gate(test)
 
 
 def test_counted_repeats_whose_answer_was_lost_are_written_once():
@@ -156,7 +144,7 @@ def test_counted_repeats_whose_answer_was_lost_are_written_once():
         assert await gate.ingest.write_floods() == 0
         assert (await gate.state(token.impression)).repeats == 16
 
-    run(test, LosesAnswers())
+    run_gate(test, LosesAnswers())
 
 
 def stands_for_many(event):

@@ -1,37 +1,24 @@
 """A batch through the gate: what is answered, and what the ledger then holds."""
 
-import asyncio
 from datetime import date
 
 import msgspec
 import pytest
 from cryptography.exceptions import InvalidTag
-from gatekit import EVERYTHING, NOW, PRICE, KitGate, Minter
+from gatekit import NOW, PRICE, KitGate, counted, run_gate
 
-from commands.items import Caller, Status
+from commands.items import Status
 from commands.keyring import DAY_MS
-from commands.quarantine import ROOM
-from domain.aggregates import AnswersCounted
-from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored, ImpressionViewed
+from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored
 from domain.ids import minted_at
 from domain.impression import Decided
 from domain.reasons import Reason, Verdict
 from domain.standing import Valid
-from domain.vocabulary import BillingEvent, OmidType, Rung, Surface
-from ledger.codec import decode
+from domain.vocabulary import OmidType, Rung, Surface
 from ledger.memory import MemoryStore
 from ledger.store import LedgerUnavailable
 
 DAY = date(2026, 9, 21)
-
-
-def run(test, store=None):
-    async def main():
-        gate = KitGate(store)
-        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 class PreparingStore(MemoryStore):
@@ -43,17 +30,6 @@ class PreparingStore(MemoryStore):
     async def prepare_days(self, first, last, data_set):
         await super().prepare_days(first, last, data_set)
         await self.while_preparing()
-
-
-async def counted(gate):
-    refused, unmoved = {}, 0
-    for commit in await gate.store.read_all(0, 10_000):
-        for event in decode(commit.data):
-            if isinstance(event, AnswersCounted):
-                unmoved += event.unmoved
-                for reason, n in event.refused.items():
-                    refused[reason] = refused.get(reason, 0) + n
-    return refused, unmoved
 
 
 def test_a_first_render_is_three_events_in_one_append():
@@ -73,7 +49,7 @@ def test_a_first_render_is_three_events_in_one_append():
         assert deduped.after == Valid(billable_micros=PRICE)
         assert await gate.store.head() == 1
 
-    run(test)
+    run_gate(test)
 
 
 def test_no_raw_identifier_reaches_the_ledger():
@@ -86,7 +62,7 @@ def test_no_raw_identifier_reaches_the_ledger():
         for raw in (b"anna", b"idfa-77", b"session-77", b"198.51.100.7", b"Mozilla/7.7", event["token"].encode()):
             assert raw not in stored
 
-    run(test)
+    run_gate(test)
 
 
 def test_pseudonyms_of_two_days_do_not_link():
@@ -97,7 +73,7 @@ def test_pseudonyms_of_two_days_do_not_link():
         assert users[0]
         assert users[0] != users[1]
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_retry_gets_the_first_answer_and_writes_nothing():
@@ -112,7 +88,7 @@ def test_a_retry_gets_the_first_answer_and_writes_nothing():
             assert (again.verdict, again.reason) == (Verdict.DROPPED, Reason.AGENT_DECLARED_BOT)
             assert await gate.store.head() == 1
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_retry_in_the_same_batch_writes_once():
@@ -122,7 +98,7 @@ def test_a_retry_in_the_same_batch_writes_once():
         assert answers[0] == answers[1] == answers[2]
         assert await gate.store.head() == 1
 
-    run(test)
+    run_gate(test)
 
 
 @pytest.mark.parametrize("forgetful", [False, True])
@@ -139,7 +115,7 @@ def test_the_same_event_id_with_another_body_is_refused_and_leaves_the_stream_al
         assert await counted(gate) == ({Reason.EVENT_ID_REUSED: 1}, 0)
         assert [body.code for body in gate.holding_store.bodies.values()] == ["event_id_reused"]
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_forged_token_never_blocks_the_true_render():
@@ -154,7 +130,7 @@ def test_a_forged_token_never_blocks_the_true_render():
         assert answer.verdict is Verdict.VALID
         assert await counted(gate) == ({Reason.TOKEN_INVALID: 1}, 0)
 
-    run(test)
+    run_gate(test)
 
 
 def test_tokens_of_another_region_and_old_tokens_are_refused():
@@ -171,7 +147,7 @@ def test_tokens_of_another_region_and_old_tokens_are_refused():
         ]
         assert await counted(gate) == ({Reason.REGION_MISDIRECTED: 1, Reason.TOKEN_EXPIRED: 1}, 0)
 
-    run(test)
+    run_gate(test)
 
 
 MALFORMED = {
@@ -198,7 +174,7 @@ def test_a_malformed_render_is_quarantined_and_its_neighbours_are_counted(raw):
         assert len(raw) < 8 or raw not in body.sealed
         assert await gate.store.head() == 2
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_negative_time_is_quarantined_with_its_path_and_without_its_value():
@@ -213,7 +189,7 @@ def test_a_negative_time_is_quarantined_with_its_path_and_without_its_value():
         assert body.path == "$.client_at"
         assert "-5" not in body.detail
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_quarantined_body_can_be_unsealed_with_its_days_key_only():
@@ -226,7 +202,7 @@ def test_a_quarantined_body_can_be_unsealed_with_its_days_key_only():
         with pytest.raises(InvalidTag):
             keyring.of(body.key_day + 1).unseal(body.sealed, body.name)
 
-    run(test)
+    run_gate(test)
 
 
 def test_renders_of_destroyed_days_are_expired():
@@ -237,28 +213,7 @@ def test_renders_of_destroyed_days_are_expired():
         [answer] = await gate.send(clients.render())
         assert (answer.status, answer.reason) == (Status.REFUSED, Reason.TOKEN_EXPIRED)
 
-    run(test)
-
-
-def test_keys_that_are_destroyed_while_a_batch_waits_expire_its_early_views_of_that_day_and_nothing_else():
-    async def test(gate, clients):
-        then = NOW - 9 * DAY_MS
-        old = clients.token(at=then)
-        await gate.keyring.ensure([then // DAY_MS], then, b"f" * 32)
-        events = [
-            clients.view(old, received_at=then, client_at=None),
-            clients.view(clients.token()),
-            clients.render(),
-        ]
-        items = await gate.intake.prepare([msgspec.json.encode(event) for event in events], Caller(EVERYTHING))
-        assert await gate.keyring.destroy_due(NOW) == 1
-        answers = await gate.ingest.decide_batch(items)
-        assert [answer.status for answer in answers] == [Status.REFUSED, Status.PARKED, Status.DECIDED]
-        assert answers[0].reason is Reason.TOKEN_EXPIRED
-        assert await counted(gate) == ({Reason.TOKEN_EXPIRED: 1}, 0)
-        assert len(gate.holding_store.views) == 1
-
-    run(test)
+    run_gate(test)
 
 
 def test_keys_that_are_destroyed_while_room_is_made_for_history_expire_it():
@@ -270,7 +225,7 @@ def test_keys_that_are_destroyed_while_room_is_made_for_history_expire_it():
         [answer] = await gate.send(history)
         assert (answer.status, answer.reason) == (Status.REFUSED, Reason.TOKEN_EXPIRED)
 
-    run(test, PreparingStore())
+    run_gate(test, PreparingStore())
 
 
 def test_received_at_needs_the_replay_scope():
@@ -287,7 +242,7 @@ def test_received_at_needs_the_replay_scope():
         assert events[2].cut.data_set == "replay"
         assert minted_at(token.impression) == 1_431_857_103_000
 
-    run(test)
+    run_gate(test)
 
 
 def test_agent_and_network_are_believed_only_of_callers_with_ingest_scope():
@@ -296,7 +251,7 @@ def test_agent_and_network_are_believed_only_of_callers_with_ingest_scope():
         [answer] = await gate.send(clients.render(token, agent="a bot"), scopes=frozenset())
         assert answer.verdict is Verdict.VALID
 
-    run(test)
+    run_gate(test)
 
 
 def test_loaded_then_begin_to_render_counts_once_and_a_third_render_is_a_repeat():
@@ -317,65 +272,7 @@ def test_loaded_then_begin_to_render_counts_once_and_a_third_render_is_a_repeat(
             assert await gate.send(again, begun, loaded) == answers[::-1]
         assert len(await gate.store.read_all(0, 10)) == 1
 
-    run(test)
-
-
-def test_a_view_moves_viewability_once_and_a_repeat_of_it_is_only_counted():
-    async def test(gate, clients):
-        token = clients.token(billing_event=BillingEvent.VIEWABLE)
-        await gate.send(clients.render(token))
-        assert (await gate.state(token.impression)).standing == Valid(reserved_micros=PRICE)
-        answers = await gate.send(clients.view(token), clients.view(token))
-        assert [answer.status for answer in answers] == [Status.RECORDED, Status.RECORDED]
-        state = await gate.state(token.impression)
-        assert state.standing.billable_micros == PRICE
-        events = await gate.events(token.impression)
-        assert [type(event) for event in events[3:]] == [ImpressionViewed]
-        assert await counted(gate) == ({}, 1)
-
-    run(test)
-
-
-def test_a_view_before_its_render_is_parked_and_applied_when_it_lands():
-    async def test(gate, clients):
-        token = clients.token(billing_event=BillingEvent.VIEWABLE)
-        view = clients.view(token)
-        [parked] = await gate.send(view)
-        [again] = await gate.send(view)
-        assert parked == again
-        assert parked.status is Status.PARKED
-        assert len(gate.holding_store.views) == 1
-        assert await gate.holding.due_views(10, NOW) == []
-        await gate.send(clients.render(token))
-        [(event_id, received_at, body)] = await gate.holding.due_views(10, NOW)
-        assert (str(event_id), received_at) == (view["event_id"], NOW)
-        [answer] = await gate.send(body)
-        await gate.holding.unpark([event_id])
-        assert answer.status is Status.RECORDED
-        assert gate.holding_store.views == {}
-        assert (await gate.state(token.impression)).standing.billable_micros == PRICE
-
-    run(test)
-
-
-def test_beyond_what_may_wait_of_an_impression_its_views_are_deferred_and_nothing_else_of_the_batch():
-    async def test(gate, clients):
-        token = clients.token()
-        views = [clients.view(token) for _ in range(ROOM.impression_max)]
-        assert {answer.status for answer in await gate.send(*views)} == {Status.PARKED}
-        late = clients.view(token)
-        answers = await gate.send(late, clients.view(clients.token()), views[0], clients.render())
-        assert [answer.status for answer in answers] == [
-            Status.DEFERRED,
-            Status.PARKED,
-            Status.PARKED,
-            Status.DECIDED,
-        ]
-        assert len(gate.holding_store.views) == ROOM.impression_max + 1
-        await gate.send(clients.render(token))
-        assert [answer.status for answer in await gate.send(late)] == [Status.RECORDED]
-
-    run(test)
+    run_gate(test)
 
 
 @pytest.mark.parametrize("batches", [1, 2])
@@ -393,7 +290,7 @@ def test_the_same_slot_again_under_another_id_is_a_double_fire_and_the_first_one
         assert deduped.duplicate_of == tokens[0].impression
         assert (await gate.state(tokens[1].impression)).standing.billable_micros == 0
 
-    run(test)
+    run_gate(test)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +308,7 @@ def test_what_differs_is_no_double_fire(change):
         )
         assert [answer.verdict for answer in answers] == [Verdict.VALID, Verdict.VALID]
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_double_fire_of_what_did_not_count_counts():
@@ -422,7 +319,7 @@ def test_a_double_fire_of_what_did_not_count_counts():
         )
         assert [answer.reason for answer in answers] == [Reason.PREFETCHED, None]
 
-    run(test)
+    run_gate(test)
 
 
 def test_another_process_that_wrote_first_wins():
@@ -436,7 +333,7 @@ def test_another_process_that_wrote_first_wins():
         [same] = await gate.send(one)
         assert same == theirs
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_ledger_that_is_down_answers_nothing_and_the_retry_is_counted_once():
@@ -456,7 +353,7 @@ def test_a_ledger_that_is_down_answers_nothing_and_the_retry_is_counted_once():
         assert answer.verdict is Verdict.VALID
         assert len(await gate.store.read_all(0, 10)) == 1
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_thousand_mixed_renders_answer_in_order():
@@ -480,7 +377,7 @@ def test_a_thousand_mixed_renders_answer_in_order():
         assert isinstance(state, Decided)
         assert msgspec.json.decode(msgspec.json.encode(answers))[0]["verdict"] == "valid"
 
-    run(test)
+    run_gate(test)
 
 
 def test_many_showings_of_one_ad_in_one_slot_fit_in_one_batch():
@@ -494,7 +391,7 @@ def test_many_showings_of_one_ad_in_one_slot_fit_in_one_batch():
         answers = await gate.send(*events)
         assert [answer.reason for answer in answers] == [None, Reason.DOUBLE_FIRE] * 40
 
-    run(test)
+    run_gate(test)
 
 
 def test_many_prefetches_of_one_slot_do_not_wait_for_each_other():
@@ -503,7 +400,7 @@ def test_many_prefetches_of_one_slot_do_not_wait_for_each_other():
         events = [clients.render(token, user="anna", prefetched=True, on_screen_at=None) for token in tokens]
         assert {answer.reason for answer in await gate.send(*events)} == {Reason.PREFETCHED}
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_decision_on_lists_that_nobody_refreshed_says_so():
@@ -514,4 +411,4 @@ def test_a_decision_on_lists_that_nobody_refreshed_says_so():
         [stale] = await gate.send(clients.render())
         assert (fresh.rung, stale.rung) == (Rung.MODEL_FALLBACK, Rung.STALE_LISTS)
 
-    run(test)
+    run_gate(test)

@@ -1,10 +1,7 @@
 """What a restart must not forget, and what midnight must not tear apart."""
 
-import asyncio
-from datetime import date
-
 import pytest
-from gatekit import NOW, PACK, KitGate, Minter
+from gatekit import NOW, PACK, run_gate
 
 from commands.recall import recall
 from domain.reasons import Reason, Verdict
@@ -12,15 +9,6 @@ from domain.reasons import Reason, Verdict
 DAY_MS, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
 MIDNIGHT = NOW // DAY_MS * DAY_MS + DAY_MS
 SLOT = {"placement": "placement-1"}
-
-
-def run(test):
-    async def main():
-        gate = KitGate()
-        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 def fired_at(clients, served_at, at):
@@ -37,7 +25,7 @@ def test_a_double_fire_of_what_was_shown_before_a_restart_is_recognised():
         [answer] = await gate.send(fired_at(clients, NOW - 5_000, NOW - 2_000 + PACK.double_fire_window_ms))
         assert (answer.verdict, answer.reason) == (Verdict.DUPLICATE, Reason.DOUBLE_FIRE)
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_retry_across_a_restart_is_answered_without_reading_its_stream():
@@ -49,7 +37,7 @@ def test_a_retry_across_a_restart_is_answered_without_reading_its_stream():
         gate.store.read_streams = None
         assert await gate.send(event) == [first]
 
-    run(test)
+    run_gate(test)
 
 
 def test_what_did_not_count_is_no_original_after_a_restart_either():
@@ -61,7 +49,7 @@ def test_what_did_not_count_is_no_original_after_a_restart_either():
         [answer] = await gate.send(fired_at(clients, NOW - 5_000, NOW - 2_000))
         assert answer.verdict is Verdict.VALID
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_double_fire_of_what_was_fetched_ahead_and_shown_in_one_batch_is_recognised_after_a_restart():
@@ -74,7 +62,7 @@ def test_a_double_fire_of_what_was_fetched_ahead_and_shown_in_one_batch_is_recog
         [again] = await gate.send(clients.render(clients.token(placement="p"), user="u"))
         assert (again.verdict, again.reason) == (Verdict.DUPLICATE, Reason.DOUBLE_FIRE)
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_clock_that_was_off_is_known_after_a_restart():
@@ -86,7 +74,7 @@ def test_a_clock_that_was_off_is_known_after_a_restart():
         [answer] = await gate.send(clients.render(**off))
         assert answer.reason is None
 
-    run(test)
+    run_gate(test)
 
 
 def test_only_the_tail_is_recalled():
@@ -96,7 +84,7 @@ def test_only_the_tail_is_recalled():
         assert await recall(gate.store, 2, []) == 2
         assert await recall(gate.store, 0, []) == 0
 
-    run(test)
+    run_gate(test)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -112,4 +100,4 @@ def test_a_double_fire_across_midnight_is_one(order, served_before):
         answers = [(await gate.send(event))[0] for event in pair[::order]]
         assert [answer.reason for answer in answers] == [None, Reason.DOUBLE_FIRE]
 
-    run(test)
+    run_gate(test)

@@ -5,11 +5,11 @@ import io
 
 import msgspec
 import pytest
+from screenkit import printed
 
 from projections.metrics import DEFINITIONS
 from projections.queries import KnownThrough, ReportAnswer
 from projections.vocabulary import Dimension, Metric
-from service.console import out
 from service.report_replies import csv_of, json_of
 from service.report_screen import FULL, identity_of, pacing_screen_of, screen_of
 
@@ -33,14 +33,8 @@ def told(answer):
     return msgspec.json.decode(json_of(answer).body)
 
 
-def shown(screen):
-    with out.capture() as printed:
-        out.print(screen)
-    return printed.get()
-
-
 def test_the_identity_stands_below_the_table():
-    text = shown(screen_of(told(an_answer(rows=[(1_234, 1_000, 200, 30, 4), (1, 0, 1, 0, 0)]))))
+    text = printed(screen_of(told(an_answer(rows=[(1_234, 1_000, 200, 30, 4), (1, 0, 1, 0, 0)]))))
     assert "gross 1,235 = net 1,000 + givt 201 + sivt 30 + undecided 4" in text
     assert "known through 2026-09-21T14:13:20.000Z, 0.5 s ago (position 7)" in text
 
@@ -48,7 +42,7 @@ def test_the_identity_stands_below_the_table():
 def test_an_identity_that_does_not_hold_is_told_and_known():
     answer = told(an_answer(rows=[(10, 6, 2, 1, 2)]))
     assert identity_of(answer).holds is False
-    assert "gross 10 is not net 6 + givt 2 + sivt 1 + undecided 2" in shown(screen_of(answer))
+    assert "gross 10 is not net 6 + givt 2 + sivt 1 + undecided 2" in printed(screen_of(answer))
 
 
 def test_without_all_of_its_parts_there_is_no_identity():
@@ -56,7 +50,7 @@ def test_without_all_of_its_parts_there_is_no_identity():
 
 
 def test_a_sum_over_a_part_of_the_rows_says_so():
-    assert "of the rows shown; there are more" in shown(screen_of(told(an_answer(truncated=True))))
+    assert "of the rows shown; there are more" in printed(screen_of(told(an_answer(truncated=True))))
 
 
 def test_rates_are_percent_with_their_definition_and_nothing_is_a_dash():
@@ -66,7 +60,7 @@ def test_rates_are_percent_with_their_definition_and_nothing_is_a_dash():
         definitions={metric: DEFINITIONS[metric] for metric in (Metric.VIEWABLE_RATE, Metric.DECISION_RATE)},
         split_by=(Dimension.FORMAT,),
     )
-    text = shown(screen_of(told(answer)))
+    text = printed(screen_of(told(answer)))
     assert "50.00%" in text
     assert "66.67%" in text
     assert text.count(" - ") >= 2
@@ -75,18 +69,20 @@ def test_rates_are_percent_with_their_definition_and_nothing_is_a_dash():
 
 
 def test_money_is_shown_to_the_last_micro():
-    text = shown(screen_of(told(an_answer(("currency", "billable_micros"), [("EUR", 1_234_567_890_123), ("USD", -1)]))))
+    text = printed(
+        screen_of(told(an_answer(("currency", "billable_micros"), [("EUR", 1_234_567_890_123), ("USD", -1)])))
+    )
     assert "1,234,567.890123" in text
     assert "-0.000001" in text
 
 
 def test_many_columns_of_few_rows_stand_below_each_other():
-    text = shown(screen_of(told(an_answer(FULL, [range(len(FULL))]))))
+    text = printed(screen_of(told(an_answer(FULL, [range(len(FULL))]))))
     assert all(any(name.removesuffix("_micros") in line for line in text.splitlines()) for name in FULL)
 
 
 def test_a_report_of_nothing_says_so():
-    assert "nothing in this time" in shown(screen_of(told(an_answer((), []))))
+    assert "nothing in this time" in printed(screen_of(told(an_answer((), []))))
 
 
 def test_pacing_is_a_column_per_currency_with_whatever_the_desk_tells():
@@ -99,11 +95,11 @@ def test_pacing_is_a_column_per_currency_with_whatever_the_desk_tells():
         "currencies": [{"currency": "EUR", "gross": 12_000, "spent_micros": 2_500_000, "anything_new": 1}],
         "minutes": [],
     }
-    text = shown(pacing_screen_of(answer))
+    text = printed(pacing_screen_of(answer))
     assert "2.500000" in text
     assert "12,000" in text
     assert "anything_new" in text
-    assert "nothing in this time" in shown(pacing_screen_of({**answer, "currencies": []}))
+    assert "nothing in this time" in printed(pacing_screen_of({**answer, "currencies": []}))
 
 
 def test_rates_are_whole_in_json_and_have_six_digits_in_comma_separated_values():
@@ -141,4 +137,4 @@ def test_no_text_becomes_a_formula_in_a_spreadsheet(text):
 
 
 def test_no_text_of_a_client_is_taken_for_markup():
-    assert "[/nothing]" in shown(screen_of(told(an_answer(("campaign",), [("[/nothing]",)]))))
+    assert "[/nothing]" in printed(screen_of(told(an_answer(("campaign",), [("[/nothing]",)]))))

@@ -1,13 +1,9 @@
 """A stream that cannot be read keeps nothing else of a spool out of the ledger."""
 
-import asyncio
-from datetime import date
-
 import pytest
 from damagekit import DAMAGE, damage, mend
-from gatekit import Minter
 from msgspec.structs import replace
-from spoolkit import AbsentStore, SpoolGate
+from spoolkit import SpoolGate, run_spool
 from structlog.testing import capture_logs
 
 from commands.spool_census import Spooled, take_spooled
@@ -24,16 +20,6 @@ def hurt(request):
         damage(gate.store, token.impression, request.param)
 
     return hurt
-
-
-def run(test, tmp_path):
-    async def main():
-        gate = SpoolGate(tmp_path / "spool", AbsentStore())
-        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
-        await gate.warm()
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 async def a_hurt_stream(gate, clients, hurt, **token):
@@ -67,7 +53,7 @@ def test_a_stream_that_cannot_be_read_keeps_no_neighbour_out_of_the_ledger(tmp_p
         [told] = [entry for entry in logs if entry["event"] == "set aside: streams cannot be read"]
         assert list(told["streams"]) == [str(bad.impression)]
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_what_concerns_a_stream_that_cannot_be_read_is_kept_and_counted(tmp_path, hurt):
@@ -82,7 +68,7 @@ def test_what_concerns_a_stream_that_cannot_be_read_is_kept_and_counted(tmp_path
         assert (gate.spool.size, await take_spooled(gate.root, gate.store)) == (0, Spooled())
         assert await gate.backlog.work() == 0
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file_is_put_back(tmp_path, hurt):
@@ -102,7 +88,7 @@ def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file
         assert ((await gate.state(bad.impression)).repeats, folders(gate.root)) == (1, [gate.owned.folder])
         assert (damaged(gate.root), gate.backlog.totals.already) == ([], 1)
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_a_render_that_was_sent_and_whose_stream_cannot_be_read_harms_no_note_beside_it(tmp_path, hurt):
@@ -115,7 +101,7 @@ def test_a_render_that_was_sent_and_whose_stream_cannot_be_read_harms_no_note_be
         assert [type(event).__name__ for event in await gate.events(good.impression)][3:] == ["ImpressionAnswered"]
         assert len(damaged(gate.root)) == 1
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_what_a_newer_program_spooled_is_set_aside_and_its_neighbours_are_brought_in(tmp_path):
@@ -133,7 +119,7 @@ def test_what_a_newer_program_spooled_is_set_aside_and_its_neighbours_are_brough
         assert isinstance((await gate.state(good.impression)).standing, Valid)
         assert (gate.backlog.totals.drained, len(damaged(gate.root))) == (1, 1)
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_an_impression_that_cannot_be_read_any_more_keeps_no_other_uncertain(tmp_path, hurt):
@@ -152,7 +138,7 @@ def test_an_impression_that_cannot_be_read_any_more_keeps_no_other_uncertain(tmp
         assert isinstance((await gate.state(good.impression)).standing, Valid)
         assert (gate.spool.size, gate.backlog.totals.redecided) == (0, 1)
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)
 
 
 def test_what_may_be_a_double_fire_of_what_cannot_be_read_stays_uncertain_alone(tmp_path):
@@ -171,4 +157,4 @@ def test_what_may_be_a_double_fire_of_what_cannot_be_read_stays_uncertain_alone(
         [told] = [entry for entry in logs if entry["event"] == "not decided again: streams cannot be read"]
         assert list(told["streams"]) == [str(twin.impression)]
 
-    run(test, tmp_path)
+    run_spool(test, tmp_path)

@@ -1,11 +1,8 @@
 """A stream that cannot be read: whoever is about it waits, everybody else is served, and a gate starts all the same."""
 
-import asyncio
-from datetime import date
-
 import pytest
 from damagekit import DAMAGE, damage, mend
-from gatekit import KitGate, Minter
+from gatekit import run_gate
 from structlog.testing import capture_logs
 
 from commands.items import Status
@@ -14,15 +11,6 @@ from domain.reasons import Reason
 from domain.standing import Valid
 from ledger.memory import MemoryStore
 from ledger.store import READ_MAX
-
-
-def run(test, store=None):
-    async def main():
-        gate = KitGate(store)
-        await gate.open(date(2026, 9, 10), date(2026, 9, 23))
-        await test(gate, Minter())
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", DAMAGE)
@@ -40,7 +28,7 @@ def test_what_is_about_it_is_deferred_and_its_neighbours_are_decided(kind, how):
         assert answers[1].errors
         assert await gate.store.head() == 3
 
-    run(test)
+    run_gate(test)
 
 
 def test_its_senders_are_told_of_once_in_the_log():
@@ -54,7 +42,7 @@ def test_its_senders_are_told_of_once_in_the_log():
                 await gate.send(clients.view(token))
         assert [entry["event"] for entry in logs] == ["a stream cannot be read"]
 
-    run(test)
+    run_gate(test)
 
 
 def test_once_it_can_be_read_again_what_was_deferred_is_taken():
@@ -69,7 +57,7 @@ def test_once_it_can_be_read_again_what_was_deferred_is_taken():
         assert [answer.status for answer in await gate.send(view)] == [Status.RECORDED]
         assert isinstance((await gate.state(token.impression)).standing, Valid)
 
-    run(test)
+    run_gate(test)
 
 
 def test_a_stream_longer_than_one_read_is_no_reason_to_fail_others():
@@ -81,7 +69,7 @@ def test_a_stream_longer_than_one_read_is_no_reason_to_fail_others():
         answers = await gate.send(clients.view(token), clients.render())
         assert [answer.status for answer in answers] == [Status.DEFERRED, Status.DECIDED]
 
-    run(test, Long())
+    run_gate(test, Long())
 
 
 def test_a_gate_that_starts_remembers_all_commits_but_that_one():
@@ -95,7 +83,7 @@ def test_a_gate_that_starts_remembers_all_commits_but_that_one():
         reasons = [answer.reason for answer in await gate.send(*again)]
         assert reasons == [Reason.DOUBLE_FIRE, None, Reason.DOUBLE_FIRE]
 
-    run(test)
+    run_gate(test)
 
 
 class Long(MemoryStore):
