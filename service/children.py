@@ -30,8 +30,8 @@ class Child:
 
     `env` is its whole environment (None: the supervisor's). `ready` is asked until it says yes; it must answer within
     moments, and an OSError means no. `before` runs before every start; what it raises ends everything at the first one,
-    and puts off any later one. `run_as` is for `launch.become`. `once`: it does
-    something and ends, and is not started again, whatever came of it.
+    and puts off any later one. `run_as` is for `launch.become`. `once`: it does something and ends, and is not started
+    again, whatever came of it.
     """
 
     name: str
