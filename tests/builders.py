@@ -12,7 +12,6 @@ from importlib.resources import files
 from itertools import count
 from uuid import UUID
 
-from hypothesis import settings
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -51,9 +50,6 @@ IMPRESSION, ORIGINAL = mint(MINTED, 7, 1), mint(MINTED, 7, 2)
 NETWORK_AD = {"surface": Surface.AUDIENCE_NETWORK}
 
 _causes = count(1)
-
-unhurried = settings(deadline=None)
-"""For laws: a machine that is busy elsewhere breaks none."""
 
 
 def cause(number=None) -> UUID:

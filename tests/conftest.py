@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from service.embedded_postgres import PostgresServer
@@ -16,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # before it is imported: connections that end are no news here
 
 from esdb_double import Node
+
+# A machine that is busy elsewhere, or that makes its first tables of Unicode, breaks no law.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

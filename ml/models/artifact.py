@@ -237,6 +237,9 @@ def _check_calibration(one: Calibration) -> None:
         return
     _check(1 <= len(one.x) == len(one.y) <= KNOTS_MAX, "a calibration has a knot for each")
     _check((np.diff(one.x) > 0).all() and (np.diff(one.y) >= 0).all(), "a calibration does not rise")
+    with np.errstate(over="ignore"):
+        slopes = np.diff(one.y) / np.diff(one.x)
+    _check(np.isfinite(slopes).all(), "a calibration is too steep")
     _check(one.y[0] >= 0 and one.y[-1] <= 1, "a calibration is no probability")
 
 

@@ -38,6 +38,7 @@ from service.routed import RoutedCourier
 from service.router import Router
 from service.router_wires import HttpxWire, LoadWire
 from service.settings import Settings
+from service.spooling import is_drained
 from service.stage import on_free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.machine]
@@ -46,7 +47,8 @@ LINE = '9.9.9.{} - - [17/May/2015:10:05:03 +0000] "GET /a.png HTTP/1.1" 200 9 "h
 START_S = 60
 GROWN_WITHIN_S = 30
 UNHURRIED = {"ledger_deadline_ms": 5_000, "admission_max_ms": 5_000}
-"""On a machine that is busy with other tests an answer would come off the spool, and not be the one that stays."""
+"""On a machine that is busy with other tests most answers would come off the spool; some do all the same."""
+DRAINED_WITHIN_S = 30
 
 
 class Cells:
@@ -161,9 +163,10 @@ def cells(tmp_path, new_database):
 
 
 async def ledgers(cells):
-    """Per cell: impression -> the causes that its stream was decided by, in order."""
+    """Per cell: impression -> the causes that its stream was decided by, in order, once its spool is empty."""
     found = {}
     for name, settings in cells.settings.items():
+        await asyncio.to_thread(eventually, lambda settings=settings: is_drained(settings), DRAINED_WITHIN_S)
         store = PostgresStore(settings.ledger_url)
         streams = found[name] = {}
         async for commit in read_everything(store, 0):
@@ -234,7 +237,8 @@ def test_two_cells_take_their_own_turn_the_others_away_and_a_third_takes_only_ne
     moved = [owner for owner in owner_names(new, three) if owner == "eu-3"]
     assert 5 <= len(moved) <= 40
     again, router = asyncio.run(send([*old, *new], two))
-    assert [(one.verdict, one.reason) for one in again[:60]] == [(one.verdict, one.reason) for one in first]
+    for one, earlier in zip(again, first, strict=False):
+        assert earlier.provisional or (one.verdict, one.reason) == (earlier.verdict, earlier.reason)
     assert {outcome.status for outcome in again} == {Status.DECIDED}
     assert len(router.cells.epochs("eu")) == 3
     assert_counted_once(cells, [*old, *new], three)

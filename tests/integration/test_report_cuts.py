@@ -3,10 +3,9 @@
 from collections import Counter
 
 import pytest
-from builders import unhurried
 from deskkit import an_engine
 from histories import scattered
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reportkit import by_fold, coarser, cut_dimensions, identity_holds, ledgers, of
 from reportworld import World
@@ -53,7 +52,7 @@ def by_sql(world, dimensions, metrics=COUNTED, **question):
     return of({row[:cut]: dict(zip(names, row[cut:], strict=True)) for row in answer.rows}, names), answer.split_by
 
 
-LAW = settings(unhurried, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=15)
 """Each example makes tables of its own."""
 
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -38,7 +37,6 @@ def test_a_day_ends_at_local_midnight(zone, last, day):
     assert days.day(ms(*last) + 1_000) == day_number(*day) + 1
 
 
-@unhurried
 @for_all(
     zone=st.sampled_from(
         ["Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe", "Africa/Cairo"]

@@ -3,7 +3,6 @@
 import asyncio
 
 from budgetkit import PRICE, SpendingGate, World
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -46,7 +45,6 @@ async def money(world):
     return (written, 0, 0) if bound is None else (written, bound.spent_micros, bound.held_micros)
 
 
-@unhurried
 @for_all(story=st.lists(steps, max_size=30))
 def test_what_is_spent_and_held_covers_the_ledger_and_never_passes_the_limit(story):
     async def main():
@@ -68,7 +66,6 @@ def test_what_is_spent_and_held_covers_the_ledger_and_never_passes_the_limit(sto
     asyncio.run(main())
 
 
-@unhurried
 @for_all(
     limit=st.integers(1, 60 * PRICE),
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),

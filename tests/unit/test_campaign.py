@@ -4,7 +4,6 @@ from uuid import UUID
 
 import pytest
 from budgetkit import MONTH, a_change, an_opening
-from builders import unhurried
 from gatekit import NOW
 from hypothesis import given as for_all
 from hypothesis import strategies as st
@@ -188,7 +187,6 @@ changes = st.fixed_dictionaries(
 )
 
 
-@unhurried
 @for_all(story=st.lists(st.tuples(changes, st.integers(0, 9 * DAY)), max_size=12))
 def test_evolve_accepts_what_decide_emits_and_counts_it(story):
     state, at = after(an_opening()), NOW

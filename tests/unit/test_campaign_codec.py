@@ -5,7 +5,6 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from test_codec import strategy
@@ -67,7 +66,6 @@ def test_golden_events_are_read_as_they_were_written(golden):
     assert tuple(event for line in golden.read_bytes().splitlines() for event in decode(line)) == EXAMPLES
 
 
-@unhurried
 @for_all(events=st.lists(st.one_of([strategy(event) for event in EVENTS]), min_size=1, max_size=4).map(tuple))
 def test_what_is_written_is_read_again(events):
     assert decode(encode(events)) == events

@@ -2,7 +2,6 @@
 
 import msgspec
 import pytest
-from builders import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,7 +62,6 @@ def loaded(near, times):
     return msgspec.structs.replace(near, **rates)
 
 
-@unhurried
 @given(somewhere, ledgers, st.floats(1, 10))
 def test_more_load_never_takes_less(near, ledger, times):
     more = loaded(near, times)
@@ -76,7 +74,6 @@ def test_more_load_never_takes_less(near, ledger, times):
         assert all(size <= getattr(greater, parts)[name] * (1 + 1e-9) for name, size in getattr(less, parts).items())
 
 
-@unhurried
 @given(somewhere, ledgers, st.floats(0.1, 10))
 def test_cores_record_archive_and_network_are_linear_in_the_load(near, ledger, times):
     once = plan(near, ledger)
@@ -89,7 +86,6 @@ def test_cores_record_archive_and_network_are_linear_in_the_load(near, ledger, t
             assert getattr(again, parts)[name] == pytest.approx(size * times)
 
 
-@unhurried
 @given(somewhere, ledgers)
 def test_twice_the_replicas_are_twice_the_disk(near, ledger):
     names = ("postgres_replicas", "esdb_replicas", "clickhouse_replicas")
@@ -99,14 +95,12 @@ def test_twice_the_replicas_are_twice_the_disk(near, ledger):
     assert once.cold_pb == again.cold_pb
 
 
-@unhurried
 @given(somewhere, ledgers)
 def test_twice_the_planned_load_is_half_the_cores(near, ledger):
     half = msgspec.structs.replace(near, planned_load=near.planned_load / 2)
     assert plan(half, ledger).all_cores == pytest.approx(plan(near, ledger).all_cores * 2)
 
 
-@unhurried
 @given(somewhere, ledgers)
 def test_the_machines_are_enough_for_everything_on_them(near, ledger):
     found = plan(near, ledger)
@@ -128,7 +122,6 @@ few_extremes = st.lists(st.sampled_from(sorted(BOOK)), min_size=1, max_size=3, u
 )
 
 
-@unhurried
 @given(few_extremes, ledgers)
 def test_whatever_can_be_set_is_reckoned_with_or_refused(values, ledger):
     try:

@@ -1,7 +1,7 @@
 """The cell map: every shard has one owner, growing moves only what it must, old ids stay where they are."""
 
 import pytest
-from builders import MINTED, unhurried
+from builders import MINTED
 from cellkit import cells_of, grown, one_cell
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +42,6 @@ def assignments(draw):
     return CellMap(cells, {"eu": [Epoch("eu", 1, 0, tuple(owners))]})
 
 
-@unhurried
 @given(cells=assignments())
 def test_growing_moves_the_new_cells_equal_share_and_nothing_else(cells):
     before = cells.epochs("eu")[-1]
@@ -54,7 +53,6 @@ def test_growing_moves_the_new_cells_equal_share_and_nothing_else(cells):
     assert sum(after.sizes().values()) == SHARDS
 
 
-@unhurried
 @given(cells=assignments())
 def test_growing_takes_from_those_that_own_most(cells):
     before = cells.epochs("eu")[-1].sizes()
@@ -72,7 +70,6 @@ def test_cells_that_grew_one_by_one_are_of_one_size(number):
     assert max(sizes.values()) - min(sizes.values()) <= 1
 
 
-@unhurried
 @given(growths=st.integers(1, 12), shard=shards, data=st.data())
 def test_an_old_id_keeps_its_cell_through_any_sequence_of_growths(growths, shard, data):
     cells, homes = one_cell(), []
@@ -84,7 +81,6 @@ def test_an_old_id_keeps_its_cell_through_any_sequence_of_growths(growths, shard
     assert cells.cell_of("eu", epoch, shard) == homes[epoch - 1]
 
 
-@unhurried
 @given(one=st.integers(1, 8), other=st.integers(1, 8), shard=shards, epoch=st.integers(1, 8))
 def test_no_two_versions_of_a_map_give_one_id_to_two_cells(one, other, shard, epoch):
     owners = set()
@@ -96,7 +92,6 @@ def test_no_two_versions_of_a_map_give_one_id_to_two_cells(one, other, shard, ep
     assert len(owners) <= 1
 
 
-@unhurried
 @given(cells=assignments(), growths=st.integers(0, 3))
 def test_a_map_is_read_as_it_was_written(cells, growths):
     for number in range(growths):
@@ -106,7 +101,6 @@ def test_a_map_is_read_as_it_was_written(cells, growths):
     assert read.epochs("eu") == cells.epochs("eu")
 
 
-@unhurried
 @given(cells=assignments())
 def test_appending_a_growth_to_a_maps_file_grows_it(cells):
     growth = grow(cells, Cell("eu-new", "eu", "http://eu-new.example"), 5_000)
@@ -116,7 +110,6 @@ def test_appending_a_growth_to_a_maps_file_grows_it(cells):
     assert cells.flaws_after(read)
 
 
-@unhurried
 @given(cells=assignments())
 def test_ranges_name_every_shard_once(cells):
     owners = cells.epochs("eu")[0].owners

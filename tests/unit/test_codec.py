@@ -26,7 +26,6 @@ from builders import (
     an_answer,
     cause,
     given,
-    unhurried,
 )
 from hypothesis import given as for_all
 from hypothesis import strategies as st
@@ -147,13 +146,11 @@ def examples_1():
     return rendered, scored, deduped, viewed, reconciled, labelled, answered, counted
 
 
-@unhurried
 @for_all(events=any_events)
 def test_what_is_written_is_read_again(events):
     assert decode(encode(events)) == events
 
 
-@unhurried
 @for_all(events=any_events)
 def test_equal_events_are_written_alike(events):
     assert encode(decode(encode(events))) == encode(events)
@@ -280,21 +277,18 @@ def test_damaged_bytes_are_refused(data):
         decode(data)
 
 
-@unhurried
 @for_all(data=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(data):
     with pytest.raises(UnreadableCommit):
         decode(data)
 
 
-@unhurried
 @for_all(length=st.integers(0, len(encode(examples())) - 1))
 def test_bytes_cut_short_are_refused(length):
     with pytest.raises(UnreadableCommit):
         decode(encode(examples())[:length])
 
 
-@unhurried
 @for_all(at=st.integers(0, len(encode(examples())) - 1), byte=st.integers(0, 255))
 def test_a_changed_byte_is_refused_or_read_as_other_events(at, byte):
     data = bytearray(encode(examples()))

@@ -13,7 +13,7 @@ from ml.counters.tables import HOUR_MS, MINUTE_MS, TEN_S_MS
 
 SINCE = NOW - HOUR_MS
 
-law = settings(deadline=None, max_examples=50)
+law = settings(max_examples=50)
 
 
 @pytest.mark.parametrize("capacities", [ROOMY, TIGHT], ids=["roomy", "evicting"])

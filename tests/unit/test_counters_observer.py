@@ -147,7 +147,7 @@ def test_what_was_fetched_ahead_and_not_begun_is_nobodys_activity():
     rates=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 400)), min_size=1, max_size=200),
     rules=st.sampled_from([LOW, LOW_FOR_PEOPLE]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_whoever_is_not_outstanding_has_nothing_against_them(rates, rules):
     at = MINTED
     claims = []

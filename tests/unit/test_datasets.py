@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 from builders import DAY, HOUR, MINTED, SECOND
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from learnkit import a_commit, a_label, a_world, read
 from msgspec.structs import replace
@@ -328,7 +327,6 @@ def world_of(n, seed, span):
     return np.sort(dice.integers(0, span, n)) + MINTED, Entities(names, people, devices)
 
 
-@settings(deadline=None)
 @for_all(st.integers(0, 300), st.integers(0, 99), st.sampled_from([1, HOUR, 40 * DAY]))
 def test_parts_follow_on_each_other_with_an_embargo_between_and_share_no_row(n, seed, span):
     at, entities = world_of(n, seed, span)
@@ -340,7 +338,6 @@ def test_parts_follow_on_each_other_with_an_embargo_between_and_share_no_row(n, 
             assert at[after].min() - at[before].max() >= gap
 
 
-@settings(deadline=None)
 @for_all(st.integers(30, 300), st.integers(0, 99))
 def test_nobody_in_the_second_test_was_seen_before(n, seed):
     at, entities = world_of(n, seed, 40 * DAY)

@@ -19,7 +19,6 @@ from builders import (
     an_expiry,
     cause,
     given,
-    unhurried,
 )
 from histories import histories
 from hypothesis import given as for_all
@@ -350,7 +349,6 @@ MUTATIONS = {
 }
 
 
-@unhurried
 @for_all(history=histories(8), data=st.data())
 def test_a_changed_event_is_not_accepted_or_leads_where_it_says_itself(history, data):
     """It may be one that another command would have led to; then the state follows from it and stays possible."""

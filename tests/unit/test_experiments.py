@@ -4,7 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -224,7 +223,6 @@ def test_only_a_models_reasons_leave_the_word_to_it():
     assert not is_models_word((Reason.AREA_INVISIBLE, Reason.RISK_GREY))
 
 
-@unhurried
 @for_all(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.sampled_from([0, 1, 2])), min_size=1, max_size=30))
 def test_agreed_stricter_and_milder_are_all_there_is(bands):
     beside = SideBySide("eu-1")

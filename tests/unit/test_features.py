@@ -188,7 +188,7 @@ rows = st.lists(known | unknown, min_size=len(SCHEMA), max_size=len(SCHEMA))
 
 
 @for_all(given=st.lists(rows, max_size=4))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_what_is_logged_is_read_again_bit_for_bit(given):
     cells = np.array(given).reshape(len(given), len(SCHEMA), 2)
     values, status = np.ascontiguousarray(cells[:, :, 0]), cells[:, :, 1].astype(np.uint8)

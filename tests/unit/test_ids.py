@@ -2,7 +2,7 @@ from datetime import date
 from uuid import UUID, uuid5
 
 import pytest
-from builders import IMPRESSION, MINTED, cause, unhurried
+from builders import IMPRESSION, MINTED, cause
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,14 +13,12 @@ shards = st.integers(0, SHARDS - 1)
 entropies = st.integers(0, (1 << 80) - 1)
 
 
-@unhurried
 @given(at=times, number=shards, entropy=entropies)
 def test_an_impression_id_carries_mint_time_and_shard(at, number, entropy):
     impression = mint(at, number, entropy)
     assert (minted_at(impression), shard(impression)) == (at, number)
 
 
-@unhurried
 @given(at=times, number=shards, entropy=entropies)
 def test_an_impression_id_is_a_uuid_of_version_7(at, number, entropy):
     impression = mint(at, number, entropy)
@@ -29,13 +27,11 @@ def test_an_impression_id_is_a_uuid_of_version_7(at, number, entropy):
     assert is_impression_id(impression)
 
 
-@unhurried
 @given(at=times, number=shards, entropies=st.lists(st.integers(0, (1 << 62) - 1), min_size=2, max_size=2, unique=True))
 def test_62_bits_of_entropy_keep_ids_of_one_shard_and_time_apart(at, number, entropies):
     assert mint(at, number, entropies[0]) != mint(at, number, entropies[1])
 
 
-@unhurried
 @given(value=st.uuids())
 def test_other_versions_are_no_impression_ids(value):
     assert is_impression_id(value) is (value.version == 7)
@@ -51,7 +47,6 @@ def test_what_does_not_fit_an_id_is_refused(at, number):
         mint(at, number, 0)
 
 
-@unhurried
 @given(earlier=times, later=times, number=shards, entropy=entropies)
 def test_ids_are_in_order_of_their_mint_times(earlier, later, number, entropy):
     ids = sorted([mint(later, 0, 0), mint(earlier, number, entropy)])
@@ -63,7 +58,6 @@ def test_an_event_id_follows_from_its_cause_and_index():
     assert len({event_id(cause(number), index) for number in (1, 2) for index in range(3)}) == 6
 
 
-@unhurried
 @given(person=st.text(), key=st.binary(min_size=1, max_size=64))
 def test_a_person_has_one_shard_under_one_key(person, key):
     assert 0 <= shard_of_person(person, key) < SHARDS

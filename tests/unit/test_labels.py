@@ -105,7 +105,7 @@ some_labels = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @for_all(some_labels, st.randoms(use_true_random=False))
 def test_the_order_in_which_labels_arrive_does_not_matter(labels, dice):
     shuffled = list(labels)
@@ -113,7 +113,7 @@ def test_the_order_in_which_labels_arrive_does_not_matter(labels, dice):
     assert believed(*shuffled) == believed(*labels)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @for_all(some_labels)
 def test_what_is_believed_of_an_impression_never_exceeds_what_can_be(labels):
     invalid, human = believed(*labels)
@@ -122,7 +122,7 @@ def test_what_is_believed_of_an_impression_never_exceeds_what_can_be(labels):
     assert invalid + human <= 1 + 1e-12
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @for_all(some_labels)
 def test_a_stream_and_a_data_set_say_the_same_of_the_same_labels(labels):
     ordered = sorted(labels, key=lambda one: (one.observed_at, one.received_at, one.label, one.weight))

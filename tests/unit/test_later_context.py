@@ -150,7 +150,7 @@ def test_what_is_known_does_not_depend_on_the_pages_in_which_it_was_taken_in():
     run(test)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @for_all(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3), st.booleans()), max_size=60))
 def test_publishers_are_known_as_a_log_has_them_that_counted_all_at_once(renders):
     log, parts = PublisherLog(), [PublisherLog() for _ in range(3)]

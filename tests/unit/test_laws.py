@@ -2,7 +2,7 @@
 
 from functools import cache, reduce
 
-from builders import MINTED, but_for_answers, cause, standing_of, unhurried
+from builders import MINTED, but_for_answers, cause, standing_of
 from case_stories import SUMS, counted_as
 from histories import (
     commands,
@@ -38,7 +38,6 @@ def highest_price(history):
     return max([0, *prices, *asked])
 
 
-@unhurried
 @given(history=histories())
 def test_no_history_bills_an_impression_twice(history):
     state, events = live(history)
@@ -47,7 +46,6 @@ def test_no_history_bills_an_impression_twice(history):
     assert 0 <= billed <= highest_price(history)
 
 
-@unhurried
 @given(history=histories())
 def test_every_change_starts_where_the_one_before_ended_and_keeps_the_cut(history):
     changes = moves(live(history)[1])
@@ -55,7 +53,6 @@ def test_every_change_starts_where_the_one_before_ended_and_keeps_the_cut(histor
     assert all(event.cut == changes[0].cut for event in changes)
 
 
-@unhurried
 @given(history=histories())
 def test_money_is_within_the_price_and_only_what_is_valid_is_billed(history):
     _, events = live(history)
@@ -67,7 +64,6 @@ def test_money_is_within_the_price_and_only_what_is_valid_is_billed(history):
         assert billable == 0 or (reserved == 0 and event.after.verdict is Verdict.VALID)
 
 
-@unhurried
 @given(history=histories())
 def test_viewability_never_moves_back(history):
     _, events = live(history)
@@ -76,7 +72,6 @@ def test_viewability_never_moves_back(history):
         assert merge_views(before, event.after.viewability) == event.after.viewability
 
 
-@unhurried
 @given(population=populations)
 def test_gross_is_net_and_invalid_and_undecided_over_any_population(population):
     sums = dict.fromkeys(SUMS, 0)
@@ -90,7 +85,6 @@ def test_gross_is_net_and_invalid_and_undecided_over_any_population(population):
     assert sums == {name: sum(one[name] for one in totals) for name in SUMS}
 
 
-@unhurried
 @given(history=histories())
 def test_evolve_follows_whatever_decide_emits_to_where_its_last_event_says(history):
     state, written = Unseen(), []
@@ -107,7 +101,6 @@ def test_evolve_follows_whatever_decide_emits_to_where_its_last_event_says(histo
     assert fold(written) == state
 
 
-@unhurried
 @given(history=histories(), data=st.data())
 def test_a_retry_of_anything_changes_nothing(history, data):
     taken, state = [], Unseen()
@@ -122,7 +115,6 @@ def test_a_retry_of_anything_changes_nothing(history, data):
         assert events == []
 
 
-@unhurried
 @given(history=decided_histories(), data=st.data())
 def test_decide_raises_nothing_but_a_refusal(history, data):
     state, _ = live(history)
@@ -148,7 +140,6 @@ def arrivals(token):
     )
 
 
-@unhurried
 @given(data=st.data())
 def test_corrections_and_views_end_in_the_same_state_in_any_order(data):
     token = data.draw(tokens)

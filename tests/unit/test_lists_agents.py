@@ -227,7 +227,7 @@ _ascii = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=12
 
 
 @given(st.lists(_words | _ascii, max_size=8).map(" ".join))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_compiled_patterns_say_what_the_packages_say_of_any_mixture_of_words(agent):
     _agree(agent)
 

@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -172,7 +171,6 @@ def test_shares_of_one_and_of_nothing_are_no_trouble():
     assert [finding.found for finding in judge(world)] == [False, True, False, False]
 
 
-@unhurried
 @for_all(k=st.integers(0, 30), n=st.integers(30, 60), k0=st.integers(0, 60), n0=st.integers(60, 300))
 def test_the_exact_test_is_fishers(k, n, k0, n0):
     [p_value] = excess_p_values(([k], [n]), ([k0], [n0]), [INDEPENDENT])
@@ -215,7 +213,6 @@ def test_where_there_is_one_minute_scatter_cannot_be_measured():
     assert dispersion([([5], [100]), ([0, 0], [10, 10]), ([], [])]) is INDEPENDENT
 
 
-@unhurried
 @for_all(p_values=st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_adjusted_p_values_are_those_of_benjamini_and_hochberg(p_values):
     order = sorted(range(len(p_values)), key=lambda at: p_values[at])

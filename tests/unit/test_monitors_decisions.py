@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 import pytest
-from builders import MINTED, unhurried
+from builders import MINTED
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from monitorkit import (
@@ -263,7 +263,6 @@ def test_the_index_is_nought_for_the_same_and_grows_with_the_difference():
     assert 0 < index(np.array([110, 100, 90]), even) < index(np.array([150, 100, 50]), even)
 
 
-@unhurried
 @for_all(
     now=st.lists(st.integers(0, 500), min_size=4, max_size=4),
     then=st.lists(st.integers(0, 500), min_size=4, max_size=4),

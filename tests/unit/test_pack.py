@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from builders import PACK, PACK_TEXT, unhurried
+from builders import PACK, PACK_TEXT
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -236,7 +236,6 @@ def test_a_signal_accuses_of_its_reason_and_another_of_none():
     assert "asn_rare" not in PACK.accuses
 
 
-@unhurried
 @given(ages=st.tuples(*[st.integers(-(1 << 47), 1 << 47)] * 2))
 def test_what_is_later_is_in_no_earlier_class(ages):
     order = [*(late.name for late in PACK.lateness), "expired"]
@@ -244,7 +243,6 @@ def test_what_is_later_is_in_no_earlier_class(ages):
     assert sooner <= later
 
 
-@unhurried
 @given(age_ms=st.integers(0, 604_800_000))
 def test_a_class_is_late_as_a_whole_or_not_at_all(age_ms):
     assert (PACK.lateness_of(age_ms) == "late") == (age_ms > PACK.late_after_ms)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from uuid import UUID
 
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from test_codec import strategy
@@ -50,7 +49,6 @@ def test_golden_events_are_read_as_they_were_written():
     assert tuple(event for line in GOLDEN.read_bytes().splitlines() for event in decode(line)) == EXAMPLES
 
 
-@unhurried
 @for_all(events=st.lists(strategy(ModelPlaced), min_size=1, max_size=4).map(tuple))
 def test_what_is_written_is_read_again(events):
     assert decode(encode(events)) == events

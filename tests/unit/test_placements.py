@@ -1,7 +1,6 @@
 """What may be put in force, taken back and taken away, and what follows from it."""
 
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -193,7 +192,6 @@ commands = st.one_of(
 )
 
 
-@unhurried
 @for_all(st.lists(commands, max_size=25))
 def test_evolve_accepts_what_decide_emits_and_no_state_is_contradictory(history):
     state, events = NO_PLACEMENTS, []
@@ -213,7 +211,6 @@ def test_evolve_accepts_what_decide_emits_and_no_state_is_contradictory(history)
     assert state.version == len(events)
 
 
-@unhurried
 @for_all(st.lists(commands, max_size=12))
 def test_no_event_can_follow_on_itself(history):
     state = NO_PLACEMENTS

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from counterskit import RATE_RULES as RULES
 from counterskit import RULES_OF_ONE_WORKER
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.rates import Activity, RateRules, is_abusive, signals
@@ -46,7 +46,6 @@ counts = st.none() | st.integers(0, 10_000_000)
 
 
 @given(network_hour=counts, devices=counts, device=st.tuples(counts, counts, counts))
-@settings(deadline=None)
 def test_without_rules_for_shared_keys_only_the_person_decides(network_hour, devices, device):
     activity = Activity(
         person_hour=60,
@@ -61,7 +60,6 @@ def test_without_rules_for_shared_keys_only_the_person_decides(network_hour, dev
 
 
 @given(network_hour=counts)
-@settings(deadline=None)
 def test_the_rate_of_a_network_alone_is_never_abusive(network_hour):
     assert not is_abusive(Activity(network_hour=network_hour), RULES_OF_ONE_WORKER)
 

@@ -54,7 +54,7 @@ def test_whatever_is_uncertain_is_looked_at_twice_before_its_deadline(reason):
     assert first.due_at < last.due_at < decided.after.resolve_by
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @for_all(st.integers(0, 10 * DAY), st.integers(0, 10 * DAY))
 def test_however_little_time_there_is_one_look_is_in_time(uncertain_ms, deadline_ms):
     command = admit(also=[Reason.RISK_GREY])

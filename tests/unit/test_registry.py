@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from budgetkit import World, a_change, an_opening
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -161,7 +160,6 @@ actions = st.lists(
 )
 
 
-@unhurried
 @for_all(story=actions)
 def test_once_followed_the_copy_says_what_the_streams_say(story):
     async def main():

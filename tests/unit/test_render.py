@@ -3,7 +3,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from builders import MINTED, a_render, cause, unhurried
+from builders import MINTED, a_render, cause
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -68,7 +68,6 @@ def test_a_time_is_epoch_milliseconds_or_rfc_3339(name):
     assert [getattr(parse(**{name: spelling}), name) for spelling in spellings] == [MINTED + 1] * 3
 
 
-@unhurried
 @given(at=st.integers(0, 1 << 47))
 def test_rfc_3339_keeps_every_millisecond(at):
     stated = EPOCH + timedelta(milliseconds=at)

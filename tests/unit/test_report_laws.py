@@ -1,7 +1,7 @@
 """What holds in every cut of a report, whatever happened, as known at any position: before any table is asked."""
 
 import pytest
-from builders import a_correction, a_token, admit, unhurried
+from builders import a_correction, a_token, admit
 from deskkit import commits_of
 from histories import scattered
 from hypothesis import given
@@ -24,7 +24,6 @@ from projections.vocabulary import Dimension
 pytestmark = pytest.mark.slow
 
 
-@unhurried
 @given(commits=ledgers(scattered), dimensions=cut_dimensions, data=st.data())
 def test_gross_is_net_and_invalid_and_undecided_in_every_cut_at_every_position(commits, dimensions, data):
     known = commits[: data.draw(st.integers(0, len(commits)))]
@@ -34,7 +33,6 @@ def test_gross_is_net_and_invalid_and_undecided_in_every_cut_at_every_position(c
             assert min(total.values()) > 0
 
 
-@unhurried
 @given(commits=ledgers(scattered), dimensions=cut_dimensions, data=st.data())
 def test_increments_add_up_to_where_the_impressions_stand_in_every_cut(commits, dimensions, data):
     known = commits[: data.draw(st.integers(0, len(commits)))]
@@ -43,7 +41,6 @@ def test_increments_add_up_to_where_the_impressions_stand_in_every_cut(commits, 
     assert of(by_increments(known, dimensions), names) == of(by_fold(known, dimensions), names)
 
 
-@unhurried
 @given(commits=ledgers(scattered), dimensions=cut_dimensions, data=st.data())
 def test_a_finer_cut_adds_up_to_the_coarser_one(commits, dimensions, data):
     fewer = tuple(one for one in dimensions if data.draw(st.booleans()))
@@ -51,7 +48,6 @@ def test_a_finer_cut_adds_up_to_the_coarser_one(commits, dimensions, data):
         assert coarser(totals_by(commits, dimensions), dimensions, fewer) == totals_by(commits, fewer)
 
 
-@unhurried
 @given(commits=ledgers(scattered), dimensions=cut_dimensions)
 def test_reasons_add_up_to_their_class_in_every_cut(commits, dimensions):
     for total in by_fold(commits, dimensions).values():

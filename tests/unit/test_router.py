@@ -6,7 +6,6 @@ import random
 import httpx
 import msgspec
 import pytest
-from builders import unhurried
 from cellkit import FaultyWire, address, cells_of, cluster, grown, minted, one_cell
 from gatekit import Minter
 from hypothesis import given
@@ -66,7 +65,6 @@ def test_a_batch_is_split_by_cell_and_answered_in_its_order():
     run(test)
 
 
-@unhurried
 @given(shards=st.lists(st.integers(0, SHARDS - 1), max_size=30), number=st.integers(1, 6), seed=st.integers(0, 99))
 def test_any_batch_comes_back_in_order_each_answered_by_its_owner(shards, number, seed):
     cells = cells_of(number)

@@ -15,7 +15,6 @@ from builders import (
     cause,
     digest,
     reasons_against,
-    unhurried,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,7 +199,6 @@ def test_all_reasons_that_hold_are_recorded_the_deciding_one_first():
     )
 
 
-@unhurried
 @given(reasons=st.sets(st.sampled_from(Reason)))
 def test_reasons_are_put_in_order_of_precedence(reasons):
     assert in_order(reasons) == tuple(reason for reason in Reason if reason in reasons)
@@ -238,7 +236,6 @@ def test_a_time_is_clamped_between_serving_and_receipt_and_the_rest_is_skew(clie
     assert clocks(client_at=client_at) == (event_at, skew_ms)
 
 
-@unhurried
 @given(
     client_at=st.none() | st.integers(0, 1 << 47),
     sent_at=st.none() | st.integers(0, 1 << 47),

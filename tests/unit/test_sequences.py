@@ -6,7 +6,6 @@ from collections import Counter
 
 import msgspec
 import pytest
-from builders import unhurried
 from gatekit import KitGate, Minter
 from hypothesis import example
 from hypothesis import given as for_all
@@ -200,7 +199,6 @@ def test_versions_beyond_the_limit_are_counted_together():
     assert [count.numbers for count in counts if count.sdk == OTHER_SDKS] == [5]
 
 
-@unhurried
 @for_all(
     seed=st.integers(0, 1 << 30),
     lost_share=st.sampled_from([0.0, 0.1, 0.5]),
@@ -223,7 +221,6 @@ def test_what_is_found_is_what_was_lost_in_any_order_of_arrival(seed, lost_share
     assert judged(tracker, START + 5 * IDLE) == +expected
 
 
-@unhurried
 @example(seed=1862, began=24, offline=True)
 @for_all(seed=st.integers(0, 1 << 30), began=st.integers(0, 40), offline=st.booleans())
 def test_nothing_is_missed_where_nothing_was_lost_whenever_the_tracker_began(seed, began, offline):

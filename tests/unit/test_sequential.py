@@ -4,7 +4,6 @@ from statistics import median
 
 import numpy as np
 import pytest
-from builders import unhurried
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -52,7 +51,6 @@ def test_the_interval_holds_the_mean_at_every_moment():
     assert missed <= 10
 
 
-@unhurried
 @for_all(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
 def test_an_interval_never_grows_and_stays_within_bounds(values):
     sequence, before = MeanSequence(0.05), (-1.0, 1.0)

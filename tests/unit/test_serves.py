@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from builders import DAY, MINTED, unhurried
+from builders import DAY, MINTED
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 from serveskit import MINUTE, Unreliable, a_count, a_report, recorded, reports, serves_over, told, wire
@@ -271,7 +271,6 @@ def test_a_minute_that_never_stands_still_is_given_up():
     asyncio.run(main())
 
 
-@unhurried
 @for_all(sent=st.lists(reports, max_size=12), data=st.data())
 def test_no_order_and_no_repetition_of_reports_counts_anything_twice_or_not_at_all(sent, data):
     async def main():
@@ -288,7 +287,6 @@ def test_no_order_and_no_repetition_of_reports_counts_anything_twice_or_not_at_a
     asyncio.run(main())
 
 
-@unhurried
 @for_all(
     sent=st.lists(reports, min_size=1, max_size=8),
     faults=st.lists(st.sampled_from(["", "before", "after"]), max_size=12),

@@ -5,7 +5,6 @@ import errno
 import os
 
 import pytest
-from builders import unhurried
 from hypothesis import given
 from hypothesis import strategies as st
 from spoolkit import FailingDisk
@@ -98,7 +97,6 @@ def test_a_batch_that_was_cut_out_is_told():
     assert (found.gaps, found.is_damaged, found.damage) == (1, True, [])
 
 
-@unhurried
 @given(
     st.lists(st.binary(max_size=60), max_size=6),
     st.lists(st.tuples(st.integers(0, 600), st.binary(max_size=9)), max_size=4),

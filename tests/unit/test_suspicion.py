@@ -4,7 +4,7 @@ import asyncio
 from datetime import date
 
 import pytest
-from builders import DAY, MINTED, PACK, SECOND, a_claim, a_render, a_token, unhurried
+from builders import DAY, MINTED, PACK, SECOND, a_claim, a_render, a_token
 from gatekit import NOW, KitGate, Minter
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,7 +148,6 @@ opinions = st.none() | st.builds(
 )
 
 
-@unhurried
 @given(found=st.lists(signals, max_size=6), opinion=opinions)
 def test_no_reason_of_class_sivt_without_two_families(found, opinion):
     suspicion = suspect(found, PACK, opinion)
@@ -166,7 +165,6 @@ def test_no_reason_of_class_sivt_without_two_families(found, opinion):
         assert not any(signal.family is not accuser.family for accuser in accusers for signal in found)
 
 
-@unhurried
 @given(found=st.lists(signals, max_size=6), opinion=opinions, seed=st.randoms(use_true_random=False))
 def test_the_reason_does_not_depend_on_the_order_of_the_signals(found, opinion, seed):
     shuffled = [*found]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from builders import KEY, MINTED, PRICE, a_token, unhurried
+from builders import KEY, MINTED, PRICE, a_token
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,7 +28,6 @@ def signed(payload):
     return f"{body}.{hmac.digest(b's' * 32, body.encode(), 'sha256').hex()}"
 
 
-@unhurried
 @given(
     price=st.integers(0, (1 << 63) - 1),
     names=st.lists(NAMES, min_size=6, max_size=6),
@@ -40,7 +39,6 @@ def test_a_minted_token_is_read_as_it_was_written(price, names, entropy):
     assert check_token(mint_token(token, "k2", KEYS["k2"]), KEYS) == token
 
 
-@unhurried
 @given(at=st.integers(0, len(TEXT) - 1), char=st.sampled_from(string.printable))
 def test_a_token_with_one_changed_character_is_invalid(at, char):
     changed = TEXT[:at] + char + TEXT[at + 1 :]
@@ -49,14 +47,12 @@ def test_a_token_with_one_changed_character_is_invalid(at, char):
             check_token(changed, KEYS)
 
 
-@unhurried
 @given(at=st.integers(0, len(TEXT)), inserted=st.text(min_size=1, max_size=3))
 def test_a_token_with_something_inserted_is_invalid(at, inserted):
     with pytest.raises(TokenInvalid):
         check_token(TEXT[:at] + inserted + TEXT[at:], KEYS)
 
 
-@unhurried
 @given(length=st.integers(0, len(TEXT) - 1))
 def test_a_token_cut_short_is_invalid(length):
     with pytest.raises(TokenInvalid):
@@ -78,14 +74,12 @@ def test_a_token_of_another_version_is_invalid():
         check_token("v2" + TEXT[2:], KEYS)
 
 
-@unhurried
 @given(text=st.text())
 def test_no_text_raises_anything_else(text):
     with pytest.raises(TokenInvalid):
         check_token(text, KEYS)
 
 
-@unhurried
 @given(data=st.binary())
 def test_no_bytes_raise_anything_else(data):
     with pytest.raises(TokenInvalid):
@@ -94,7 +88,6 @@ def test_no_bytes_raise_anything_else(data):
         check_token(data.decode("latin-1"), KEYS)
 
 
-@unhurried
 @given(parts=st.lists(st.sampled_from(["v1", "k1", "", ".", "..", "\u00e9", "\ud800", "AAAA", TEXT]), max_size=8))
 def test_no_arrangement_of_parts_raises_anything_else(parts):
     text = ".".join(parts)
@@ -103,14 +96,12 @@ def test_no_arrangement_of_parts_raises_anything_else(parts):
             check_token(text, KEYS)
 
 
-@unhurried
 @given(payload=st.text(alphabet=string.ascii_letters + string.digits + "-_=+/!", max_size=60))
 def test_a_signed_payload_that_is_no_token_is_invalid(payload):
     with pytest.raises(TokenInvalid):
         check_token(signed(payload), KEYS)
 
 
-@unhurried
 @given(data=st.binary(max_size=60))
 def test_signed_bytes_that_are_no_token_are_invalid(data):
     with pytest.raises(TokenInvalid):
@@ -171,14 +162,12 @@ def test_a_router_without_keys_reads_where_a_token_belongs_and_not_its_price():
     assert read_token(TEXT[:-64] + "0" * 64) == read
 
 
-@unhurried
 @given(text=st.text() | st.sampled_from(["", "v1", "v1.", "v1.k1.", "v2" + TEXT[2:], TEXT.replace(".k1.", "..k1.")]))
 def test_what_is_no_token_cannot_be_read_for_routing_either(text):
     with pytest.raises(TokenInvalid):
         read_token(text)
 
 
-@unhurried
 @given(data=st.binary(max_size=60))
 def test_no_payload_makes_a_router_raise_anything_else(data):
     with pytest.raises(TokenInvalid):

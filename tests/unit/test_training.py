@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from builders import HOUR, MINTED, a_correction, an_answer
 from hypothesis import given as for_all
-from hypothesis import settings
 from hypothesis import strategies as st
 from learnkit import SOURCES, a_commit, a_label, a_world, read
 from msgspec.structs import replace
@@ -342,7 +341,6 @@ def test_two_margins_keep_their_order_between_the_ends():
 
 
 @for_all(st.floats(0, 1), st.integers(0, 40))
-@settings(deadline=None)
 def test_however_little_is_known_a_calibration_is_one(target, n):
     sample = calibration.Sample(np.linspace(-2, 2, n), np.full(n, target), np.ones(n))
     risk = calibrate(sample)(np.array([-1e9, 0.0, 1e9]))
@@ -393,7 +391,6 @@ def test_where_leaving_it_open_never_pays_there_is_no_grey():
 
 
 @for_all(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.floats(0, 0.5))
-@settings(deadline=None)
 def test_no_more_stay_open_than_may(values, share):
     band = band_of(Costs(), risks(values), share)
     assert open_share(band, risks(values)) <= share

@@ -1,5 +1,5 @@
 import pytest
-from builders import PACK, unhurried
+from builders import PACK
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -57,14 +57,12 @@ def test_what_counts_only_by_the_rule_for_large_display_is_told_apart():
     assert (said["mrc"], said["mrc_half"]) == (SEEN, NOT)
 
 
-@unhurried
 @given(seen=measures)
 def test_below_large_display_the_disclosed_difference_is_nothing(seen):
     said = judge_view(replace(seen, format=Format.DISPLAY, area_px=min(seen.area_px or 0, 242_499)), PACK)
     assert said.get("mrc") is said.get("mrc_half")
 
 
-@unhurried
 @given(seen=measures)
 def test_what_is_viewable_to_half_is_viewable_to_mrc(seen):
     said = judge_view(seen, PACK)
@@ -133,7 +131,6 @@ def test_a_click_does_not_make_video_viewable():
     assert said == {"mrc": NOT, "mrc_cross_media": NOT, "groupm": NOT}
 
 
-@unhurried
 @given(seen=measures)
 def test_every_area_is_judged_by_exactly_one_rule_of_a_viewability_pack(seen):
     area_px = seen.area_px or 0
@@ -147,7 +144,6 @@ def test_every_area_is_judged_by_exactly_one_rule_of_a_viewability_pack(seen):
     assert sorted(covering) == sorted({rule.name for rule in PACK.view_rule if rule.format is seen.format})
 
 
-@unhurried
 @given(seen=measures, ratios=st.tuples(ratios, ratios), times_ms=st.tuples(times_ms, times_ms))
 def test_seeing_more_for_longer_never_makes_it_less_viewable(seen, ratios, times_ms):
     less, more = (
@@ -157,7 +153,6 @@ def test_seeing_more_for_longer_never_makes_it_less_viewable(seen, ratios, times
     assert all(more[name] is SEEN for name, view in less.items() if view is SEEN)
 
 
-@unhurried
 @given(known=viewabilities, said=viewabilities)
 def test_viewability_moves_on_and_never_back(known, said):
     moved = merge_views(known, said)
@@ -167,14 +162,12 @@ def test_viewability_moves_on_and_never_back(known, said):
         assert view is expected
 
 
-@unhurried
 @given(known=viewabilities, said=viewabilities)
 def test_what_was_said_before_moves_nothing(known, said):
     moved = merge_views(known, said)
     assert merge_views(moved, said) is moved
 
 
-@unhurried
 @given(one=viewabilities, other=viewabilities)
 def test_views_move_viewability_alike_in_any_order(one, other):
     assert merge_views(one, other) == merge_views(other, one)
