@@ -58,9 +58,9 @@ class MemoryBudgets:
         return granted
 
     async def leave(self, holder: str) -> None:
-        if not any(name == holder for _, _, name in self._held):
-            self._holders.pop(holder, None)
-            self._expires_at.pop(holder, None)
+        known = self._holders.get(holder)
+        if known is not None and not any(name == holder for _, _, name in self._held):
+            self._holders[holder] = replace(known, is_void=True, is_buried=True, booked_through=known.after)
 
     async def due(self, limit: int) -> list[Holder]:
         now = self._clock()

@@ -14,7 +14,7 @@ select * from budget_exchange(
     %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
 """
 _LEAVE = """
-delete from budget_holders h where holder = %s
+update budget_holders h set is_void = true, is_buried = true, booked_through = after where holder = %s
     and not exists (select from budget_holdings where holder = h.holder) returning holder
 """
 _HOLDER = "holder, seq, reported, after, booked_through, is_void, is_buried"
@@ -45,11 +45,7 @@ select 'holder', holder, seq, reported, after, booked_through, is_void, is_burie
 union all
 select 'corrected', '', position, 0, 0, 0, false, false from budget_corrections
 """
-_MEND = """
-insert into budget_accounts as b (campaign, day, spent_micros)
-select c, d, m from unnest(%s, %s::integer[], %s::bigint[]) as a(c, d, m) order by c, d
-on conflict (campaign, day) do update set spent_micros = b.spent_micros + excluded.spent_micros returning day
-"""
+_MEND = "select budget_mend(%s, %s::integer[], %s::bigint[])"
 
 
 class PostgresBudgets:

@@ -9,7 +9,7 @@ B1  what is granted is free: with holders that stay in touch, spent + held never
 B2  an exchange that is repeated, or executed late, changes nothing more than executing it once, in order
 B3  what a holder reports as spent is booked once, and leaves what it holds in the same moment
 B4  a holder that was not heard of for its time to live may be buried: what the ledger says that it spent is booked,
-    the rest is free again; afterwards every exchange of it is answered with `Void`
+    the rest is free again; afterwards every exchange of it is answered with `Void`, as is one of a holder that left
 B5  a bury, a book, a mend happens whole or not at all, and only on what it was computed from
 
 A holder is a gate's run, or the name of one of its reports whose appends have an unknown outcome (an orphan). Day 0 of
@@ -149,11 +149,11 @@ class LeaseStore(Protocol):
         anything are not answered.
 
         Raises:
-            Void: the holder was buried.
+            Void: the holder was buried, or has left.
         """
 
     async def leave(self, holder: str) -> None:
-        """Forget *holder*, which holds nothing and has reported everything."""
+        """Let *holder* go, which has reported everything, if it holds nothing; later exchanges of it are `Void`."""
 
 
 class BudgetStore(LeaseStore, Protocol):

@@ -6,7 +6,6 @@ Any gate may do it, several at once too: the store takes each step from one of t
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import suppress
 
 import structlog
 from msgspec import Struct
@@ -75,10 +74,7 @@ class Upkeep:
                 break
             changes: Counter[str] = Counter()
             for commit in later.commits:
-                try:
-                    changes.update(_corrections(commit))
-                except UnreadableCommit as error:  # whoever verifies the budgets finds the difference
-                    log.error("a correction is not booked", position=commit.position, error=str(error))  # noqa: TRY400
+                changes.update(_corrections(commit))
             if not await self._budgets.book(after, later.through, changes):
                 break
             after = later.through
@@ -98,8 +94,7 @@ class Upkeep:
             if later.through <= after:
                 break
             for commit in later.commits:
-                with suppress(UnreadableCommit):  # it is told where it would be booked
-                    changes.update(_corrections(commit))
+                changes.update(_corrections(commit))
             after = later.through
         return changes
 
@@ -114,16 +109,22 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What was compared: accounts, and the ledger up to position `through`."""
+    """
+    What was compared: accounts, and the ledger up to position `through`.
+
+    What the commits at positions `unreadable` took or gave is not known, and may be what makes differences.
+    """
 
     through: int
     accounts: int
     differences: list[Difference]
+    unreadable: list[int]
 
 
 async def check_budgets(store: EventStore, budgets: BudgetStore, registry: Registry, *, mend: bool = False) -> Checked:
     """
-    Compare what is booked with a fold of the ledger, also while gates run; with *mend*, book the differences.
+    Compare what is booked with a fold of the ledger, also while gates run; with *mend*, book the differences, unless
+    part of the ledger cannot be read.
 
     Raises:
         LedgerUnavailable: ledger or store did not answer.
@@ -132,8 +133,10 @@ async def check_budgets(store: EventStore, budgets: BudgetStore, registry: Regis
     through = await store.head()
     accounts = _Accounts(registry)
     found: dict[Account, int] = {}
+    unreadable: list[int] = []
     async for page in _pages(store, 0, through):
-        booked = [spend for commit in page for spend in spends(commit) if _is_booked(spend, commit.position, state)]
+        read = [(commit.position, spend) for commit in page for spend in _readable(commit, unreadable)]
+        booked = [spend for position, spend in read if _is_booked(spend, position, state)]
         for spend, account in zip(booked, await accounts.of(booked), strict=True):
             for one in {account, (account[0], 0)}:
                 found[one] = found.get(one, 0) + spend.micros
@@ -143,9 +146,9 @@ async def check_budgets(store: EventStore, budgets: BudgetStore, registry: Regis
         for name in names
         if found.get(name, 0) != state.spent.get(name, 0)
     ]
-    if mend:
+    if mend and not unreadable:
         await budgets.mend({(one.campaign, one.day): one.ledger - one.booked for one in differences})
-    return Checked(through=through, accounts=len(names), differences=differences)
+    return Checked(through=through, accounts=len(names), differences=differences, unreadable=unreadable)
 
 
 class _Accounts:
@@ -186,12 +189,22 @@ def _decisions(commit: Commit, holders: Iterable[Holder]) -> list[Spend]:
     """Bytes are searched before they are read: nearly all commits are of other holders."""
     if not any(holder.name.encode() in commit.data for holder in holders):
         return []
-    return [spend for spend in spends(commit) if spend.is_decision]
+    return [spend for spend in _readable(commit, []) if spend.is_decision]
+
+
+def _readable(commit: Commit, unreadable: list[int]) -> Sequence[Spend]:
+    """Return what *commit* takes; one that cannot be read is added to *unreadable*, and nobody else waits for it."""
+    try:
+        return spends(commit)
+    except UnreadableCommit as error:
+        unreadable.append(commit.position)
+        log.error("what a commit spends is not known", position=commit.position, error=str(error))  # noqa: TRY400
+        return ()
 
 
 def _corrections(commit: Commit) -> Counter[str]:
     changes: Counter[str] = Counter()
-    for spend in spends(commit):
+    for spend in _readable(commit, []):  # whoever verifies the budgets finds the difference
         if not spend.is_decision:
             changes[spend.campaign] += spend.micros
     return changes

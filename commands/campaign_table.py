@@ -82,11 +82,14 @@ class CampaignList:
             LedgerUnavailable: ledger or table did not answer; nothing is lost by trying again.
         """
         through = await self._table.through()
-        while commits := await self._tails.campaigns(through, _PAGE):
-            ids = {id_ for commit in commits if (id_ := id_of(commit.stream)) is not None}
-            through = commits[-1].position
-            await self._table.put(list((await self._read(sorted(ids))).values()), through)
-        return through
+        while True:
+            looked = await self._tails.campaigns(through, _PAGE)
+            ids = {id_ for commit in looked.commits if (id_ := id_of(commit.stream)) is not None}
+            if looked.through > through:
+                through = looked.through
+                await self._table.put(list((await self._read(sorted(ids))).values()), through)
+            if len(looked.commits) < _PAGE:
+                return through
 
     async def check(self, *, mend: bool = False) -> list[str]:
         """
@@ -118,7 +121,7 @@ class CampaignList:
         """Campaigns of the ledger without a row."""
         missing: dict[str, Campaign | None] = {}
         position = 0
-        while commits := await self._tails.campaigns(position, _PAGE):
+        while commits := (await self._tails.campaigns(position, _PAGE)).commits:
             position = commits[-1].position
             opened = [id_ for commit in commits if commit.version == 0 and (id_ := id_of(commit.stream)) is not None]
             there = await self._table.having(opened)

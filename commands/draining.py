@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from commands.activity import Activity
 from commands.items import Answer, Item, Ready, Status
 from commands.keyring import KEY_BYTES, Keyring
+from commands.recent import Recent
 from commands.redecide import PASSING
 from commands.spool_records import (
     Kept,
@@ -54,6 +55,7 @@ from ledger.store import (
 CHUNK_MAX = 32
 """Appends in one call: enough to be quick, few enough not to hold up those who wait for an answer."""
 _ROUNDS_MAX = 8
+_COUNTED_MAX = 100_000
 _ANSWERED = "answered"
 
 
@@ -102,6 +104,7 @@ class Drain:
         self._keyring = keyring
         self._clock = clock
         self._rest = rest
+        self._counted = Recent[int, bool](_COUNTED_MAX)
 
     async def bring_in(self, records: Sequence[Kept], label: str, done: Drained) -> None:
         """
@@ -254,7 +257,8 @@ class Drain:
         if _is_pending(events):
             return
         self._decider.recall(impression, events)
-        if is_new:
+        if is_new and self._counted.get(impression.int) is None:  # it may be brought in again
+            self._counted.put(impression.int, True)
             self._activity.count([event for event in events if isinstance(event, ImpressionRendered)])
 
     async def _count(self, append: Append) -> None:

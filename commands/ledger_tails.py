@@ -9,8 +9,8 @@ from ledger.memory import MemoryStore
 from ledger.store import Commit, check_limit
 
 
-class Later(Struct, frozen=True):
-    """Commits after the first of their impressions, in order; `through` is how far the ledger was looked at."""
+class Looked(Struct, frozen=True):
+    """What a look found, in order of position; `through` is how far it saw: up to there is nothing else."""
 
     commits: list[Commit]
     through: int
@@ -23,13 +23,10 @@ class LedgerTails(Protocol):
     Every call raises `LedgerUnavailable` if the store does not answer, `ValueError` if the limit is no read's.
     """
 
-    async def campaigns(self, after: int, limit: int) -> list[Commit]:
-        """Return up to *limit* commits of `campaign-*` streams with positions over *after*, in order."""
+    async def campaigns(self, after: int, limit: int) -> Looked:
+        """Return up to *limit* commits of `campaign-*` streams with positions over *after*."""
 
-    async def campaigns_head(self) -> int:
-        """Return the position of the last commit of a `campaign-*` stream, 0 if there is none."""
-
-    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Looked:
         """
         Return up to *limit* commits that are not the first of their impression, with positions over *after*.
 
@@ -46,20 +43,16 @@ class MemoryTails:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def campaigns(self, after: int, limit: int) -> list[Commit]:
+    async def campaigns(self, after: int, limit: int) -> Looked:
         check_limit(limit)
-        return [commit for commit in await self._all(after) if id_of(commit.stream) is not None][:limit]
+        commits = await self._all(after)
+        return _up_to(limit, [commit for commit in commits if id_of(commit.stream) is not None], commits, after)
 
-    async def campaigns_head(self) -> int:
-        return max((commit.position for commit in await self._all(0) if id_of(commit.stream) is not None), default=0)
-
-    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Looked:
         check_limit(limit)
         commits = [commit for commit in await self._all(after) if through is None or commit.position <= through]
         found = [commit for commit in commits if not isinstance(commit.stream, str) and commit.version > 0]
-        if len(found) > limit:
-            return Later(found[:limit], found[limit - 1].position)
-        return Later(found, commits[-1].position if commits else after)
+        return _up_to(limit, found, commits, after)
 
     async def close(self) -> None: ...
 
@@ -68,3 +61,9 @@ class MemoryTails:
         while page := await self._store.read_all(commits[-1].position if commits else after, 1_000):
             commits += page
         return commits
+
+
+def _up_to(limit: int, found: list[Commit], looked: list[Commit], after: int) -> Looked:
+    if len(found) > limit:
+        return Looked(found[:limit], found[limit - 1].position)
+    return Looked(found, looked[-1].position if looked else after)

@@ -6,9 +6,9 @@ past them, at the cost of a read of everything.
 """
 
 from commands.campaigns import STREAM_PREFIX
-from commands.ledger_tails import Later
+from commands.ledger_tails import Looked
 from ledger.eventstoredb import EventStoreDbStore
-from ledger.store import Commit, check_limit
+from ledger.store import check_limit
 
 WINDOW = 10_000
 """Commits that one look for later ones passes over at most."""
@@ -21,21 +21,21 @@ class EventStoreDbTails:
     def __init__(self, store: EventStoreDbStore) -> None:
         self._store = store
 
-    async def campaigns(self, after: int, limit: int) -> list[Commit]:
-        return await self._store.read_named(STREAM_PREFIX, after, limit)
+    async def campaigns(self, after: int, limit: int) -> Looked:
+        head = await self._store.head()  # what was there before the read, the read has seen
+        commits = await self._store.read_named(STREAM_PREFIX, after, limit)
+        last = commits[-1].position if commits else after
+        return Looked(commits, last if len(commits) == limit else max(last, head))
 
-    async def campaigns_head(self) -> int:
-        return await self._store.head_named(STREAM_PREFIX)
-
-    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Looked:
         check_limit(limit)
         page = await self._store.read_named(_IMPRESSIONS, after, WINDOW)
         looked = page if through is None else [commit for commit in page if commit.position <= through]
         found = [commit for commit in looked if commit.version > 0 and not isinstance(commit.stream, str)]
         if len(found) >= limit:
-            return Later(found[:limit], found[limit - 1].position)
+            return Looked(found[:limit], found[limit - 1].position)
         if through is not None and len(looked) < len(page):
-            return Later(found, max(after, through))
-        return Later(found, looked[-1].position if looked else after)
+            return Looked(found, max(after, through))
+        return Looked(found, looked[-1].position if looked else after)
 
     async def close(self) -> None: ...

@@ -1,10 +1,10 @@
 """`LedgerTails` on the ledger's own tables: commits become visible in order of position, so no later one is skipped."""
 
-from commands.ledger_tails import Later
+from commands.ledger_tails import Looked
 from ledger.compact import Compact
 from ledger.postgres import COMMIT_COLUMNS, commit_of
 from ledger.postgres_connection import PostgresConnection
-from ledger.store import Commit, check_limit
+from ledger.store import check_limit
 
 WINDOW = 50_000
 """Positions that one look for later commits passes over at most."""
@@ -12,7 +12,6 @@ _OF_CAMPAIGNS = "stream >= 'campaign-' and stream < 'campaign.'"
 _CAMPAIGNS = (
     f"select {COMMIT_COLUMNS} from stream_commits where {_OF_CAMPAIGNS} and position > %s order by position limit %s"  # noqa: S608
 )
-_HEAD = f"select coalesce(max(position), 0) from stream_commits where {_OF_CAMPAIGNS}"  # noqa: S608
 # One statement, one snapshot: nothing up to the head that it names can appear afterwards.
 _LATER = f"""
 with head as (
@@ -36,21 +35,18 @@ class PostgresTails:
         self._connection = connection
         self._compact = Compact()
 
-    async def campaigns(self, after: int, limit: int) -> list[Commit]:
+    async def campaigns(self, after: int, limit: int) -> Looked:
         check_limit(limit)
         rows = await self._connection.fetch(_CAMPAIGNS, [after, limit])
-        return [commit_of(row, self._compact) for row in rows]
+        commits = [commit_of(row, self._compact) for row in rows]
+        return Looked(commits, commits[-1].position if commits else after)
 
-    async def campaigns_head(self) -> int:
-        [[position]] = await self._connection.fetch(_HEAD, [])
-        return int(position)
-
-    async def later(self, after: int, limit: int, through: int | None = None) -> Later:
+    async def later(self, after: int, limit: int, through: int | None = None) -> Looked:
         check_limit(limit)
         arguments = {"after": after, "limit": limit, "through": through}
         first, *rows = await self._connection.fetch(_LATER, arguments)
         commits = sorted([commit_of(row, self._compact) for row in rows], key=lambda commit: commit.position)
-        return Later(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
+        return Looked(commits, commits[-1].position if len(commits) == limit else max(after, int(first[6])))
 
     async def close(self) -> None:
         await self._connection.close()

@@ -94,14 +94,15 @@ class Registry:
         """
         began, applied = self._clock(), 0
         if self._position is None:
-            self._position = await self._tails.campaigns_head()
+            self._position = await self._store.head()
         while True:
-            commits = await self._tails.campaigns(self._position, _PAGE)
-            for commit in commits:
+            looked = await self._tails.campaigns(self._position, _PAGE)
+            for commit in looked.commits:
                 self._apply(commit)
                 self._position = commit.position
-            applied += len(commits)
-            if len(commits) < _PAGE:
+            self._position = looked.through
+            applied += len(looked.commits)
+            if len(looked.commits) < _PAGE:
                 self._fresh_at = began
                 return applied
 

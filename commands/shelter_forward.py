@@ -1,9 +1,9 @@
 """
 Sends home what was sheltered, once the home is ready for it.
 
-At least once, and in order per impression: a page holds everything of an impression that waits, or its beginning, and
-nothing is deleted before its home has answered for it. The home recognises what comes again. What fails is put off on
-its own; it holds up nothing behind it.
+At least once, and in order of arrival as long as the home takes it: nothing is deleted before its home has answered for
+it. The home recognises what comes again. What fails is put off on its own and holds up nothing behind it; a view that
+overtakes its render so is parked at home, as any is that comes too early.
 """
 
 from collections.abc import Callable, Sequence

@@ -127,10 +127,6 @@ class EventStoreDbStore:
         check_limit(limit)
         return await within(self._deadline_s, lambda: self._everything.page(after, limit, prefix), patient=True)
 
-    async def head_named(self, prefix: str) -> int:
-        """Return the position of the last commit of a stream whose name begins with *prefix*, 0 if there is none."""
-        return await within(self._deadline_s, lambda: self._everything.head(prefix))
-
     def follow(self, after: int) -> AsyncGenerator[Commit | Mark, None]:
         """
         Yield the commits after position *after* and those to come, with a mark whenever nothing is left for now.
@@ -193,7 +189,7 @@ class EventStoreDbStore:
         match answer:
             case Acknowledged():
                 append = job.append
-                self._places.advance(append.stream, append.cause, job.written(), first=append.expected == 0)
+                self._places.advance(append.stream, append.cause, job.written(), expected=append.expected)
             case WrongVersion():
                 job.doubt = job.refused = True
             case Gone():

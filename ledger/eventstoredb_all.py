@@ -32,10 +32,10 @@ class Everything:
         self._names = names
         self._deadline_s = deadline_s
 
-    async def head(self, prefix: str = "") -> int:
-        """Return the position of the last commit of a stream that begins with *prefix*, 0 if there is none."""
+    async def head(self) -> int:
+        """Return the position of the last commit, 0 if there is none."""
         async with self._connection.use() as node:
-            request = read_all(self._names.pattern(prefix), None, backwards=True)
+            request = read_all(self._names.pattern(), None, backwards=True)
             async with aclosing(events(node, request)) as found:
                 async for event in found:
                     if ends_commit(event):

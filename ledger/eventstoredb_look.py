@@ -80,6 +80,10 @@ class Places:
         return None if known is None or cause in known[1] else known
 
     def put(self, stream: StreamId, place: Place, causes: dict[CauseId, None]) -> None:
+        """Know *stream* as it was read, unless it is known further: a slow read may end after a quick one."""
+        known = self._known.get(stream)
+        if known is not None and known[0].next > place.next:
+            return
         self._known[stream] = (place, causes)
         self._known.move_to_end(stream)
         if len(self._known) > STREAMS_MAX:
@@ -87,13 +91,13 @@ class Places:
         while len(causes) > CAUSES_MAX:
             del causes[next(iter(causes))]
 
-    def advance(self, stream: StreamId, cause: CauseId, place: Place, *, first: bool) -> None:
-        """Note that *cause* was appended, as the *first* or to what is known; *place* is where the stream goes on."""
+    def advance(self, stream: StreamId, cause: CauseId, place: Place, *, expected: int) -> None:
+        """Note that *cause* was appended at version *expected*; *place* is where the stream goes on."""
         known = self._known.get(stream)
-        if known is not None:
+        if known is not None and known[0].next == expected:
             known[1][cause] = None
             self.put(stream, place, known[1])
-        elif first:
+        elif expected == 0:
             self.put(stream, place, {cause: None})
 
 

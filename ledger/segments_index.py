@@ -45,7 +45,6 @@ select c.position, {_BATCH} from (
 ) c cross join lateral (select * from segment_batches b where b.last >= c.position order by b.last limit 1) b
 order by c.position
 """  # noqa: S608
-_HEAD_NAMED = "select position from segment_names where starts_with(stream, %s) order by position desc limit 1"
 # One statement, one snapshot: nothing up to the head that it names can appear afterwards.
 _LATER = f"""
 with head as (select least(%(through)s::bigint, coalesce(max(last), 0)) as through from segment_batches)
@@ -177,10 +176,6 @@ class SegmentIndex:
         """Return positions over *after* of streams whose name begins with *prefix*, in order, up to *limit*."""
         rows = await self._reader.fetch(_NAMED, [prefix, after, limit])
         return [(row[0], _batch(row[1:])) for row in rows]
-
-    async def head_named(self, prefix: str) -> int:
-        rows = await self._reader.fetch(_HEAD_NAMED, [prefix])
-        return int(rows[0][0]) if rows else 0
 
     async def later(self, after: int, limit: int, through: int | None) -> tuple[list[tuple[int, Batch]], int]:
         """

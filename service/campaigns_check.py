@@ -29,7 +29,8 @@ class CampaignsChecked(Struct, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        return not self.unlike and (self.budgets is None or not self.budgets.differences)
+        budgets = self.budgets
+        return not self.unlike and (budgets is None or not (budgets.differences or budgets.unreadable))
 
 
 async def check_campaigns(settings: Settings, *, mend: bool) -> CampaignsChecked:

@@ -146,8 +146,18 @@ def verify(
     else:
         for line in _verified_lines(checked):
             out.print(line)
-        out.print("put right" if mend and not checked.good else "all alike" if checked.good else "--mend puts it right")
-    raise typer.Exit(0 if checked.good or mend else 1)
+        out.print(_said(checked, mend=mend))
+    raise typer.Exit(0 if checked.good or (mend and not _is_unsure(checked)) else 1)
+
+
+def _is_unsure(checked: Any) -> bool:
+    return checked.budgets is not None and bool(checked.budgets.unreadable)
+
+
+def _said(checked: Any, *, mend: bool) -> str:
+    if _is_unsure(checked):
+        return "budgets stay as they are, for part of the ledger cannot be read"
+    return "put right" if mend and not checked.good else "all alike" if checked.good else "--mend puts it right"
 
 
 def _verified_lines(checked: Any) -> list[str]:
@@ -160,6 +170,7 @@ def _verified_lines(checked: Any) -> list[str]:
     return [
         f"{checked.budgets.accounts:,} accounts compared up to position {checked.budgets.through:,}",
         *unlike,
+        *(f"the commit at position {position:,} cannot be read" for position in checked.budgets.unreadable),
         *(
             f"{one.campaign} day {one.day}: ledger {one.ledger:,}, booked {one.booked:,} micros"
             for one in checked.budgets.differences

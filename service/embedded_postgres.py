@@ -133,17 +133,18 @@ class PostgresServer(Engine):
 
     def _end_survivors(self) -> None:
         """A server may outlive its supervisor where there is no parent-death signal; its parts may outlive a kill."""
-        lines = self._pid_file()
-        main = int(lines[0]) if lines else 0
+        file = self.cluster / "postmaster.pid"
+        first = "".join(self._pid_file()[:1])
+        main = int(first) if first.isdecimal() else 0
         if main in self.parts():
             structlog.get_logger(__name__).warning("ending a PostgreSQL that was left", pid=main)
             signal_all([main], signal.SIGINT)
             wait_until(lambda: main not in self.parts(), _SHUTDOWN_WITHIN_S)
         # The others saw it die and end by themselves.
         end(self.parts, ORPHANS_END_WITHIN_S)
-        if main and describe(main) and self._pid_file():
-            # Another process has got the id since: PostgreSQL would take it for its predecessor and refuse to start.
-            (self.cluster / "postmaster.pid").unlink()
+        if not main or describe(main):
+            # A crash of the machine left it empty, or another process has got the id since: PostgreSQL would not start.
+            file.unlink(missing_ok=True)
 
 
 def _major(binary: Path) -> str:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from commands.budget_memory import MemoryBudgets
 from commands.budget_postgres import PostgresBudgets
 from commands.budget_store import BOUNDS_MAX, Bound, Corrected, Exchange, Granted, Holder, Line, Void
+from commands.spend import belongs_to
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import LedgerUnavailable
 
@@ -304,14 +305,36 @@ def test_a_period_of_unknown_outcome_is_held_under_its_own_name_until_the_ledger
     run(test)
 
 
-def test_a_holder_that_leaves_is_forgotten_unless_it_holds_something(run):
-    async def test(_, store):
+def test_a_holder_that_leaves_is_forgotten_after_a_day_unless_it_holds_something(run):
+    async def test(world, store):
         await store.exchange(an_exchange(a_line(need=5)))
         await store.leave("gate-a")
-        assert len((await store.state()).holders) == 1
+        assert not (await store.state()).holders[0].is_buried
         await store.exchange(an_exchange(a_line(), seq=2))
         await store.leave("gate-a")
+        assert await store.corrected() == Corrected(0, None), "nothing waits for it any more"
+        await world.later(TTL_MS + 86_400_000)
+        assert await store.due(10) == []
         assert (await store.state()).holders == []
+
+    run(test)
+
+
+def test_an_exchange_that_is_executed_after_its_holder_left_books_nothing_again(run):
+    async def test(world, store):
+        await store.exchange(an_exchange(a_line(need=700), after=3))
+        report = an_exchange(a_line(spent=450), seq=2, reported=1, after=9)
+        await store.exchange(report)
+        await store.exchange(replace(report, seq=3))
+        await store.leave("gate-a")
+        for late in (report, replace(report, seq=4)):
+            with pytest.raises(Void):
+                await store.exchange(late)
+        assert (await spent(store), (await bound(store)).held_micros) == (450, 0)
+        await world.later(TTL_MS)
+        [holder] = await store.due(10)
+        assert holder.after == 9, "only what came after its last report is looked through"
+        assert not belongs_to("gate-a.1", holder)
 
     run(test)
 
@@ -392,21 +415,30 @@ def test_a_store_that_is_not_there_is_unavailable():
 
 @pytest.mark.slow
 def test_many_holders_at_once_never_get_more_than_there_is(postgres_url):
-    """Each on its own connection, over the same campaigns in different orders: no deadlock, no micro too many."""
+    """Each on its own connection, over the same campaigns in other orders, while it is mended: no deadlock."""
 
     async def holder(name, names):
         connection = PostgresConnection(postgres_url, 10.0)
         store, got = PostgresBudgets(connection), dict.fromkeys(names, 0)
         for seq in range(1, 31):
-            lines = [a_line(one, need=7, keep=got[one]) for one in names]
+            lines = [a_line(one, version=seq, need=7, keep=got[one]) for one in names]
             for (campaign, _), granted in (await store.exchange(an_exchange(*lines, holder=name, seq=seq))).items():
                 got[campaign] += granted.micros
         await connection.close()
         return got
 
+    async def mender(names):
+        connection = PostgresConnection(postgres_url, 10.0)
+        store = PostgresBudgets(connection)
+        for number in range(60):
+            await store.mend({(one, DAY * (at % 2)): 1 - 2 * (number % 2) for at, one in enumerate(names)})
+        await connection.close()
+        return dict.fromkeys(names, 0)
+
     async def main():
         names = [f"c-{number}" for number in range(40)]
-        held = await asyncio.gather(*(holder(f"gate-{n}", names[n:] + names[:n]) for n in range(6)))
+        gates = [holder(f"gate-{n}", names[n:] + names[:n]) for n in range(6)]
+        held = await asyncio.gather(*gates, mender(names))
         for one in names:
             assert sum(got[one] for got in held) == 1_000
 

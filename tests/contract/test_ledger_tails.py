@@ -7,6 +7,7 @@ from budgetkit import World, a_change, a_correction_of, a_decision, a_token, app
 from gatekit import NOW
 
 from commands.campaigns import stream_of
+from commands.ledger_tails import Looked
 from commands.ledger_tails_eventstoredb import EventStoreDbTails
 from commands.ledger_tails_postgres import PostgresTails
 from commands.ledger_tails_segments import SegmentTails
@@ -79,12 +80,20 @@ def test_campaigns_commits_come_in_order_and_nothing_else(run):
         await a_count(world, "campaigns-of-nobody")
         await world.open("b")
         await world.campaigns.handle("a", a_change(paused=True))
-        commits = await world.tails.campaigns(0, 10)
+        looked = await world.tails.campaigns(0, 10)
+        commits = looked.commits
         assert [commit.stream for commit in commits] == [stream_of(one) for one in ("a", "b", "a")]
         assert [commit.version for commit in commits] == [0, 0, 1]
-        assert await world.tails.campaigns(0, 1) == commits[:1]
-        assert await world.tails.campaigns(commits[0].position, 10) == commits[1:]
-        assert await world.tails.campaigns_head() == commits[-1].position == await world.ledger.head()
+        assert looked.through == commits[-1].position == await world.ledger.head()
+        assert await world.tails.campaigns(0, 1) == Looked(commits[:1], commits[0].position)
+        assert (await world.tails.campaigns(commits[0].position, 10)).commits == commits[1:]
+        await an_impression(world)
+        nothing = await world.tails.campaigns(looked.through, 10)
+        assert not nothing.commits
+        assert looked.through <= nothing.through <= await world.ledger.head()
+        await world.campaigns.handle("a", a_change(paused=False, seen_version=2))
+        [change] = (await world.tails.campaigns(nothing.through, 10)).commits
+        assert (change.stream, change.version) == (stream_of("a"), 2)
 
     run(test)
 
@@ -110,8 +119,7 @@ def test_later_commits_of_impressions_come_in_order_and_nothing_else(run):
 
 def test_an_empty_ledger_has_nothing_to_follow(run):
     async def test(world):
-        assert await world.tails.campaigns(0, 1) == []
-        assert await world.tails.campaigns_head() == 0
+        assert await world.tails.campaigns(0, 1) == Looked([], 0)
         assert (await world.tails.later(0, 1)).through == 0
         for read in (world.tails.campaigns, world.tails.later):
             for limit in (0, 10_001):

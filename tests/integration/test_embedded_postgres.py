@@ -241,10 +241,11 @@ def test_ends_a_server_that_an_earlier_supervisor_left(server):
         assert kept(server) == 1
 
 
-def test_starts_although_a_stale_pid_file_names_a_process_that_lives(server):
+@pytest.mark.parametrize("left", ["{pid}\n{cluster}\n0\n5432\n\n\n0 0\nready\n", "", "\0\0\0\0"])
+def test_starts_although_a_stale_pid_file_names_a_process_that_lives_or_none(server, left):
     with running(server):
         keep(server)
-    (server.cluster / "postmaster.pid").write_text(f"{os.getpid()}\n{server.cluster}\n0\n5432\n\n\n0 0\nready\n")
+    (server.cluster / "postmaster.pid").write_text(left.format(pid=os.getpid(), cluster=server.cluster))
     assert not server.ready()
     with running(server):
         assert kept(server) == 1

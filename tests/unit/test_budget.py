@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 from budgetkit import PRICE, TODAY, SpendingGate, World, a_change, a_correction_of, a_token, appending, paid, reasons_of
+from damagekit import damage, mend
 from gatekit import NOW
 
 from commands.budget_purse import LeaseRules
@@ -411,6 +412,27 @@ def test_a_gate_that_was_buried_alive_goes_on_with_empty_hands_and_nothing_is_bo
     run(test)
 
 
+def test_a_commit_that_nobody_can_read_keeps_no_money_of_others_and_is_told():
+    async def test(world):
+        await world.open(budget_micros=100 * PRICE)
+        gate = SpendingGate(world)
+        await gate.batch(3)
+        impressions = [commit.stream for commit in await world.ledger.read_all(0, 10) if commit.count == 1]
+        good = damage(world.ledger, impressions[-1], "a newer schema")
+        world.pass_by(10_000)
+        assert await world.upkeep.bury() == 1
+        bound = await world.bound()
+        assert (bound.spent_micros, bound.held_micros) == (2 * PRICE, 0)
+        assert (await world.check(mend=True)).unreadable == [good.position]
+        mend(world.ledger, good)
+        checked = await world.check()
+        assert {(one.ledger, one.booked) for one in checked.differences} == {(3 * PRICE, 2 * PRICE)}, "not mended"
+        await world.check(mend=True)
+        assert (await world.check()).differences == []
+
+    run(test)
+
+
 def test_closing_reports_and_returns_everything():
     async def test(world):
         await world.open(budget_micros=100 * PRICE)
@@ -418,7 +440,7 @@ def test_closing_reports_and_returns_everything():
         await gate.batch(3)
         assert await gate.budget.close()
         state = await world.budgets.state()
-        assert (state.holders, state.spent["c-1", 0]) == ([], 3 * PRICE)
+        assert ([holder.is_buried for holder in state.holders], state.spent["c-1", 0]) == ([True], 3 * PRICE)
         assert (await world.bound()).held_micros == 0
 
     run(test)

@@ -141,12 +141,12 @@ def test_ids_of_two_appends_differ_before_their_index():
 def test_what_is_remembered_of_streams_is_bounded():
     places = Places()
     for n in range(STREAMS_MAX + 10):
-        places.advance(f"serves-{n}", uuid4(), Place(1), first=True)
+        places.advance(f"serves-{n}", uuid4(), Place(1), expected=0)
     assert places.get("serves-0", uuid4()) is None
     assert places.get(f"serves-{STREAMS_MAX + 9}", uuid4())[0] == Place(1)
     causes = [UUID(int=n) for n in range(CAUSES_MAX + 10)]
     for n, cause in enumerate(causes):
-        places.advance("rejects-eu", cause, Place(n + 1), first=n == 0)
+        places.advance("rejects-eu", cause, Place(n + 1), expected=n)
     place, known = places.get("rejects-eu", uuid4())
     assert (place.next, len(known)) == (CAUSES_MAX + 10, CAUSES_MAX)
     assert places.get("rejects-eu", causes[-1]) is None
@@ -155,5 +155,22 @@ def test_what_is_remembered_of_streams_is_bounded():
 
 def test_nothing_is_remembered_of_a_stream_whose_beginning_was_not_seen():
     places = Places()
-    places.advance("rejects-eu", uuid4(), Place(9), first=False)
+    places.advance("rejects-eu", uuid4(), Place(9), expected=8)
     assert places.get("rejects-eu", uuid4()) is None
+
+
+def test_a_slow_read_does_not_take_back_what_a_quick_one_has_seen():
+    causes = [UUID(int=n) for n in range(3)]
+    places = Places()
+    places.put("rejects-eu", Place(2), dict.fromkeys(causes[:2]))
+    places.put("rejects-eu", Place(1), dict.fromkeys(causes[:1]))
+    places.advance("rejects-eu", causes[2], Place(3), expected=2)
+    assert places.get("rejects-eu", uuid4()) == (Place(3), dict.fromkeys(causes))
+    assert places.get("rejects-eu", causes[1]) is None
+
+
+def test_an_append_to_more_than_is_known_leaves_what_lies_between_to_be_read():
+    places = Places()
+    places.put("rejects-eu", Place(1), {UUID(int=0): None})
+    places.advance("rejects-eu", UUID(int=2), Place(3), expected=2)
+    assert places.get("rejects-eu", UUID(int=1)) == (Place(1), {UUID(int=0): None})

@@ -151,6 +151,33 @@ def test_a_spool_that_a_restart_adopts_counts_nobodys_renders_twice(tmp_path, mo
     asyncio.run(main())
 
 
+def test_draining_that_is_begun_again_counts_nobodys_renders_twice(tmp_path):
+    async def main():
+        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await gate.warm()
+        with gate.store.away("after"):
+            await gate.send(*burst(clients, LIMIT - 1))
+        read, calls = gate.store.read_streams, []
+
+        async def failing(streams, limit):
+            calls.append(streams)
+            if len(calls) in {2, 4}:
+                raise LedgerUnavailable("away again, after the renders were counted")
+            return await read(streams, limit)
+
+        gate.store.read_streams = failing
+        for _ in range(2):
+            with pytest.raises(LedgerUnavailable):
+                await gate.backlog.work()
+        await gate.backlog.work()
+        assert gate.spool.segments == 0
+        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
+        assert told(await gate.send(*late)) == [VALID, DROPPED]
+
+    asyncio.run(main())
+
+
 def test_midnight_gives_nobody_a_fresh_start():
     async def test(gate, clients):
         gate.now = MIDNIGHT + 5_000
