@@ -7,7 +7,7 @@ from commands.items import Answer, Ready
 from commands.judge import funded_by, render_of, view_of
 from commands.recent import FirstAnswer, RecentSlots
 from commands.turns import Batch, Group
-from domain.decide import CommandRefused, decide
+from domain.decide import AdmitRender, CommandRefused, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -16,7 +16,7 @@ from domain.events import (
     ImpressionScored,
 )
 from domain.funding import committed_micros
-from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
+from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold, lacks_proof
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -79,8 +79,10 @@ class GroupDecider:
             return decide(state, view_of(item, self._pack, batch.now))
         conduct = batch.conduct.get(at, PLAIN)
         command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
-        if self._funds is None or not is_paid(item) or not _counts_anew(state):
+        if self._funds is None or not is_paid(item):
             return decide(state, command)
+        if not _counts_anew(state):
+            return decide(state, self._in_flight(command, state, self._funds))
         funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
         try:
             new = decide(state, funded_by(command, funded))
@@ -94,6 +96,13 @@ class GroupDecider:
             after = last.after if isinstance(last, ImpressionDeduped) else None
             self._funds.keep(funded.grant, committed_micros(after))
         return new
+
+    def _in_flight(self, command: AdmitRender, state: Impression, funds: Funds) -> AdmitRender:
+        """What a render may prove is in the flight that the registry knows; the money was set aside before."""
+        if not (isinstance(state, Decided) and lacks_proof(state)):
+            return command
+        claim = command.rendered
+        return funded_by(command, funds.unleased(claim, claim.event_at, command.scored.reasons, ""))
 
     def _known(self, group: Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""

@@ -9,6 +9,7 @@ from budgetkit import SpendingGate, World, a_change
 from gatekit import NOW, PRICE, KitGate, Minter
 
 from domain.events import ImpressionDeduped
+from domain.funding import committed_micros
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
 
@@ -174,5 +175,57 @@ def test_a_prefetched_ad_takes_its_money_when_it_is_shown():
         [shown] = await gate.send(clients.render(token))
         assert other.verdict is Verdict.VALID
         assert (shown.verdict, shown.reason) == (Verdict.DROPPED, Reason.BUDGET_EXHAUSTED)
+
+    run(test)
+
+
+async def proved(gate, clients, token, **changes):
+    """Answer to a render that proves what the one before it did not."""
+    await gate.send(clients.render(token, on_screen_at=None))
+    [answer] = await gate.send(clients.render(token, **changes))
+    return answer
+
+
+def test_a_proof_counts_in_a_flight_that_was_made_longer_after_the_token():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PLENTY)
+        [gate] = await gates(world)
+        answer = await proved(gate, clients, clients.token(flight_end=NOW - MINUTE))
+        assert (answer.verdict, answer.reason) == (Verdict.VALID, None)
+
+    run(test)
+
+
+def test_a_proof_from_a_pause_is_out_of_flight_and_gives_the_money_back():
+    async def test(world, clients):
+        opened = await world.open(CAMPAIGN, budget_micros=PRICE)
+        [gate] = await gates(world)
+        await world.campaigns.handle(CAMPAIGN, a_change(opened.version, paused=True))
+        await gate.registry.follow()
+        gate.now = NOW + MINUTE
+        token = clients.token()
+        answer = await proved(gate, clients, token, client_at=NOW + 1)
+        assert (answer.verdict, answer.reason) == (Verdict.DROPPED, Reason.OUTSIDE_FLIGHT)
+        assert committed_micros((await gate.state(token.impression)).standing) == 0
+
+    run(test)
+
+
+def test_a_proof_for_a_campaign_that_nobody_knows_is_uncertain_as_without_it():
+    async def test(world, clients):
+        [gate] = await gates(world)
+        answer = await proved(gate, clients, clients.token())
+        assert (answer.verdict, answer.reason) == (Verdict.UNCERTAIN, Reason.REGISTRY_BEHIND)
+
+    run(test)
+
+
+def test_the_proof_of_replayed_history_asks_no_registry():
+    async def test(world, clients):
+        [gate] = await gates(world)
+        token = clients.token()
+        await gate.send(clients.render(token, on_screen_at=None, received_at=NOW - 1))
+        [answer] = await gate.send(clients.render(token, received_at=NOW))
+        assert answer.verdict is Verdict.VALID
 
     run(test)
