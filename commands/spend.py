@@ -19,7 +19,8 @@ _LIVE = "live"
 
 class Spend(NamedTuple):
     """
-    Micros that one event takes from a campaign (below zero: gives back). `event_at` is epoch ms.
+    Micros that one event takes from a campaign (below zero: gives back). `event_at` (epoch ms) is when the render that
+    takes them happened: of what was fetched ahead, that is later than the impression's own.
 
     `is_decision`: a gate decided it, reports it under the label `lease`, and knew the campaign at `registry_version`.
     Everything else is a correction.
@@ -68,7 +69,7 @@ class _Viewed(_Mover, tag_field="type", tag="ImpressionViewed", gc=False):
 
 
 class _Rendered(Struct, tag_field="type", tag="ImpressionRendered", gc=False):
-    pass
+    event_at: int
 
 
 class _Scored(Struct, tag_field="type", tag="ImpressionScored", gc=False):
@@ -103,11 +104,16 @@ def spends(commit: Commit) -> Sequence[Spend]:
         events = _decode(data)
     except msgspec.DecodeError as error:
         raise UnreadableCommit(f"cannot read the events at position {commit.position}: {error}") from error
-    return [
-        spend
-        for event in events
-        if isinstance(event, _Mover) and event.cut.data_set == _LIVE and (spend := _spend(event)).micros
-    ]
+    found: list[Spend] = []
+    rendered: _Rendered | None = None
+    for event in events:
+        if isinstance(event, _Rendered):
+            rendered = event
+        elif isinstance(event, _Mover):
+            if event.cut.data_set == _LIVE and (spend := _spend(event, rendered)).micros:
+                found.append(spend)
+            rendered = None
+    return found
 
 
 def belongs_to(lease: str, holder: Holder) -> bool:
@@ -118,13 +124,13 @@ def belongs_to(lease: str, holder: Holder) -> bool:
     return name == holder.name and number.isdigit() and int(number) > holder.reported
 
 
-def _spend(event: _Mover) -> Spend:
+def _spend(event: _Mover, rendered: _Rendered | None) -> Spend:
     before = event.before or _NOTHING
     micros = event.after.billable_micros + event.after.reserved_micros - before.billable_micros - before.reserved_micros
     funding = (event.funding or _UNFUNDED) if isinstance(event, _Deduped) else _UNFUNDED
     return Spend(
         event.cut.campaign,
-        event.cut.event_at,
+        event.cut.event_at if rendered is None else rendered.event_at,
         micros,
         isinstance(event, _Deduped),
         funding.lease,

@@ -5,9 +5,11 @@ from collections import Counter
 from datetime import date
 
 import pytest
-from budgetkit import SpendingGate, World, a_change
+from budgetkit import BERLIN, TODAY, SpendingGate, World, a_change
 from gatekit import NOW, PRICE, KitGate, Minter
 
+from commands.account_days import QUARTER_MS
+from commands.budget_upkeep import check_budgets
 from domain.events import ImpressionDeduped
 from domain.funding import committed_micros
 from domain.reasons import Reason, Verdict
@@ -15,6 +17,7 @@ from domain.vocabulary import Rung
 
 CAMPAIGN = "campaign-1"
 MINUTE = 60_000
+DAY = 86_400_000
 PLENTY = 1_000 * PRICE
 
 
@@ -175,6 +178,24 @@ def test_a_prefetched_ad_takes_its_money_when_it_is_shown():
         [shown] = await gate.send(clients.render(token))
         assert other.verdict is Verdict.VALID
         assert (shown.verdict, shown.reason) == (Verdict.DROPPED, Reason.BUDGET_EXHAUSTED)
+
+    run(test)
+
+
+def test_what_was_fetched_before_midnight_and_shown_after_it_is_of_the_day_on_which_it_was_shown():
+    async def test(world, clients):
+        midnight = next(at for at in range(NOW - NOW % QUARTER_MS, NOW + DAY, QUARTER_MS) if BERLIN.day(at) > TODAY)
+        await world.open(CAMPAIGN, budget_micros=PLENTY, daily_budget_micros=PLENTY)
+        [gate] = await gates(world)
+        clients.now = gate.now = midnight - MINUTE
+        token = clients.token()
+        await gate.send(clients.render(token, prefetched=True, on_screen_at=None))
+        clients.now = gate.now = midnight + MINUTE
+        [shown] = await gate.send(clients.render(token))
+        await gate.budget.tick()
+        checked = await check_budgets(world.ledger, world.budgets, gate.registry)
+        assert (shown.verdict, checked.differences) == (Verdict.VALID, [])
+        assert (await world.budgets.state()).spent[CAMPAIGN, TODAY + 1] == PRICE
 
     run(test)
 
