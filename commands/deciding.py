@@ -63,7 +63,7 @@ class GroupDecider:
             case ImpressionDeduped():
                 if last.before is None:
                     group.first = FirstAnswer(last.cause.int, last.digest, last.verdict, last.reason, rung)
-                if in_gross(last.after):
+                if isinstance(first, ImpressionRendered) and in_gross(last.after):  # a repeat shows nothing anew
                     group.shown += (item,)
                 return decided(item, last.verdict, last.reason, rung)
             case ImpressionReconciled():
