@@ -376,9 +376,13 @@ def _repeat(command: AdmitRender, state: Decided) -> ImpressionDeduped:
 
 
 def _late_view(known: Decided, command: RecordView, said: Viewabilities) -> tuple[ImpressionEvent, ...]:
-    """A view past the money window is a label: it moves neither viewability nor money."""
+    """
+    A view past the money window is a label: it moves neither viewability nor money.
+
+    Only what is news becomes one, as with views in time: whoever sends them without end fills no stream.
+    """
     view = said.get(known.terms.viewability_pack)
-    if view is None:
+    if view is None or known.seen_late in {view, Viewability.VIEWABLE}:
         return ()
     return (
         ImpressionLabelled(
