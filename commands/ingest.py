@@ -183,7 +183,8 @@ class Ingest:
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            first = FirstAnswer(item.claim.cause.int, item.claim.digest, answer.verdict, answer.reason, answer.rung)
+            said = answer.verdict, answer.reason, answer.rung
+            first = FirstAnswer(item.claim.cause.int, item.claim.digest, *said, is_stored=False)
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
@@ -245,7 +246,8 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and batch.is_news and _is_retry(item, known):
-                    batch.answers[at] = decided(item, known.verdict, known.reason, known.rung)
+                    said = known.verdict, known.reason, known.rung
+                    batch.answers[at] = decided(item, *said, is_stored=known.is_stored)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
