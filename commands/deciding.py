@@ -82,7 +82,7 @@ class GroupDecider:
         if self._funds is None or not is_paid(item):
             return decide(state, command)
         if not _counts_anew(state):
-            return decide(state, self._in_flight(command, state, self._funds))
+            return self._proved(group, state, command, self._funds)
         funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
         try:
             new = decide(state, funded_by(command, funded))
@@ -97,12 +97,21 @@ class GroupDecider:
             self._funds.keep(funded.grant, committed_micros(after))
         return new
 
-    def _in_flight(self, command: AdmitRender, state: Impression, funds: Funds) -> AdmitRender:
-        """What a render may prove is in the flight that the registry knows; the money was set aside before."""
-        if not (isinstance(state, Decided) and lacks_proof(state)):
-            return command
-        claim = command.rendered
-        return funded_by(command, funds.unleased(claim, claim.event_at, command.scored.reasons, ""))
+    def _proved(
+        self, group: Group, state: Impression, command: AdmitRender, funds: Funds
+    ) -> tuple[ImpressionEvent, ...]:
+        """
+        Decide what may be a proof: in the flight that the registry knows, on the money that was set aside before.
+
+        What was set aside in this append is kept only as far as it is still needed.
+        """
+        if isinstance(state, Decided) and lacks_proof(state):
+            claim = command.rendered
+            command = funded_by(command, funds.unleased(claim, claim.event_at, command.scored.reasons, ""))
+        new = decide(state, command)
+        if new and group.grants and isinstance(last := new[-1], ImpressionReconciled):
+            funds.keep(group.grants[-1], committed_micros(last.after))
+        return new
 
     def _known(self, group: Group, item: Ready, state: Impression) -> Answer:
         """The first answer again; or what is only counted: a view that moved nothing, one repeat of too many."""

@@ -241,6 +241,26 @@ def test_a_proof_for_a_campaign_that_nobody_knows_is_uncertain_as_without_it():
     run(test)
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_proof_that_drops_gives_the_money_back_whichever_batch_it_comes_in(batches):
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PRICE)
+        [gate] = await gates(world)
+        token = clients.token()
+        events = [clients.render(token, on_screen_at=None), clients.render(token, agent="some bot")]
+        for batch in [events] if batches == 1 else [[event] for event in events]:
+            await gate.send(*batch)
+        for _ in range(2):
+            world.pass_by(1_000)
+            await gate.budget.tick()
+        await world.upkeep.book_corrections()
+        checked = await check_budgets(world.ledger, world.budgets, gate.registry)
+        assert checked.differences == []
+        assert (await world.budgets.state()).spent.get((CAMPAIGN, 0), 0) == 0
+
+    run(test)
+
+
 def test_the_proof_of_replayed_history_asks_no_registry():
     async def test(world, clients):
         [gate] = await gates(world)
