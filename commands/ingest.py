@@ -176,9 +176,12 @@ class Ingest:
 
     def _release(self, batch: Batch) -> None:
         """Give back the money that was granted to what is not appended."""
+        for group in batch.open.values():
+            self._give_back(group)
+
+    def _give_back(self, group: Group) -> None:
         if self._funds is not None:
-            for group in batch.open.values():
-                self._funds.settle(group.grants, is_appended=False)
+            self._funds.settle(group.grants, is_appended=False)
 
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
@@ -283,6 +286,7 @@ class Ingest:
                 group.must_read = True
                 continue
             if not group.events:
+                self._give_back(group)
                 self._close(batch, group)
                 continue
             if batch.is_begun:

@@ -200,6 +200,21 @@ def test_what_was_fetched_before_midnight_and_shown_after_it_is_of_the_day_on_wh
     run(test)
 
 
+def test_a_retry_that_is_the_last_for_long_holds_up_no_report():
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PLENTY)
+        [gate] = await gates(world)
+        token = clients.token()
+        again = clients.render(token, on_screen_at=None)
+        await gate.send(clients.render(token, prefetched=True, on_screen_at=None), clients.render(), again)
+        gate.restart()
+        await gate.send(again)
+        await gate.budget.tick()
+        assert (await world.budgets.state()).spent[CAMPAIGN, 0] == PRICE
+
+    run(test)
+
+
 async def proved(gate, clients, token, **changes):
     """Answer to a render that proves what the one before it did not."""
     await gate.send(clients.render(token, on_screen_at=None))
