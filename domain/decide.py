@@ -347,10 +347,12 @@ def _deduped(command: AdmitRender, cut: Cut, before: Standing | None, after: Sta
 
 
 def _completes(command: AdmitRender, state: Decided, after: Standing) -> ImpressionReconciled:
+    is_double = isinstance(after, Duplicate) and command.duplicate_of is not None
     return ImpressionReconciled(
         cause=command.rendered.cause,
         digest=command.rendered.digest,
         kind=CorrectionKind.EVIDENCE,
+        evidence=f"double fire of {command.duplicate_of}" if is_double else "",
         observed_at=command.rendered.received_at,
         versions=command.scored.versions,
         cut=state.cut,

@@ -312,6 +312,19 @@ def test_what_differs_is_no_double_fire(change):
     run_gate(test)
 
 
+def test_a_proof_that_is_a_double_fire_says_of_what():
+    async def test(gate, clients):
+        first, second = clients.token(placement="p-1"), clients.token(placement="p-1")
+        await gate.send(clients.render(first, user="anna", on_screen_at=None))
+        clients.now = gate.now = NOW + 1_800_000
+        answers = await gate.send(clients.render(second, user="anna"))
+        answers += await gate.send(clients.render(first, user="anna"))
+        assert [answer.reason for answer in answers] == [None, Reason.DOUBLE_FIRE]
+        assert (await gate.events(first.impression))[-1].evidence == f"double fire of {second.impression}"
+
+    run_gate(test)
+
+
 def test_a_double_fire_of_what_did_not_count_counts():
     async def test(gate, clients):
         first, second = clients.token(placement="p-1"), clients.token(placement="p-1")
