@@ -79,7 +79,7 @@ class GroupDecider:
             return decide(state, view_of(item, self._pack, batch.now))
         conduct = batch.conduct.get(at, PLAIN)
         command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
-        if self._funds is None or not is_paid(item):
+        if self._funds is None or not is_paid(item, state):
             return decide(state, command)
         if not _counts_anew(state):
             return self._proved(group, state, command, self._funds)
@@ -128,9 +128,10 @@ class GroupDecider:
         return decided(item, Verdict.DUPLICATE, reason)
 
 
-def is_paid(item: Ready) -> bool:
-    """Replayed history takes nobody's money."""
-    return item.data_set is DataSet.LIVE
+def is_paid(item: Ready, state: Impression) -> bool:
+    """Replayed history takes nobody's money; of which data set an impression is, its first render said."""
+    data_set = state.cut.data_set if isinstance(state, Decided) else item.data_set
+    return data_set is DataSet.LIVE
 
 
 def _counts_anew(state: Impression) -> bool:

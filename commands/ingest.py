@@ -331,12 +331,16 @@ class Ingest:
         ledger, and see to it that there is money for them.
         """
         in_ledger = sorted(turn, key=number)
-        renders = [(at, item) for group in in_ledger for at, item in news(group, self._slots)]
-        found = self._activity.look([item for _, item in renders])
+        renders = [(at, item, group) for group in in_ledger for at, item in news(group, self._slots)]
+        found = self._activity.look([item for _, item, _ in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(
-                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if is_paid(item)],
+                [
+                    (item.claim, item.claim.event_at, item.reasons)
+                    for _, item, group in renders
+                    if is_paid(item, group.state)
+                ],
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 

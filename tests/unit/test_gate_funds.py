@@ -276,6 +276,24 @@ def test_a_proof_that_drops_gives_the_money_back_whichever_batch_it_comes_in(bat
     run(test)
 
 
+@pytest.mark.parametrize("live_first", [True, False])
+def test_an_impression_takes_money_if_its_first_render_was_live(live_first):
+    async def test(world, clients):
+        await world.open(CAMPAIGN, budget_micros=PLENTY)
+        [gate] = await gates(world)
+        token = clients.token()
+        live, history = {}, {"received_at": NOW - 1}
+        first, second = (live, history) if live_first else (history, live)
+        await gate.send(clients.render(token, prefetched=True, on_screen_at=None, **first))
+        [answer] = await gate.send(clients.render(token, **second))
+        await gate.budget.tick()
+        checked = await check_budgets(world.ledger, world.budgets, gate.registry)
+        assert (answer.verdict, checked.differences) == (Verdict.VALID, [])
+        assert (await world.budgets.state()).spent.get((CAMPAIGN, 0), 0) == (PRICE if live_first else 0)
+
+    run(test)
+
+
 def test_the_proof_of_replayed_history_asks_no_registry():
     async def test(world, clients):
         [gate] = await gates(world)
