@@ -181,7 +181,7 @@ def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent
     known = _rendered(state)
     if _is_known(known, command.cause, command.digest):
         return ()
-    said = judge_view(command.measures, command.pack)
+    said = judge_view(_of_the_ad(command.measures, known), command.pack)
     if command.received_at - known.begun_at > command.pack.view_money_max_ms:
         return _late_view(known, command, said)
     after = settle(known, merge_views(known.standing.viewability, said))
@@ -303,6 +303,13 @@ def _seen(command: AdmitRender) -> Viewabilities:
     if rendered.visible_ratio is None and not rendered.clicked:
         return {}
     return judge_view(rendered, command.pack)
+
+
+def _of_the_ad(measures: Measures, known: Decided) -> Measures:
+    """Add what a view does not say of the ad itself, but its render said."""
+    area_px = known.area_px if measures.area_px is None else measures.area_px
+    duration_ms = known.duration_ms if measures.duration_ms is None else measures.duration_ms
+    return replace(measures, area_px=area_px, duration_ms=duration_ms)
 
 
 def measures_of(rendered: ImpressionRendered) -> Measures:

@@ -56,6 +56,7 @@ class Decided(Struct, frozen=True, kw_only=True):
     that renders alone led to, so that the order in which corrections arrive does not matter. `begun_at` (epoch ms) is
     when the render that counts began: that of the cut, or later where the first render was none that counts.
     `seen_late` is what labels say of views that came too late for money, under the campaign's own viewability pack.
+    `area_px` and `duration_ms` are of the ad, as the renders that decided said.
     """
 
     cut: Cut
@@ -67,6 +68,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     price_in_force: PriceInForce | None = None
     repeats: int = 0
     seen_late: Viewability | None = None
+    area_px: int | None = None
+    duration_ms: int | None = None
     absorbed: dict[CauseId, Answer]
 
 
@@ -276,6 +279,8 @@ def _first_decision(
         price_in_force=None if known is None else known.price_in_force,
         repeats=0 if known is None else known.repeats,
         seen_late=None if known is None else known.seen_late,
+        area_px=known.area_px if known is not None and rendered.area_px is None else rendered.area_px,
+        duration_ms=known.duration_ms if known is not None and rendered.duration_ms is None else rendered.duration_ms,
         absorbed=_absorb({} if known is None else known.absorbed, event, after, state.scored.rung),
     )
     if after != settle(moved):
