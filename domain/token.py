@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from domain.currency import MONEY_MAX
 from domain.ids import ImpressionId, is_impression_id
 from domain.vocabulary import BillingEvent, Format, Surface
 
@@ -92,8 +93,9 @@ def mint_token(token: Token, key_id: str, key: TokenKey) -> str:
     Return *token* signed with *key*, its price hidden.
 
     Raises:
-        TokenInvalid: a name has a control character.
+        TokenInvalid: a name has a control character, or the price is not from 0 to MONEY_MAX.
     """
+    _check_price(token.price_micros)
     hidden = msgspec.structs.replace(token, price_micros=token.price_micros ^ key.pad(token.impression))
     packed = _ENCODER.encode(hidden)
     _check_names(packed)
@@ -107,7 +109,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     Return the token in *text*.
 
     Raises:
-        TokenInvalid: malformed, signed with an unknown key, or not signed with it.
+        TokenInvalid: malformed, signed with an unknown key, or not signed with it, or its price is none.
     """
     parts = text.split(".")
     if len(parts) != _PARTS or not text.isascii():
@@ -119,7 +121,9 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     if not hmac.compare_digest(key.mac(text[: -len(mac) - 1].encode()), mac):
         raise TokenInvalid("the token is not signed by its key")
     token = _unpacked(payload)
-    force_setattr(token, "price_micros", token.price_micros ^ key.pad(token.impression))
+    price_micros = token.price_micros ^ key.pad(token.impression)
+    _check_price(price_micros)
+    force_setattr(token, "price_micros", price_micros)
     return token
 
 
@@ -147,6 +151,12 @@ def _unpacked(payload: str) -> Token:
         raise TokenInvalid("the token's impression id is not a UUIDv7")
     _check_names(packed)
     return token
+
+
+def _check_price(price_micros: int) -> None:
+    """Another key than the one that hid a price shows an absurd one, which nobody owes and no table holds."""
+    if not 0 <= price_micros <= MONEY_MAX:
+        raise TokenInvalid("the token's price is below nothing or beyond what can be owed")
 
 
 def _check_names(packed: bytes) -> None:
