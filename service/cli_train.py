@@ -97,6 +97,8 @@ def starter() -> None:
 def _show(report: "TrainReport") -> None:
     first, last = report.ledger_range
     out.print(f"data set {report.snapshot}: positions {first:,} to {last:,}, {report.parts['rows']:,} renders")
+    if report.unreadable:
+        out.print(f"{report.unreadable:,} commits cannot be read, and are left out")
     for stage, model in report.models.items():
         out.print(f"{stage}: {model.model}, {model.bytes:,} bytes, in {model.file}")
         labels = ", ".join(f"{count:,} {source}" for source, count in model.positives.items())

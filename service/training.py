@@ -79,13 +79,17 @@ class ModelReport(Struct, frozen=True, kw_only=True):
 
 
 class TrainReport(Struct, frozen=True, kw_only=True):
-    """What was trained on what, and what it cost. `why_not`: the reason for a model that is missing, by stage."""
+    """
+    What was trained on what, and what it cost. `why_not`: the reason for a model that is missing, by stage;
+    `unreadable`: commits that could not be read, and were left out.
+    """
 
     snapshot: str
     schema: str
     ledger_range: tuple[int, int]
     cutoff: int
     parts: dict[str, int]
+    unreadable: int
     seed: int
     models: dict[str, ModelReport]
     why_not: dict[str, str]
@@ -167,6 +171,7 @@ def train(snapshot: Snapshot, order: Order, folder: Path, clock: Clock, tell: Te
         ledger_range=snapshot.ledger_range,
         cutoff=snapshot.cutoff,
         parts=snapshot.parts,
+        unreadable=snapshot.unreadable,
         seed=order.seed,
         models=models,
         why_not=why_not,
