@@ -83,7 +83,7 @@ def train(
 
 
 def starter() -> None:
-    """Put a model that was trained on generated traffic in force where there is none, then end."""
+    """Put a model that was trained on generated traffic in force where none ever was, then end."""
     from service.process import begin  # noqa: PLC0415
     from service.starter import ensure_starter, give_way  # noqa: PLC0415
 
