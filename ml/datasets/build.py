@@ -42,6 +42,8 @@ PART_ROWS = 20_000
 """Rows of a file; so many of each part are held in memory."""
 PAGE = 512
 """Commits that are looked at together."""
+MAKING = "making-"
+"""What folders of data sets that are not whole yet begin with."""
 
 
 async def build(commits: AsyncIterator[Commit], until: int, recipe: Recipe, folder: Path) -> Snapshot:
@@ -75,7 +77,7 @@ class _Making:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._made = Path(mkdtemp(prefix="making-", dir=folder))
+        self._made = Path(mkdtemp(prefix=MAKING, dir=folder))
         self._builder = Builder(self._made, recipe)
         self._page: list[Commit] = []
 
