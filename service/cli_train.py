@@ -1,7 +1,7 @@
 """`impledger train`: models out of what labels say."""
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -41,6 +41,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train models on the ledger of the data folder, or on generated traffic; puts nothing in force."""
+    if cutoff is not None and cutoff > datetime.now(UTC):
+        raise typer.BadParameter("--cutoff is in the future, of which nothing is known yet")
     from ml.training.bands import Costs  # noqa: PLC0415 (each command loads what it needs)
     from ml.training.params import Params  # noqa: PLC0415
     from service.compiled import keep_compiled  # noqa: PLC0415

@@ -111,6 +111,12 @@ def test_the_same_generated_traffic_makes_the_same_model_in_every_process(tmp_pa
     assert load(kept).card.trained_until == 0
 
 
+def test_a_cut_off_in_the_future_is_refused(tmp_path):
+    done = impledger(Settings(data_dir=tmp_path / "data"), "train", "--cutoff", "2999-01-01T00:00:00Z")
+    assert done.returncode == 2
+    assert "--cutoff is in the future" in done.stderr
+
+
 def test_what_a_training_that_was_killed_left_behind_is_deleted_a_day_later(tmp_path):
     datasets = tmp_path / "data" / "datasets"
     abandoned, under_way = datasets / "making-abandoned", datasets / "making-under-way"
