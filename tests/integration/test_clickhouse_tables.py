@@ -9,13 +9,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import DAY, MINTED
-from deskkit import Clock, Crash, a_full_store, an_engine, fill
+from builders import DAY, MINTED, a_token, admit, given
+from deskkit import Clock, Crash, a_commit, a_full_store, an_engine, fill
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from domain.impression import fold
-from ledger.codec import decode
+from ledger.codec import UnreadableCommit, decode
 from projections.checkpoints import MemoryCheckpoints, Range
 from projections.engine import WRITING, Clients
 from projections.errors import LeaseLost, TablesUnavailable
@@ -320,5 +320,15 @@ def test_commits_are_written_in_their_generation_alone(world):
         await Tables(world.clients).write(2, Range(0, 1), [replace(commit, position=1)])
         assert world.counts() == [0] * len(TABLES)
         assert world.client.command("SELECT count() FROM facts_2") == 1
+
+    asyncio.run(main())
+
+
+def test_what_no_row_can_hold_is_told_as_unreadable_and_nothing_of_it_is_written(world):
+    async def main():
+        commit = a_commit(given().when(admit(token=a_token(price_micros=1 << 63))).events)
+        with pytest.raises(UnreadableCommit, match="facts cannot hold"):
+            await Tables(world.clients).write(1, Range(0, 1), [commit])
+        assert world.counts() == [0] * len(TABLES)
 
     asyncio.run(main())
