@@ -256,6 +256,7 @@ def test_unless_asked_a_report_tells_what_is_gross_and_what_stands_beside_it():
 def test_an_explicit_zero_is_not_taken_for_nothing():
     report, _ = report_of(QueryParams("since=0&until=3600000"), MINTED)
     assert (report.since, report.until) == (0, HOUR)
+    assert report_of(QueryParams("until=0"), MINTED)[0].until == 0
     assert pacing_of("c", QueryParams("minutes=0"), MINTED).minutes == 0
 
 
