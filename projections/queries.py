@@ -165,7 +165,7 @@ class Queries:
         if as_of is not None:
             asked = replace(asked, position=await self._checkpoints.position_at(as_of))
         elif asked.position is not None and not 0 <= asked.position <= known.position:
-            raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
+            raise QueryRefused("as_of_position", f"{asked.position} is not known; the last one is {known.position}")
         columns, rows, packs = await within_limits(
             self._clients, lambda client: _report(client, asked, known.generation)
         )
