@@ -100,7 +100,7 @@ class PacingAnswer(Fresh, frozen=True, kw_only=True):
     """
     `currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix.
 
-    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight.
+    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight, or has a budget.
     """
 
     campaign: str
@@ -195,14 +195,14 @@ class Queries:
         _check_pacing(pacing)
         known = await self._checkpoints.known()
         span = Span(pacing.since, pacing.until, self._now())
+        is_live = pacing.data_set is DataSet.LIVE
 
         def ask(client: Client) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[MinuteInFlight]]:
-            served = pacing.data_set is DataSet.LIVE
-            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if served else []
+            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if is_live else []
             return *_pacing_rows(client, pacing, known.generation), minutes
 
         rows, minute_rows, under_way = await within_limits(self._clients, ask)
-        leased = await self._leased(pacing.campaign)
+        leased = await self._leased(pacing.campaign) if is_live else {}
         fresh = self._fresh(known)
         return PacingAnswer(
             known_through=fresh.known_through,
