@@ -206,6 +206,8 @@ def test_a_report_that_is_missing_is_told(run):
         answer = (await world.get("/v1/completeness")).json()
         assert (answer["reports"], answer["sources"], answer["reports_missing"]) == (3, 1, 3)
         assert "3 reports are missing" in printed(completeness_table(answer))
+        assert "there are more" not in printed(completeness_table(answer))
+        assert "1 rows, and there are more" in printed(completeness_table({**answer, "truncated": True}))
 
     run(test)
 
