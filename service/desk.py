@@ -17,9 +17,9 @@ from projections.checkpoints_postgres import PostgresCheckpoints
 from projections.completeness import CompletenessQueries
 from projections.engine import READING, WRITING, Clients, Engine
 from projections.errors import ProjectionError
+from projections.making import make_tables
 from projections.projector import Metrics, Ports, Projector
 from projections.queries import Queries
-from projections.schema import migrate
 from projections.tables import Tables
 from service.access import Access
 from service.clickhouse_http import READ_ONLY, ClickHouseHttp
@@ -130,9 +130,8 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     guests = Clients(engine, READ_ONLY, _GUESTS)
     for clients in (writers, readers, pacers, guests):
         stack.callback(clients.close)
-    generation = (await checkpoints.known()).generation
-    applied = await writers.run(lambda client: migrate(client, generation))
-    log.info("tables are there", generation=generation, applied=applied)
+    holder = holder_of(engine, settings)
+    log.info("tables are there", applied=await make_tables(checkpoints, writers, holder))
     registry = CollectorRegistry()
     ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
@@ -145,7 +144,7 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     of_models = model_inspections(sources.store, checkpoints.position_at, sources.models, settings)
     watch = Watch([inspection, *of_models], registry, now_ms)
     return _Built(
-        projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
+        projector=Projector(ports, holder, Metrics(registry)),
         queries=Queries(checkpoints, readers, now_ms),
         paces=Queries(checkpoints, pacers, now_ms, ttl=ttl, leased=sources.leased),
         pacers=pacers,
@@ -159,7 +158,7 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     )
 
 
-def _holder(engine: Engine, settings: Settings) -> str:
+def holder_of(engine: Engine, settings: Settings) -> str:
     """
     Name this process for the lease.
 
