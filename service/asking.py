@@ -1,7 +1,7 @@
 """Asks the running desk over HTTP, for the command line."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import httpx
 
@@ -29,9 +29,17 @@ def ask(settings: Settings, path: str, parameters: Parameters) -> Any:
     return _asked(settings, path, parameters, "application/json").json()
 
 
-def ask_csv(settings: Settings, path: str, parameters: Parameters) -> str:
+class Csv(NamedTuple):
+    """Comma-separated values. `truncated`: there are more rows than the question allowed."""
+
+    text: str
+    truncated: bool
+
+
+def ask_csv(settings: Settings, path: str, parameters: Parameters) -> Csv:
     """Return the desk's answer to *path* as comma-separated values; see `ask`."""
-    return _asked(settings, path, parameters, "text/csv").text
+    response = _asked(settings, path, parameters, "text/csv")
+    return Csv(response.text, response.headers.get("x-truncated") == "true")
 
 
 def _asked(settings: Settings, path: str, parameters: Parameters, media_type: str) -> httpx.Response:

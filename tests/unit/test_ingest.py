@@ -4,6 +4,7 @@ from datetime import date
 
 import msgspec
 import pytest
+from builders import PACK
 from cryptography.exceptions import InvalidTag
 from gatekit import NOW, PRICE, KitGate, counted, run_gate
 from msgspec.structs import replace
@@ -242,6 +243,17 @@ def test_received_at_needs_the_replay_scope():
         assert events[0].received_at == 1_431_857_104_000
         assert events[2].cut.data_set == "replay"
         assert minted_at(token.impression) == 1_431_857_103_000
+
+    run_gate(test)
+
+
+def test_history_that_lies_in_the_future_is_quarantined():
+    async def test(gate, clients):
+        ahead = PACK.clock_ahead_max_ms
+        [taken] = await gate.send(clients.render(received_at=NOW + ahead))
+        [refused] = await gate.send(clients.render(received_at=NOW + ahead + 1))
+        assert (taken.status, refused.status) == (Status.DECIDED, Status.QUARANTINED)
+        assert "received_at is in the future" in refused.errors[0]
 
     run_gate(test)
 
