@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, Room
 from commands.quarantine_entries import REUSED
 from ledger.postgres_arrays import ByteaArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
@@ -26,17 +26,28 @@ _RENEWED = ", ".join(
     f"{column} = case when {_IS_GONE} then excluded.{column} else quarantine.{column} end"
     for column in ("code", "detail", "path", "sdk", "size", "expires_at", "key_day", "sealed", "sender", "state")
 )
+# Triggers keep `quarantine_room`, after all rows: who waits for it holds its own rows already, so nobody deadlocks.
 _QUARANTINE = f"""
-insert into quarantine (
-    name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
+with wanted as (
+    select v.*, q.sealed is not null as is_here,
+        room.entries + count(*) filter (where q.name is null) over (order by n) as nth,
+        room.bytes + sum(length(s)) filter (where q.sealed is null) over (order by n) as upto
+    from unnest(
+        %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
+    ) as v(n, e, c, d, p, k, z, t, r, x, y, s, f)
+    left join quarantine q on q.name = n cross join quarantine_room room
+),
+kept as (
+    insert into quarantine (
+        name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
+    )
+    select n, nullif(e, '')::uuid, c, d, p, k, z, t, r, r, x, y, s, nullif(f, ''::bytea)
+    from wanted where is_here or (nth <= %s and upto <= %s) order by n
+    on conflict (name) do update
+    set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
+    returning name
 )
-select n, nullif(e, '')::uuid, c, d, p, k, z, t, r, r, x, y, s, nullif(f, ''::bytea)
-from unnest(
-    %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
-) as v(n, e, c, d, p, k, z, t, r, x, y, s, f)
-on conflict (name) do update
-set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
-returning name
+select n from wanted where n not in (select name from kept)
 """  # noqa: S608 (made of constants)
 _COUNT = """
 select
@@ -115,25 +126,28 @@ class PostgresHolding:
         self._connection = connection
         self._asked = _FIRST_ID
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
+    async def quarantine(self, bodies: Sequence[QuarantinedBody], room: Room) -> set[str]:
         if not bodies:
-            return
+            return set()
         by_name: dict[str, QuarantinedBody] = {}
         for body in bodies:
             known = by_name.get(body.name)
             by_name[body.name] = body if known is None else replace(known, times=known.times + body.times)
         rows = [by_name[name] for name in sorted(by_name)]  # in one order everywhere: two batches never deadlock
-        await self._connection.fetch(
+        refused = await self._connection.fetch(
             _QUARANTINE,
             [
                 *(TextArray.of([str(getattr(row, name) or "") for row in rows]) for name in _TEXTS),
                 *([getattr(row, name) for row in rows] for name in _NUMBERS),
                 ByteaArray.of([row.sealed for row in rows]),
                 ByteaArray.of([row.sender or b"" for row in rows]),
+                room.entries,
+                room.body_bytes,
             ],
         )
+        return {name for [name] in refused}
 
-    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+    async def park(self, views: Sequence[ParkedView], room: Room) -> list[Parking]:
         if not views:
             return []
         rows = await self._connection.fetch(
@@ -144,8 +158,8 @@ class PostgresHolding:
                 TextArray.of([view.digest for view in views]),
                 [view.received_at for view in views],
                 ByteaArray.of([view.sealed for view in views]),
-                room.impression_max,
-                room.total_max,
+                room.impression_views,
+                room.views,
             ],
         )
         return [Parking(parking) for [parking] in rows]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from commands.keyring import DayKeyStore
-from commands.quarantine import Held, HoldingStore, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import Held, HoldingStore, ParkedView, Parking, QuarantinedBody, Room
 from ledger.breaker import Guard
 
 
@@ -29,10 +29,10 @@ class GuardedHolding:
         self._store = store
         self._guard = guard
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
-        await self._guard.call(self._store.quarantine, bodies)
+    async def quarantine(self, bodies: Sequence[QuarantinedBody], room: Room) -> set[str]:
+        return await self._guard.call(self._store.quarantine, bodies, room)
 
-    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+    async def park(self, views: Sequence[ParkedView], room: Room) -> list[Parking]:
         return await self._guard.call(self._store.park, views, room)
 
     async def due_views(self, limit: int) -> list[ParkedView]:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, Room
 from commands.quarantine_entries import REUSED, Entry, EntryState, as_of
 from ledger.store import EventStore
 
@@ -37,20 +37,28 @@ class MemoryHolding:
         self.entries: dict[str, Entry] = {}
         """Longer there than their bodies."""
         self.views: dict[UUID, ParkedView] = {}
+        self._size = 0
         self._last: ParkedView | None = None
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
+    async def quarantine(self, bodies: Sequence[QuarantinedBody], room: Room) -> set[str]:
+        refused: set[str] = set()
         for body in bodies:
             known = self.entries.get(body.name)
+            if body.name not in self.bodies and not self._fits(body, room):
+                refused.add(body.name)
+                continue
             if known is None or as_of(known, body.received_at).state is EntryState.EXPIRED:
+                self._drop(body.name)
                 self.bodies[body.name] = body
+                self._size += len(body.sealed)
                 self.entries[body.name] = _entry(body)
             if known is not None:
                 again = {"times": known.times + body.times, "last_at": max(known.last_at, body.received_at)}
                 kept = replace(self.entries[body.name], received_at=known.received_at, **again)
                 self.entries[body.name] = kept
+        return refused
 
-    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+    async def park(self, views: Sequence[ParkedView], room: Room) -> list[Parking]:
         return [self._park(view, room) for view in views]
 
     async def due_views(self, limit: int) -> list[ParkedView]:
@@ -80,7 +88,7 @@ class MemoryHolding:
         bodies = [name for name in self.bodies if self.entries[name].expires_at <= now][:DROPPED_MAX]
         views = [event_id for event_id, view in self.views.items() if view.received_at < parked_before][:DROPPED_MAX]
         for name in bodies:
-            del self.bodies[name]
+            self._drop(name)
             self.entries[name] = as_of(self.entries[name], now)
         old = [name for name, entry in self.entries.items() if _is_over(entry, now) and name not in self.bodies]
         for name in old[:DROPPED_MAX]:
@@ -88,12 +96,20 @@ class MemoryHolding:
         await self.unpark(views)
         return len(bodies) + len(views) + len(old[:DROPPED_MAX])
 
-    def _park(self, view: ParkedView, room: ViewRoom) -> Parking:
+    def _drop(self, name: str) -> None:
+        body = self.bodies.pop(name, None)
+        self._size -= 0 if body is None else len(body.sealed)
+
+    def _fits(self, body: QuarantinedBody, room: Room) -> bool:
+        entries = len(self.entries) + (body.name not in self.entries)
+        return entries <= room.entries and self._size + len(body.sealed) <= room.body_bytes
+
+    def _park(self, view: ParkedView, room: Room) -> Parking:
         known = self.views.get(view.event_id)
         if known is not None:
             return Parking.KEPT if known.digest == view.digest else Parking.REUSED
         others = sum(one.impression == view.impression for one in self.views.values())
-        if others >= room.impression_max or len(self.views) >= room.total_max:
+        if others >= room.impression_views or len(self.views) >= room.views:
             return Parking.FULL
         self.views[view.event_id] = view
         return Parking.KEPT

@@ -21,7 +21,8 @@ from commands.floods import Floods, write_due
 from commands.funding import READY_WITHIN_S, UNHURRIED_S, Funds
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Slot, Status, slots_of
 from commands.ladder import Ladder
-from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, ViewRoom
+from commands.quarantine import ANY_ROOM, ROOM, Holding, Parking, Room
+from commands.quarantine_entries import REUSED
 from commands.recent import FirstAnswer, Recent, RecentAnswers, RecentSlots, RecentStreams, Shown
 from commands.stranded import Spooling, Stranded
 from commands.streams import length_of, state_of
@@ -52,6 +53,7 @@ FLOOD_ROUNDS_MAX = 8
 STREAMS_MAX = 8_192
 """Streams whose state is remembered for the views that follow on a render: the seconds that they take at full speed."""
 _TOLD_MAX = 1_000
+_QUARANTINE_FULL = "there is no room for another event that cannot be read; send it again later"
 _NO_ROOM = "as many views wait for their render as may"
 _UNREADABLE = "what is known of the impression cannot be read now"
 
@@ -145,13 +147,14 @@ class Ingest:
         self._slots.begin_batch()
         for at, item in enumerate(items):
             self._sort_in(batch, at, item)
+        room = ROOM if batch.is_news else ANY_ROOM
         await self._settle(batch)
         if batch.early:
-            await self._park(batch, ROOM if batch.is_news else ANY_ROOM)
+            await self._park(batch, room)
             batch.early = []
             await self._settle(batch)
         if batch.quarantine:
-            await self._holding.quarantine(batch.quarantine)
+            await self._quarantine(batch, room)
 
     async def _strand(self, spooling: Spooling, batch: Batch, *, was_asked: bool) -> None:
         """Have the spool keep what is not known to be in the ledger, and answer it as far as that can be."""
@@ -164,7 +167,7 @@ class Ingest:
             ready=[*members, *batch.early],
             sent=[append for append in batch.sent if was_asked and not isinstance(append.stream, str)],
             counts=[append for append in (*batch.sent, counted) if append and isinstance(append.stream, str)],
-            malformed=batch.quarantine,
+            malformed=[item for _, item in batch.quarantine],
             slots=self._slots,
             first=self._recent.get,
             remember=self._remember_spooled,
@@ -228,7 +231,7 @@ class Ingest:
             await self._round(batch)
         raise LedgerUnavailable("streams of the batch kept changing")
 
-    async def _park(self, batch: Batch, room: ViewRoom) -> None:
+    async def _park(self, batch: Batch, room: Room) -> None:
         """Keep views until their render arrives; what cannot be kept is answered by itself."""
         parked = await self._holding.park([item for _, item in batch.early], room)
         for (at, item), parking in zip(batch.early, parked, strict=True):
@@ -236,13 +239,20 @@ class Ingest:
                 case Parking.KEPT:
                     pass
                 case Parking.REUSED:
-                    batch.answers[at] = self._refuse(batch, item)
+                    batch.answers[at] = self._refuse(batch, at, item)
                 case Parking.FULL:
                     self._sort_in(batch, at, Deferred(item.claim.cause, item.impression, _NO_ROOM))
                 case Parking.EXPIRED:
                     self._sort_in(batch, at, Refused(item.claim.cause, Reason.TOKEN_EXPIRED, item.impression))
                 case _:
                     assert_never(parking)
+
+    async def _quarantine(self, batch: Batch, room: Room) -> None:
+        """Keep what cannot be read, and what came under a used event id; that is refused, kept or not."""
+        kept = await self._holding.quarantine([item for _, item in batch.quarantine], room)
+        for (at, item), is_kept in zip(batch.quarantine, kept, strict=True):
+            if not is_kept and item.fault.code != REUSED:
+                batch.answers[at] = Answer(event_id=item.event_id, status=Status.DEFERRED, errors=(_QUARANTINE_FULL,))
 
     def _sort_in(self, batch: Batch, at: int, item: Item) -> None:
         match item:
@@ -263,7 +273,7 @@ class Ingest:
             case Deferred():
                 batch.answers[at] = deferred(item)
             case Malformed():
-                batch.quarantine.append(item)
+                batch.quarantine.append((at, item))
                 batch.answers[at] = quarantined(item)
 
     async def _round(self, batch: Batch) -> None:
@@ -388,14 +398,14 @@ class Ingest:
             answer = batch.answers[at]
             assert answer is not None
             if answer.reason is Reason.EVENT_ID_REUSED:
-                batch.answers[at] = self._refuse(batch, item)
+                batch.answers[at] = self._refuse(batch, at, item)
             elif answer.status is Status.PARKED:
                 batch.early.append((at, item))
 
-    def _refuse(self, batch: Batch, item: Ready) -> Answer:
+    def _refuse(self, batch: Batch, at: int, item: Ready) -> Answer:
         """The event id came before with another content: counted, and kept to be looked at."""
         batch.refused[Reason.EVENT_ID_REUSED] = batch.refused.get(Reason.EVENT_ID_REUSED, 0) + 1
-        batch.quarantine.append(reused(item))
+        batch.quarantine.append((at, reused(item)))
         return refused(item.claim.cause, item.impression, Reason.EVENT_ID_REUSED)
 
     def _remember(self, group: Group, append: Append) -> None:

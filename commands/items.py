@@ -27,8 +27,8 @@ class Status(StrEnum):
     """It cannot be read; kept, encrypted, until it is looked at or its time is up."""
     DEFERRED = "deferred"
     """
-    Nothing of it was taken: the key of its day could not be had in time, or there is no room for other regions', or for
-    another view that waits for its render. Send the same event again.
+    Nothing of it was taken: the key of its day could not be had in time, or there is no room for other regions', for
+    another view that waits for its render, or for another event that cannot be read. Send the same event again.
     """
     ACCEPTED = "accepted"
     """What callers without the `decide` scope are told of all that was taken in."""

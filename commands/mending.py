@@ -70,7 +70,7 @@ def read(body: bytes) -> Document:
         NotReplayable: it is no JSON object, or far too large for a render.
     """
     if len(body) > BODY_MAX_BYTES:
-        raise NotReplayable(f"it has {len(body)} bytes; no render is larger than {BODY_MAX_BYTES}")
+        raise NotReplayable(f"it has more than {BODY_MAX_BYTES} bytes, as no render has; its beginning is kept")
     try:
         document = _DOCUMENT.decode(body)
     except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from commands.items import Caller, Fault, Item, Malformed, Ready
 from commands.keyring import DAY_MS, KEY_BYTES, LIFE_DAYS, DayKeys, Keyring
+from commands.mending import BODY_MAX_BYTES
 from commands.quarantine_entries import REUSED
 from domain.ids import ImpressionId, minted_at
 
@@ -99,16 +100,21 @@ class Parking(StrEnum):
     """The keys of its day were destroyed after it was read."""
 
 
-class ViewRoom(Struct, frozen=True):
-    """How many views may be parked: of one impression, and in all."""
+class Room(Struct, frozen=True, kw_only=True):
+    """
+    How much may be kept: views that are parked, of one impression and in all; entries of the quarantine, with those whose
+    body is gone, and bytes of bodies.
+    """
 
-    impression_max: int
-    total_max: int
+    impression_views: int = 64
+    views: int = 1_000_000
+    entries: int = 1_000_000
+    body_bytes: int = 1 << 30
 
 
-ROOM = ViewRoom(64, 1_000_000)
-ANY_ROOM = ViewRoom(1 << 62, 1 << 62)
-"""For what comes out of a spool: that was answered as parked, and the size of the spool bounds it."""
+ROOM = Room()
+ANY_ROOM = Room(impression_views=1 << 62, views=1 << 62, entries=1 << 62, body_bytes=1 << 62)
+"""For what comes out of a spool: that was answered as taken, and the size of the spool bounds it."""
 
 
 class ParkedView(Struct, frozen=True, kw_only=True):
@@ -124,10 +130,15 @@ class ParkedView(Struct, frozen=True, kw_only=True):
 class HoldingStore(Protocol):
     """Where both lie. Keeping the same again changes nothing but how often and when it last came."""
 
-    async def quarantine(self, bodies: Sequence[QuarantinedBody]) -> None:
-        """Keep *bodies*; one that comes again after its time was up is kept anew, as received when it first was."""
+    async def quarantine(self, bodies: Sequence[QuarantinedBody], room: Room) -> set[str]:
+        """
+        Keep *bodies* as far as there is *room*; return the names of the others, and nothing is known of those.
 
-    async def park(self, views: Sequence[ParkedView], room: ViewRoom) -> list[Parking]:
+        One that comes again after its time was up is kept anew, as received when it first was; what is there needs no
+        room. Several callers at once may pass it by what they bring.
+        """
+
+    async def park(self, views: Sequence[ParkedView], room: Room) -> list[Parking]:
         """Keep *views* as far as there is *room*; return, in order, KEPT (also if it was), REUSED or FULL of each."""
 
     async def due_views(self, limit: int) -> list[ParkedView]:
@@ -156,18 +167,20 @@ class Holding:
         self._ttl_ms = ttl_ms
         self._clock = clock
 
-    async def quarantine(self, items: Sequence[Malformed]) -> None:
+    async def quarantine(self, items: Sequence[Malformed], room: Room = ROOM) -> list[bool]:
         """
-        Keep what cannot be read; returns when it is durable.
+        Keep what cannot be read; tell of each, in order, when they are durable, whether there was room for it.
 
         Raises:
             LedgerUnavailable: the store did not answer.
         """
         now = self._clock()
         await self._keyring.ensure([now // DAY_MS], now, secrets.token_bytes(KEY_BYTES))
-        await self._store.quarantine([self._seal(item, now) for item in items])
+        bodies = [self._seal(item, now) for item in items]
+        refused = await self._store.quarantine(bodies, room)
+        return [body.name not in refused for body in bodies]
 
-    async def park(self, items: Sequence[Ready], room: ViewRoom = ROOM) -> list[Parking]:
+    async def park(self, items: Sequence[Ready], room: Room = ROOM) -> list[Parking]:
         """
         Keep views until their render arrives; return, when they are durable, what became of each, in order.
 
@@ -193,7 +206,11 @@ class Holding:
         await self._store.unpark(event_ids)
 
     def _seal(self, item: Malformed, now: int) -> QuarantinedBody:
-        """Seal under the key of today: what is replayed may have been received when keys are destroyed by now."""
+        """
+        Seal under the key of today: what is replayed may have been received when keys are destroyed by now.
+
+        Of what is too large for any render no more is kept than says so.
+        """
         day = now // DAY_MS
         keys = self._keyring.of(day)
         assert keys is not None, "today's keys are not destroyed yet"
@@ -209,7 +226,7 @@ class Holding:
             received_at=item.received_at,
             expires_at=min(now + self._ttl_ms, (day + LIFE_DAYS) * DAY_MS),
             key_day=day,
-            sealed=keys.seal(raw, secrets.token_bytes(_NONCE_BYTES), name),
+            sealed=keys.seal(raw[: BODY_MAX_BYTES + 1], secrets.token_bytes(_NONCE_BYTES), name),
             sdk=_sdk(raw),
             sender=None if item.caller is None else _sealed_sender(item.caller, keys, name),
         )

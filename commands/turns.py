@@ -61,7 +61,7 @@ class Batch(Struct):
     refused: dict[Reason, int] = {}
     unmoved: int = 0
     repeats: Counter[tuple[ImpressionId, Reason]] = msgspec.field(default_factory=Counter)
-    quarantine: list[Malformed] = []
+    quarantine: list[tuple[int, Malformed]] = []
     early: list[tuple[int, Ready]] = []
     conduct: dict[int, Conduct] = {}
     rungs: tuple[Rung, ...] = ()

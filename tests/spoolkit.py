@@ -55,9 +55,9 @@ class AbsentStore(MemoryStore):
 class AbsentHolding(MemoryHolding):
     """Quarantine and parked views, away when the ledger is."""
 
-    async def quarantine(self, bodies):
+    async def quarantine(self, bodies, room):
         self._store.fail("asleep", "before", "after")
-        await super().quarantine(bodies)
+        return await super().quarantine(bodies, room)
 
     async def park(self, views, room):
         self._store.fail("asleep", "before", "after")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from commands.gate_postgres import PostgresDayKeys, PostgresHolding, PostgresHoldingElsewhere
 from commands.holding_memory import MemoryDayKeys, MemoryHolding
 from commands.keyring import DAY_MS, LIFE_DAYS, Keyring
-from commands.quarantine import RECORD_KEPT_MS, ROOM, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import RECORD_KEPT_MS, ROOM, Held, ParkedView, Parking, QuarantinedBody, Room
 from domain.aggregates import AnswersCounted
 from domain.vocabulary import DataSet
 from ledger.memory import MemoryStore
@@ -162,8 +162,8 @@ def test_a_key_that_is_not_due_stays_at_hand_while_another_is_destroyed(run):
 
 def test_the_same_body_is_quarantined_once_and_until_its_time_is_up(run):
     async def test(_, __, holding):
-        await holding.quarantine([a_body("one"), a_body("two", expires_at=NOW + 2_000)])
-        await holding.quarantine([a_body("one")])
+        await holding.quarantine([a_body("one"), a_body("two", expires_at=NOW + 2_000)], ROOM)
+        await holding.quarantine([a_body("one")], ROOM)
         assert await holding.count(NOW) == Held(waiting=2)
         assert await holding.drop_expired(NOW + 999, 0) == 0
         assert await holding.count(NOW + 1_000) == Held(waiting=1, expired=1)
@@ -224,7 +224,7 @@ def test_of_one_impression_no_more_views_are_parked_than_there_is_room_for_and_o
     async def test(_, __, holding):
         one, other = (Minter(seed).token().impression for seed in (1, 2))
         views = [a_view(one), a_view(one), a_view(other), a_view(one)]
-        room = ViewRoom(impression_max=2, total_max=10)
+        room = Room(impression_views=2, views=10)
         assert await holding.park(views, room) == [Parking.KEPT, Parking.KEPT, Parking.KEPT, Parking.FULL]
         assert await holding.park(views[1:], room) == [Parking.KEPT, Parking.KEPT, Parking.FULL]
         assert await holding.park([a_view(one), a_view(other)], room) == [Parking.FULL, Parking.KEPT]
@@ -236,7 +236,7 @@ def test_of_one_impression_no_more_views_are_parked_than_there_is_room_for_and_o
 def test_in_all_no_more_views_are_parked_than_there_is_room_for_until_some_are_gone(run):
     async def test(_, __, holding):
         views = [a_view(Minter(seed).token().impression, received_at=NOW + seed) for seed in range(4)]
-        room = ViewRoom(impression_max=10, total_max=3)
+        room = Room(impression_views=10, views=3)
         assert await holding.park(views, room) == [Parking.KEPT] * 3 + [Parking.FULL]
         await holding.unpark([views[1].event_id])
         assert await holding.park(views[1:], room) == [Parking.KEPT, Parking.KEPT, Parking.FULL]
@@ -251,7 +251,7 @@ def test_a_view_that_comes_twice_at_once_takes_the_room_of_one(run):
     async def test(_, __, holding):
         one, other = (a_view(Minter(seed).token().impression) for seed in (1, 2))
         changed = replace(one, digest="other")
-        room = ViewRoom(impression_max=10, total_max=2)
+        room = Room(impression_views=10, views=2)
         parked = await holding.park([one, one, changed, other], room)
         assert parked == [Parking.KEPT, Parking.KEPT, Parking.REUSED, Parking.KEPT]
         assert await holding.park([], room) == []
@@ -261,7 +261,7 @@ def test_a_view_that_comes_twice_at_once_takes_the_room_of_one(run):
 
 @pytest.mark.slow
 def test_two_gates_that_park_at_once_never_fill_more_than_the_room(postgres_url):
-    room = ViewRoom(impression_max=5, total_max=12)
+    room = Room(impression_views=5, views=12)
     crowded = Minter().token().impression
 
     async def park(holding, seeds):

@@ -9,7 +9,7 @@ from gatekit import NOW
 from commands.gate_postgres import PostgresHolding
 from commands.holding_memory import MemoryHolding
 from commands.keyring import DAY_MS
-from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, QuarantinedBody
+from commands.quarantine import ANY_ROOM, DROPPED_MAX, RECORD_KEPT_MS, ROOM, QuarantinedBody, Room
 from commands.quarantine_entries import (
     LISTED_MAX,
     REUSED,
@@ -91,7 +91,7 @@ async def names(quarantine, **changes):
 
 def test_what_is_kept_is_found_as_it_was_kept(run):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1), a_body(2, sender=None)])
+        await holding.quarantine([a_body(1), a_body(2, sender=None)], ROOM)
         found = await quarantine.find(name(1))
         assert (found.sealed, found.sender) == (b"\x00sealed", b"\x01sender")
         entry = found.entry
@@ -107,13 +107,13 @@ def test_what_is_kept_is_found_as_it_was_kept(run):
 
 def test_what_comes_again_is_counted_also_within_one_batch(run):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1), a_body(2), a_body(1)])
-        await holding.quarantine([a_body(1, received_at=NOW + 9, detail="other", sealed=b"other")])
+        await holding.quarantine([a_body(1), a_body(2), a_body(1)], ROOM)
+        await holding.quarantine([a_body(1, received_at=NOW + 9, detail="other", sealed=b"other")], ROOM)
         found = await quarantine.find(name(1))
         assert (found.entry.times, found.entry.received_at, found.entry.last_at) == (3, NOW + 1, NOW + 9)
         assert (found.entry.detail, found.sealed) == ("Expected `int` >= 0", b"\x00sealed")
         assert (await quarantine.find(name(2))).entry.times == 1
-        await holding.quarantine([])
+        await holding.quarantine([], ROOM)
 
     run(test)
 
@@ -121,7 +121,7 @@ def test_what_comes_again_is_counted_also_within_one_batch(run):
 def test_entries_are_chosen_by_time_code_and_state(run):
     async def test(holding, quarantine):
         await holding.quarantine(
-            [a_body(1), a_body(2, code="not_json"), a_body(3, expires_at=NOW), a_body(4, code=REUSED)]
+            [a_body(1), a_body(2, code="not_json"), a_body(3, expires_at=NOW), a_body(4, code=REUSED)], ROOM
         )
         await quarantine.settle(name(1), a_settlement(EntryState.REPLAYED))
         assert await names(quarantine) == [4, 3, 2, 1]
@@ -140,7 +140,7 @@ def test_entries_are_chosen_by_time_code_and_state(run):
 @pytest.mark.parametrize("newest_first", [True, False])
 def test_pages_neither_skip_nor_repeat_also_where_many_came_at_once(run, newest_first):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(number, received_at=NOW + number // 4) for number in range(23)])
+        await holding.quarantine([a_body(number, received_at=NOW + number // 4) for number in range(23)], ROOM)
         seen, after = [], None
         while True:
             page = await quarantine.entries(wanted(newest_first=newest_first, after=after, limit=3))
@@ -156,7 +156,7 @@ def test_pages_neither_skip_nor_repeat_also_where_many_came_at_once(run, newest_
 def test_floods_are_seen_as_groups_the_largest_first(run):
     async def test(holding, quarantine):
         flood = [a_body(number, sdk="ios/12.3", path="$.width") for number in range(10, 15)]
-        await holding.quarantine([*flood, flood[0], a_body(1), a_body(2, code="not_json", path="$", sdk="")])
+        await holding.quarantine([*flood, flood[0], a_body(1), a_body(2, code="not_json", path="$", sdk="")], ROOM)
         groups = await quarantine.groups(wanted())
         assert groups[0] == Group(
             code="invalid",
@@ -177,7 +177,7 @@ def test_floods_are_seen_as_groups_the_largest_first(run):
 
 def test_a_settled_entry_says_what_became_of_it(run):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1)])
+        await holding.quarantine([a_body(1)], ROOM)
         settled = await quarantine.settle(name(1), a_settlement(EntryState.REPLAYED))
         assert (settled.state, settled.outcome) == (EntryState.REPLAYED, "decided valid")
         assert (settled.fixed, settled.settled_at) == (("client_at", "width"), NOW + 500)
@@ -209,7 +209,7 @@ W, R, S, X = EntryState.WAITING, EntryState.REPLAYED, EntryState.SUPERSEDED, Ent
 )
 def test_no_mark_undoes_a_replay(run, first, then, ends, told):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1)])
+        await holding.quarantine([a_body(1)], ROOM)
         if first is X:
             await holding.drop_expired(NOW + TTL, 0)
         else:
@@ -222,7 +222,7 @@ def test_no_mark_undoes_a_replay(run, first, then, ends, told):
 
 def test_of_what_is_cleared_away_the_entry_stays_with_its_state(run):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1), a_body(2)])
+        await holding.quarantine([a_body(1), a_body(2)], ROOM)
         await quarantine.settle(name(1), a_settlement(EntryState.REPLAYED))
         assert await holding.drop_expired(NOW + TTL, 0) == 2
         for number, state in ((1, EntryState.REPLAYED), (2, EntryState.EXPIRED)):
@@ -235,7 +235,7 @@ def test_of_what_is_cleared_away_the_entry_stays_with_its_state(run):
 
 def test_however_much_is_to_be_cleared_away_each_call_takes_a_part_of_it(run):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(number) for number in range(DROPPED_MAX + 3)])
+        await holding.quarantine([a_body(number) for number in range(DROPPED_MAX + 3)], ROOM)
         assert [await holding.drop_expired(NOW + TTL, 0) for _ in range(3)] == [DROPPED_MAX, 3, 0]
         assert (await holding.count(NOW)).expired == DROPPED_MAX + 3
         later = NOW + TTL + RECORD_KEPT_MS
@@ -248,12 +248,12 @@ def test_however_much_is_to_be_cleared_away_each_call_takes_a_part_of_it(run):
 @pytest.mark.parametrize("is_cleared", [False, True])
 def test_what_comes_again_after_its_time_was_up_is_kept_anew_as_received_when_it_first_was(run, is_cleared):
     async def test(holding, quarantine):
-        await holding.quarantine([a_body(1), a_body(2)])
+        await holding.quarantine([a_body(1), a_body(2)], ROOM)
         await quarantine.settle(name(2), a_settlement(EntryState.REPLAYED))
         if is_cleared:
             await holding.drop_expired(NOW + TTL, 0)
         later = {"received_at": NOW + TTL, "expires_at": NOW + 2 * TTL, "sealed": b"anew", "code": "not_json"}
-        await holding.quarantine([a_body(1, **later), a_body(2, **later)])
+        await holding.quarantine([a_body(1, **later), a_body(2, **later)], ROOM)
         found = await quarantine.find(name(1))
         assert (found.sealed, found.entry.code, found.entry.state) == (b"anew", "not_json", EntryState.WAITING)
         assert (found.entry.received_at, found.entry.last_at, found.entry.times) == (NOW + 1, NOW + TTL, 2)
@@ -269,3 +269,71 @@ def test_a_question_without_end_is_refused():
     for limit in (0, LISTED_MAX + 1):
         with pytest.raises(ValueError, match="is not in 1 to 1000"):
             wanted(limit=limit)
+
+
+def test_what_there_is_no_room_for_is_named_and_what_is_here_needs_none(run):
+    async def test(holding, quarantine):
+        room = Room(entries=2)
+        assert await holding.quarantine([a_body(1), a_body(2), a_body(3), a_body(1)], room) == {name(3)}
+        assert await holding.quarantine([a_body(4), a_body(2)], room) == {name(4)}
+        assert await names(quarantine) == [2, 1]
+        assert (await quarantine.find(name(2))).entry.times == 2
+        assert await holding.quarantine([a_body(3)], ANY_ROOM) == set()
+
+    run(test)
+
+
+def test_bodies_have_room_in_bytes_which_is_free_again_when_they_are_gone(run):
+    async def test(holding, quarantine):
+        large = {"sealed": b"x" * 60}
+        room = Room(body_bytes=100)
+        assert await holding.quarantine([a_body(1, **large), a_body(2, **large)], room) == {name(2)}
+        assert await holding.quarantine([a_body(1, **large)], room) == set()
+        await quarantine.settle(name(1), a_settlement(EntryState.REPLAYED))
+        assert await holding.quarantine([a_body(2, **large)], room) == {name(2)}
+        await holding.drop_expired(NOW + TTL, 0)
+        assert await holding.quarantine([a_body(2, **large)], room) == set()
+        assert await holding.quarantine([a_body(3, **large)], room) == {name(3)}
+        assert await holding.quarantine([a_body(1, **large)], ANY_ROOM) == set()
+
+    run(test)
+
+
+def test_entries_have_room_again_when_they_are_forgotten(run):
+    async def test(holding, _):
+        room = Room(entries=1)
+        await holding.quarantine([a_body(1)], room)
+        await holding.drop_expired(NOW + TTL, 0)
+        assert await holding.quarantine([a_body(2)], room) == {name(2)}
+        await holding.drop_expired(NOW + TTL + RECORD_KEPT_MS, 0)
+        assert await holding.quarantine([a_body(2)], room) == set()
+
+    run(test)
+
+
+@pytest.mark.slow
+def test_many_at_once_pass_the_room_by_no_more_than_they_bring_and_wait_for_nobody_for_ever(postgres_url):
+    """Four gates that get the same bodies in other orders while they expire: no deadlock."""
+    room = Room(entries=50)
+
+    async def gate(number):
+        connection = PostgresConnection(postgres_url, 10.0)
+        holding = PostgresHolding(connection)
+        for at in range(20):
+            bodies = [a_body((at * 7 + number * 3 + n) % 80, expires_at=NOW + n % 3) for n in range(20)]
+            await holding.quarantine(bodies, room)
+            await holding.drop_expired(NOW + at % 3, 0)
+        await connection.close()
+
+    async def main():
+        await asyncio.gather(*(gate(number) for number in range(4)))
+        connection = PostgresConnection(postgres_url, 10.0)
+        [[entries, size]] = await connection.fetch("select entries, bytes from quarantine_room", [])
+        counted = await connection.fetch(
+            "select count(*), coalesce(sum(length(sealed)), 0)::bigint from quarantine", []
+        )
+        await connection.close()
+        assert [(entries, size)] == [tuple(row) for row in counted]
+        assert 0 < entries <= 50 + 4 * 20
+
+    asyncio.run(main())

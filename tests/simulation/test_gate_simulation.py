@@ -56,9 +56,10 @@ class FaultyStore(MemoryStore):
 
 
 class FaultyHolding(MemoryHolding):
-    async def quarantine(self, bodies):
-        await super().quarantine(bodies)
+    async def quarantine(self, bodies, room):
+        refused = await super().quarantine(bodies, room)
         self._store._maybe_fail("after quarantine")
+        return refused
 
     async def park(self, views, room):
         self._store._maybe_fail("before parking")

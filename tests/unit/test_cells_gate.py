@@ -59,7 +59,7 @@ def test_each_of_a_mixed_batch_is_told_its_own():
 def test_views_that_there_is_no_room_for_are_told_so_one_by_one():
     async def test(_, clients, http):
         token = minted(clients, TWO, OURS)
-        await post(http, [clients.view(token) for _ in range(ROOM.impression_max)])
+        await post(http, [clients.view(token) for _ in range(ROOM.impression_views)])
         response = await post(http, [clients.view(token), clients.view(token)])
         assert (response.status_code, [one["status"] for one in response.json()]) == (200, ["deferred", "deferred"])
         assert (await post(http, clients.view(token))).status_code == 503

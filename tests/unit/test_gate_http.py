@@ -242,7 +242,7 @@ def test_a_ledger_that_does_not_answer_is_503_with_retry_after():
 def test_a_view_that_there_is_no_room_for_is_503_alone_and_told_apart_in_a_batch():
     async def test(_, clients, http):
         token = clients.token()
-        await post(http, [clients.view(token) for _ in range(ROOM.impression_max)])
+        await post(http, [clients.view(token) for _ in range(ROOM.impression_views)])
         response = await post(http, clients.view(token))
         outcome = is_problem(response, 503)["outcome"]
         assert response.headers["retry-after"] == "1"

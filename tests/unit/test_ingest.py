@@ -9,8 +9,10 @@ from cryptography.exceptions import InvalidTag
 from gatekit import NOW, PRICE, KitGate, counted, run_gate
 from msgspec.structs import replace
 
+from commands import ingest
 from commands.items import Status
 from commands.keyring import DAY_MS
+from commands.quarantine import Room
 from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScored
 from domain.ids import minted_at
 from domain.impression import Decided
@@ -450,5 +452,21 @@ def test_a_decision_on_lists_that_nobody_refreshed_says_so():
         gate.lists.refreshed_at -= 1
         [stale] = await gate.send(clients.render())
         assert (fresh.rung, stale.rung) == (Rung.MODEL_FALLBACK, Rung.STALE_LISTS)
+
+    run_gate(test)
+
+
+def test_what_the_quarantine_has_no_room_for_is_deferred_and_nothing_else_of_the_batch(monkeypatch):
+    monkeypatch.setattr(ingest, "ROOM", Room(entries=1))
+
+    async def test(gate, clients):
+        event = clients.render()
+        answers = await gate.send(b'{"broken": 1}', b'{"broken": 2}', event, b'{"broken": 1}')
+        kept = Status.QUARANTINED
+        assert [answer.status for answer in answers] == [kept, Status.DEFERRED, Status.DECIDED, kept]
+        assert answers[1].errors == ("there is no room for another event that cannot be read; send it again later",)
+        [reused] = await gate.send({**event, "width": 301})
+        assert (reused.status, reused.reason) == (Status.REFUSED, Reason.EVENT_ID_REUSED)
+        assert len(gate.holding_store.bodies) == 1
 
     run_gate(test)

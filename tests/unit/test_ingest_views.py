@@ -93,7 +93,7 @@ def test_a_view_before_its_render_is_parked_and_applied_when_it_lands():
 def test_beyond_what_may_wait_of_an_impression_its_views_are_deferred_and_nothing_else_of_the_batch():
     async def test(gate, clients):
         token = clients.token()
-        views = [clients.view(token) for _ in range(ROOM.impression_max)]
+        views = [clients.view(token) for _ in range(ROOM.impression_views)]
         assert {answer.status for answer in await gate.send(*views)} == {Status.PARKED}
         late = clients.view(token)
         answers = await gate.send(late, clients.view(clients.token()), views[0], clients.render())
@@ -103,7 +103,7 @@ def test_beyond_what_may_wait_of_an_impression_its_views_are_deferred_and_nothin
             Status.PARKED,
             Status.DECIDED,
         ]
-        assert len(gate.holding_store.views) == ROOM.impression_max + 1
+        assert len(gate.holding_store.views) == ROOM.impression_views + 1
         await gate.send(clients.render(token))
         assert [answer.status for answer in await gate.send(late)] == [Status.RECORDED]
 

@@ -239,3 +239,16 @@ def test_a_history_whose_event_id_is_reused_twice_is_kept_aside_and_stops_nothin
         assert one.event_id == UUID(event["event_id"])
 
     run(test)
+
+
+def test_of_a_body_that_no_render_has_no_more_is_kept_than_says_so():
+    async def test(gate, clients):
+        await gate.send(msgspec.json.encode({**clients.render(), "padding": "x" * 200_000}))
+        [kept] = gate.holding_store.bodies.values()
+        assert (kept.size > 200_000, len(kept.sealed) < 66_000) == (True, True)
+        explained = await gate.quarantine.explain(kept.name)
+        assert explained.fix is None
+        with pytest.raises(NotReplayable, match="more than 65536 bytes"):
+            await gate.quarantine.replay(kept.name, Fix({"padding": None}))
+
+    run(test)

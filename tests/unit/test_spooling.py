@@ -234,10 +234,10 @@ def test_views_that_were_answered_while_the_ledger_was_away_wait_however_many_do
     async def test(gate, clients):
         token = clients.token()
         with gate.store.away():
-            answers = await gate.send(*[clients.view(token) for _ in range(ROOM.impression_max + 1)])
+            answers = await gate.send(*[clients.view(token) for _ in range(ROOM.impression_views + 1)])
         assert {answer.status for answer in answers} == {Status.PARKED}
         await gate.backlog.work()
-        assert len(gate.holding_store.views) == ROOM.impression_max + 1
+        assert len(gate.holding_store.views) == ROOM.impression_views + 1
         assert [answer.status for answer in await gate.send(clients.view(token))] == [Status.DEFERRED]
 
     run_spool(test, tmp_path)
@@ -333,7 +333,7 @@ def test_half_of_a_batch_that_reached_the_ledger_is_not_spooled(tmp_path):
         assert (await take_spooled(gate.root, gate.store)) == Spooled(bodies=1)
 
     def gate_away(gate):
-        async def quarantine(_):
+        async def quarantine(*_):
             raise LedgerUnavailable("the operational tables alone are away")
 
         return quarantine
