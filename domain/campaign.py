@@ -248,6 +248,7 @@ def _open(state: CampaignState, command: OpenCampaign) -> tuple[CampaignEvent, .
         raise CampaignRefused(CampaignRefusal.ALREADY_OPEN, "the campaign is open already, by another request")
     if command.currency not in CURRENCIES:
         raise CampaignRefused(CampaignRefusal.UNKNOWN_CURRENCY, "currency is no active code of ISO 4217")
+    _check_names(command.advertiser, command.account)
     _check_flight(command.flight_start, command.flight_end)
     _check_budget(command.budget_micros, command.daily_budget_micros)
     return (
@@ -325,6 +326,12 @@ def _pause(campaign: Campaign, command: ChangeCampaign) -> tuple[CampaignEvent, 
         return ()
     kind = CampaignPaused if command.paused else CampaignResumed
     return (kind(cause=command.cause, digest=command.digest, by=command.by, decided_at=command.decided_at),)
+
+
+def _check_names(*names: str) -> None:
+    """As in tokens: databases take no U+0000, and a name is shown on one line."""
+    if any(char < " " for name in names for char in name):
+        raise CampaignRefused(CampaignRefusal.BAD_NAME, "advertiser and account have no control characters")
 
 
 def _check_flight(start: int, end: int) -> None:

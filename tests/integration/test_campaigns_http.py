@@ -166,6 +166,7 @@ def test_a_daily_budget_is_taken_away_by_null_alone(run):
         ({"flight_end": 1}, "BAD_FLIGHT"),
         ({"budget_micros": 0}, "BAD_BUDGET"),
         ({"campaign": "a/b"}, "BAD_NAME"),
+        ({"advertiser": "a\0"}, "BAD_NAME"),
         ({"campaign": ""}, "$.campaign"),
         ({"flight_start": "2020-01-01T00:00:00"}, "$.flight_start"),
         ({"currency": ...}, "currency"),

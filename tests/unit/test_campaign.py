@@ -78,6 +78,8 @@ def test_a_change_is_for_the_version_that_its_caller_saw():
     [
         ({"currency": "EURO"}, CampaignRefusal.UNKNOWN_CURRENCY),
         ({"currency": "XXX"}, CampaignRefusal.UNKNOWN_CURRENCY),
+        ({"advertiser": "a\0"}, CampaignRefusal.BAD_NAME),
+        ({"account": "a\nb"}, CampaignRefusal.BAD_NAME),
         ({"flight_start": NOW, "flight_end": NOW - 1}, CampaignRefusal.BAD_FLIGHT),
         ({"budget_micros": 0}, CampaignRefusal.BAD_BUDGET),
         ({"budget_micros": MONEY_MAX + 1}, CampaignRefusal.BAD_BUDGET),
