@@ -27,6 +27,8 @@ from domain.vocabulary import BillingEvent
 
 MONEY_MAX = 1 << 53
 """Micros; what every JSON reader can hold exactly."""
+TIME_MAX_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: later times cannot be written as RFC 3339."""
 CHANGES_MAX = 8_000
 """Events of one campaign, so that its stream is read in one go."""
 PAUSES_MAX = 256
@@ -337,6 +339,8 @@ def _check_names(*names: str) -> None:
 def _check_flight(start: int, end: int) -> None:
     if end < start:
         raise CampaignRefused(CampaignRefusal.BAD_FLIGHT, "flight_end is before flight_start")
+    if not 0 <= start <= end <= TIME_MAX_MS:
+        raise CampaignRefused(CampaignRefusal.BAD_FLIGHT, "a flight is within the years 1970 to 9999, UTC")
 
 
 def _check_budget(budget: int, daily: int | None) -> None:

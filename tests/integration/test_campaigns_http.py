@@ -164,6 +164,7 @@ def test_a_daily_budget_is_taken_away_by_null_alone(run):
         ({"time_zone": "Berlin"}, "UNKNOWN_TIME_ZONE"),
         ({"viewability_pack": "mrx"}, "UNKNOWN_PACK"),
         ({"flight_end": 1}, "BAD_FLIGHT"),
+        ({"flight_end": "9999-12-31T23:59:59-01:00"}, "BAD_FLIGHT"),
         ({"budget_micros": 0}, "BAD_BUDGET"),
         ({"campaign": "a/b"}, "BAD_NAME"),
         ({"advertiser": "a\0"}, "BAD_NAME"),
