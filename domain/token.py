@@ -24,6 +24,8 @@ from domain.vocabulary import BillingEvent, Format, Surface
 _VERSION = "v1"
 _PARTS = 4
 _PRICE_BYTES = 8
+PRICE_MAX_MICROS = 10**15
+"""A billion units for one impression. What is unmasked with another key is nearly always more."""
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLOCK_BYTES = 64
 _BACKSLASH = ord("\\")
@@ -92,8 +94,9 @@ def mint_token(token: Token, key_id: str, key: TokenKey) -> str:
     Return *token* signed with *key*, its price hidden.
 
     Raises:
-        TokenInvalid: a name has a control character.
+        TokenInvalid: a name has a control character, or the price is out of range.
     """
+    _check_price(token.price_micros)
     hidden = msgspec.structs.replace(token, price_micros=token.price_micros ^ key.pad(token.impression))
     packed = _ENCODER.encode(hidden)
     _check_names(packed)
@@ -107,7 +110,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     Return the token in *text*.
 
     Raises:
-        TokenInvalid: malformed, signed with an unknown key, or not signed with it.
+        TokenInvalid: malformed, signed with an unknown key, or not signed with it; or it says what no token may.
     """
     parts = text.split(".")
     if len(parts) != _PARTS or not text.isascii():
@@ -119,7 +122,9 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     if not hmac.compare_digest(key.mac(text[: -len(mac) - 1].encode()), mac):
         raise TokenInvalid("the token is not signed by its key")
     token = _unpacked(payload)
-    force_setattr(token, "price_micros", token.price_micros ^ key.pad(token.impression))
+    price_micros = token.price_micros ^ key.pad(token.impression)
+    _check_price(price_micros)
+    force_setattr(token, "price_micros", price_micros)
     return token
 
 
@@ -147,6 +152,11 @@ def _unpacked(payload: str) -> Token:
         raise TokenInvalid("the token's impression id is not a UUIDv7")
     _check_names(packed)
     return token
+
+
+def _check_price(price_micros: int) -> None:
+    if not 0 <= price_micros <= PRICE_MAX_MICROS:
+        raise TokenInvalid("the token's price is out of range")
 
 
 def _check_names(packed: bytes) -> None:
