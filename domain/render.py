@@ -12,11 +12,14 @@ from domain.ids import CauseId
 from domain.vocabulary import OmidType
 
 _TIME_MAX_MS = 1 << 47
+RECEIVED_MAX_MS = (1 << 32) * 1_000 - 1
+"""In 2106; later hours and minutes have no place in the tables of reports."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 Millis: TypeAlias = Annotated[int, Meta(ge=0, le=_TIME_MAX_MS)] | Annotated[datetime, Meta(tz=True)]
 """A time on the wire: epoch milliseconds or RFC 3339."""
+Received: TypeAlias = Annotated[int, Meta(ge=0, le=RECEIVED_MAX_MS)] | Annotated[datetime, Meta(tz=True)]
 Text: TypeAlias = Annotated[str, Meta(max_length=128)]
 LongText: TypeAlias = Annotated[str, Meta(max_length=1_024)]
 TokenText: TypeAlias = Annotated[str, Meta(max_length=2_048)]
@@ -81,7 +84,7 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
     country: Annotated[str, Meta(min_length=2, max_length=2)] | None = None
     agent: LongText | None = None
     network: Text | None = None
-    received_at: Millis | None = None
+    received_at: Received | None = None
     fingerprint: Fingerprint | None = None
     sent_at: Millis | None = None
     attempt: Annotated[int, Meta(ge=0, le=1_000)] = 0
@@ -97,7 +100,13 @@ class Render(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=F
             _to_millis(self)
 
 
-_TIMES = ("client_at", "on_screen_at", "received_at", "sent_at")
+_TIMES = {
+    "client_at": (_TIME_MAX_MS, 6429),
+    "on_screen_at": (_TIME_MAX_MS, 6429),
+    "received_at": (RECEIVED_MAX_MS, 2106),
+    "sent_at": (_TIME_MAX_MS, 6429),
+}
+"""The last moment of each, and its year."""
 _TRANSPORT_FIELDS = 2
 _WITHOUT_FINGERPRINT = _TRANSPORT_FIELDS + 1
 _ENCODER = msgspec.json.Encoder()
@@ -119,9 +128,9 @@ def millis(at: int | datetime) -> int:
 
 
 def _to_millis(render: Render) -> None:
-    for name in _TIMES:
+    for name, (most, year) in _TIMES.items():
         at = getattr(render, name)
         if isinstance(at, datetime):
-            if not 0 <= (at_ms := millis(at)) <= _TIME_MAX_MS:
-                raise ValueError(f"Expected `{name}` from 1970 to 6429")
+            if not 0 <= (at_ms := millis(at)) <= most:
+                raise ValueError(f"Expected `{name}` from 1970 to {year}")
             msgspec.structs.force_setattr(render, name, at_ms)

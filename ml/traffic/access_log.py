@@ -22,8 +22,8 @@ LINE_BYTES_MAX = 65_536
 """Longer lines are malformed: servers refuse requests long before."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _LINE_ENDS = b"\r\n"
-_YEAR_MAX = 6_428
-"""The last whole year of the times that an event may have (2**47 ms)."""
+_YEAR_MAX = 2_105
+"""The last whole year in which an event may be received."""
 
 _LINE = re.compile(
     rb"(?P<host>\S+) \S+ .{0,256}?"
@@ -166,7 +166,7 @@ def _time(day: bytes, clock: bytes, zone: bytes) -> int | None:
 
 @lru_cache(maxsize=1_024)
 def _midnight(day: bytes, zone: bytes) -> int | None:
-    """The epoch second at which *day* began, None if it did not, or not in 1970 to 6428."""
+    """The epoch second at which *day* began, None if it did not, or not in 1970 to 2105."""
     try:
         # month names are English in logs, whatever the locale
         began = datetime(int(day[7:]), _MONTHS[day[3:6]], int(day[:2]), tzinfo=UTC)

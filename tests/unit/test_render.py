@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from domain.render import Fingerprint, Kind, Render, content, millis
+from domain.render import RECEIVED_MAX_MS, Fingerprint, Kind, Render, content, millis
 from domain.vocabulary import OmidType
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,6 +83,14 @@ def test_rfc_3339_keeps_every_millisecond(at):
 def test_a_time_out_of_range_without_a_zone_or_of_another_form_is_refused(name, time):
     with pytest.raises(msgspec.ValidationError):
         parse(**{name: time})
+
+
+def test_what_is_received_has_a_place_in_the_tables_of_reports():
+    last = "2106-02-07T06:28:15.999Z"
+    assert parse(received_at=last).received_at == parse(received_at=RECEIVED_MAX_MS).received_at == RECEIVED_MAX_MS
+    for later in (RECEIVED_MAX_MS + 1, "2106-02-07T06:28:16Z"):
+        with pytest.raises(msgspec.ValidationError, match="received_at"):
+            parse(received_at=later)
 
 
 @pytest.mark.parametrize(
