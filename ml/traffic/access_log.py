@@ -1,5 +1,6 @@
 """
-Reads access logs of Apache and nginx in the combined format, plain or gzipped, a line at a time.
+Reads access logs of Apache and nginx in the combined format, plain or gzipped, with or without the virtual host in
+front, a line at a time.
 
 What does not parse is counted, never fatal: logs of real servers hold binary junk, cut lines and hostile requests.
 """
@@ -26,6 +27,7 @@ _YEAR_MAX = 2_105
 """The last whole year in which an event may be received."""
 
 _LINE = re.compile(
+    rb"(?:[\w.-]+:\d{1,5} (?=[\w.:]\S* \S+ \S+ \[))?"  # Apache's vhost_combined has the site before whoever asks
     rb"(?P<host>\S+) \S+ .{0,256}?"
     rb"\[(?P<day>\d{2}/[A-Z][a-z]{2}/\d{4}):(?P<clock>\d{2}:\d{2}:\d{2}) (?P<zone>[+-]\d{4})\] "
     rb'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?:\d+|-) '

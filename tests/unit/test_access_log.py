@@ -106,9 +106,15 @@ def test_control_characters_and_broken_bytes_become_text_that_every_store_can_ke
     assert request.referrer == "http://x/\ufffd"
 
 
-@pytest.mark.parametrize("host", ["2001:db8::1", "::ffff:198.51.100.7", "crawler-7.example.com", "unix:"])
+@pytest.mark.parametrize("host", ["2001:db8::1", "::ffff:198.51.100.7", "crawler-7.example.com", "unix:", "a:80"])
 def test_hosts_are_taken_as_they_are(host):
     assert parsed(host=host).host == host
+
+
+@pytest.mark.parametrize("host", ["198.51.100.7", "2001:db8::1", "crawler-7.example.com"])
+def test_whoever_asks_stands_behind_the_virtual_host_where_the_log_has_one(host):
+    assert parse_line(b"www.example.com:443 " + line(host=host)) == parsed(host=host)
+    assert parse_line(b"203-0-113-9.example:80 " + line(host=host, user="frank")) == parsed(host=host)
 
 
 @pytest.mark.parametrize("user", ["frank", "John Smith", "a [b] c"])
