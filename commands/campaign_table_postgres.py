@@ -64,6 +64,7 @@ def _columns(campaigns: Sequence[Campaign]) -> list[bytes]:
     return [
         TextArray.of([campaign.id for campaign in campaigns]),
         IntArray.of([campaign.version for campaign in campaigns]),
-        TextArray.of([campaign.advertiser for campaign in campaigns]),
+        # PostgreSQL has no U+0000: of an old ledger's advertiser that has one, the rest is found, and nothing stops.
+        TextArray.of([campaign.advertiser.replace("\0", "\ufffd") for campaign in campaigns]),
         ByteaArray.of([_ENCODE(campaign) for campaign in campaigns]),
     ]

@@ -208,9 +208,13 @@ def _versions(pack: str, lists: str) -> Versions:
 
 
 def _days(token: Token) -> tuple[int, ...]:
-    """Return the day that an ad was served on; in its first hour also the day before, whose names are still about."""
+    """
+    Return the day that an ad was served on; in its first hour also the day before, whose names are still about.
+
+    Before the first day of 1970, where clocks begin that nobody has set, there is none that an id could be of.
+    """
     day, into_it_ms = divmod(minted_at(token.impression), DAY_MS)
-    return (day,) if into_it_ms >= _OVERLAP_MS else (day, day - 1)
+    return (day, day - 1) if into_it_ms < _OVERLAP_MS and day > 0 else (day,)
 
 
 def _event_id(raw: bytes | msgspec.Raw) -> UUID | None:

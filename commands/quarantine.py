@@ -102,8 +102,8 @@ class Parking(StrEnum):
 
 class Room(Struct, frozen=True, kw_only=True):
     """
-    How much may be kept: views that are parked, of one impression and in all; entries of the quarantine, with those whose
-    body is gone, and bytes of bodies.
+    How much may be kept: parked views, of one impression and in all; entries of the quarantine, also those without a
+    body, and bytes of bodies.
     """
 
     impression_views: int = 64

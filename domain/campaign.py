@@ -25,6 +25,8 @@ from domain.ids import CauseId
 from domain.impression import ImpossibleTransition
 from domain.vocabulary import BillingEvent
 
+TIME_MAX_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: later times cannot be written as RFC 3339."""
 CHANGES_MAX = 8_000
 """Events of one campaign, so that its stream is read in one go."""
 PAUSES_MAX = 256
@@ -246,6 +248,7 @@ def _open(state: CampaignState, command: OpenCampaign) -> tuple[CampaignEvent, .
         raise CampaignRefused(CampaignRefusal.ALREADY_OPEN, "the campaign is open already, by another request")
     if command.currency not in CURRENCIES:
         raise CampaignRefused(CampaignRefusal.UNKNOWN_CURRENCY, "currency is no active code of ISO 4217")
+    _check_names(command.advertiser, command.account)
     _check_flight(command.flight_start, command.flight_end)
     _check_budget(command.budget_micros, command.daily_budget_micros)
     return (
@@ -325,9 +328,17 @@ def _pause(campaign: Campaign, command: ChangeCampaign) -> tuple[CampaignEvent, 
     return (kind(cause=command.cause, digest=command.digest, by=command.by, decided_at=command.decided_at),)
 
 
+def _check_names(*names: str) -> None:
+    """As in tokens: databases take no U+0000, and a name is shown on one line."""
+    if any(char < " " for name in names for char in name):
+        raise CampaignRefused(CampaignRefusal.BAD_NAME, "advertiser and account have no control characters")
+
+
 def _check_flight(start: int, end: int) -> None:
     if end < start:
         raise CampaignRefused(CampaignRefusal.BAD_FLIGHT, "flight_end is before flight_start")
+    if not 0 <= start <= end <= TIME_MAX_MS:
+        raise CampaignRefused(CampaignRefusal.BAD_FLIGHT, "a flight is within the years 1970 to 9999, UTC")
 
 
 def _check_budget(budget: int, daily: int | None) -> None:

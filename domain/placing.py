@@ -107,8 +107,9 @@ def decide_placement(state: Placements, command: PlacementCommand) -> tuple[Mode
         if known != command.digest:
             raise PlacementRefused(PlacementRefusal.REQUEST_REUSED, "the request's id came before with another content")
         return ()
-    if not 1 <= len(command.reason) <= REASON_MAX:
-        raise PlacementRefused(PlacementRefusal.BAD_REASON, f"a reason has 1 to {REASON_MAX} characters")
+    if not 1 <= len(command.reason) <= REASON_MAX or "\0" in command.reason:
+        why = f"a reason has 1 to {REASON_MAX} characters, and no U+0000, which databases do not take"
+        raise PlacementRefused(PlacementRefusal.BAD_REASON, why)
     match command:
         case PlaceModel():
             return _place(state, command)

@@ -33,10 +33,10 @@ TTL_MAX_S = 86_400
 _DIGEST_BYTES = 12
 _NAMESPACE = UUID("6f0c2c1e-52b7-5d0e-9a61-8c1f3a2f7d10")
 
-Source: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Source: TypeAlias = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_.-]{0,62}\Z")]
 """Names one ad server; one that begins to count anew within a minute needs a new name."""
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-Currency: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Z]{3}$")]
+Currency: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Z]{3}\Z")]
 Served: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Micros: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -14,6 +14,7 @@ from domain.cells import CellMapError
 from domain.pack import PackError
 from ledger.store import LedgerUnavailable
 from ml.lists.readers import ListsRefused
+from ml.traffic.access_log import LogUnreadable
 from projections.errors import ProjectionError
 from service import (
     cli_campaigns,
@@ -85,6 +86,8 @@ def main() -> None:
         _fail(str(error), "Mend the rule pack, or choose another with IMPLEDGER_RULE_PACK.")
     except CellMapError as error:
         _fail(str(error), "Mend the cell map; docs/cells.md says what it has to look like.")
+    except LogUnreadable as error:
+        _fail(str(error), "Name a log that is whole, plain or gzip.")
     except LauncherError as error:
         _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
     except (LedgerUnavailable, ProjectionError) as error:
@@ -168,13 +171,25 @@ def replay_log(
     site: Annotated[str, typer.Option(help="Name of the site; starts every campaign's name.")] = "site",
     as_json: AsJson = False,
 ) -> None:
-    """Send a real Apache or nginx access log through the gate; starts everything if nothing is running."""
+    """
+    Send a real Apache or nginx access log through the gate; starts everything if nothing is running.
+
+    Of a log that was replayed before, only the lines that came since count.
+    """
     from service.logs import set_up_logs  # noqa: PLC0415
     from service.replay import replay  # noqa: PLC0415
+    from service.replay_log import ReplayStopped  # noqa: PLC0415
 
+    if not site or not site.isprintable():
+        raise typer.BadParameter("a site is a name that can be printed")
     settings = _settings()
     set_up_logs("replay-log", settings.log_json, quiet=True)
-    report = replay(settings, file, site=site, tell=lambda text: None if as_json else err.print(text))
+    try:
+        report = replay(settings, file, site=site, tell=lambda text: None if as_json else err.print(text))
+    except ReplayStopped as stopped:
+        answered = sum(stopped.report.statuses.values())
+        what = f"{stopped}; {answered} impressions of {stopped.report.lines} lines were answered before"
+        _fail(what, "Is the gate of this data folder running? Replay the log again then: no line counts twice.")
     _print(report, as_json, report.table())
     raise typer.Exit(0 if report.holds else 1)
 
@@ -346,7 +361,7 @@ def _print(facts: object, as_json: bool, text: RenderableType) -> None:
         out.print(text)
 
 
-def _fail(what: str, next_step: str) -> None:
+def _fail(what: str, next_step: str) -> NoReturn:
     err.print(what, style="red")
     err.print(next_step)
     sys.exit(1)

@@ -16,6 +16,7 @@ from service.problems import (
     BadDocument,
     BadParameter,
     BodyTooLarge,
+    EncodedBody,
     MethodNotAllowed,
     NoSuchThing,
     Reply,
@@ -105,9 +106,11 @@ async def body_of(request: Request, limit: int) -> bytes:
     Return the body of *request*.
 
     Raises:
+        EncodedBody: it is compressed.
         BodyTooLarge: it has more than *limit* bytes.
         BadDocument: the client went away.
     """
+    check_encoding(request.headers.get("content-encoding", ""))
     too_large = BodyTooLarge(f"the body has at most {limit} bytes")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
@@ -121,6 +124,12 @@ async def body_of(request: Request, limit: int) -> bytes:
     except ClientDisconnect as error:
         raise BadDocument("the client went away") from error
     return bytes(body)
+
+
+def check_encoding(content_encoding: str) -> None:
+    """Raise `EncodedBody` for a body that is not sent as it is: what is compressed would be read as broken events."""
+    if content_encoding.strip().lower() not in {"", "identity"}:
+        raise EncodedBody("send the body as it is, without Content-Encoding")
 
 
 def media_type_of(content_type: str) -> str:

@@ -14,7 +14,7 @@ from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
 from commands.shelter import Shelter
 from service.access import Access
-from service.endpoints import JSON, NDJSON, media_type_of, refusal, split
+from service.endpoints import JSON, NDJSON, check_encoding, media_type_of, refusal, split
 from service.gate_metrics import GateMetrics
 from service.misdirected import misdirected, with_homes
 from service.problems import (
@@ -80,6 +80,7 @@ class GateApp:
         media_type = media_type_of(headers.get(b"content-type", ""))
         if media_type not in {JSON, NDJSON}:
             raise UnsupportedMedia(f"send {JSON} or {NDJSON}")
+        check_encoding(headers.get(b"content-encoding", ""))
         self._batcher.check_admission()
         body = await _body(receive, headers, self._settings.body_max_bytes)
         raws, is_single = split(body, media_type)

@@ -62,7 +62,7 @@ REFUSED_AS: Mapping[PlacementRefusal, type[RequestError]] = {
     PlacementRefusal.TOO_MANY: ModelConflict,
 }
 
-Name = Annotated[str, Meta(max_length=64)]
+Name = Annotated[str, Meta(max_length=64, pattern=r"\A[^\0]*\Z")]
 _PLACED_AS = {"promote": Role.CHAMPION, "shadow": Role.CHALLENGER, "canary": Role.CANARY}
 
 

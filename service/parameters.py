@@ -1,7 +1,7 @@
 """Reads the query strings of both APIs. Times are epoch ms or RFC 3339 in, RFC 3339 UTC out."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
@@ -13,6 +13,8 @@ from service.problems import BadParameter
 E = TypeVar("E", bound=StrEnum)
 
 _TIME_MAX = 1 << 47
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_RFC3339_MIN, _RFC3339_MAX = -62_135_596_800_000, 253_402_300_799_999
 _AFTER_DIGITS_MAX = 15
 
 
@@ -93,8 +95,9 @@ def member_of(name: str, text: str, kind: type[E]) -> E:
 
 
 def rfc3339(at: int) -> str:
-    """Return epoch ms as RFC 3339, UTC, with milliseconds."""
-    return datetime.fromtimestamp(at / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return epoch ms as RFC 3339, UTC, with milliseconds; of years that it has no digits for, the nearest time."""
+    moment = _EPOCH + timedelta(milliseconds=min(max(at, _RFC3339_MIN), _RFC3339_MAX))
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def only_known(parameters: QueryParams, known: Iterable[str]) -> None:

@@ -49,6 +49,10 @@ class UnsupportedMedia(RequestError):
     pass
 
 
+class EncodedBody(RequestError):
+    pass
+
+
 class BadDocument(RequestError):
     pass
 
@@ -118,6 +122,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     TooMuchFeedback: Problem(413, "The request has too much feedback"),
     TooManyCounts: Problem(413, "The reports of the request have too many counts"),
     UnsupportedMedia: Problem(415, "The content type is not one of application/json and application/x-ndjson"),
+    EncodedBody: Problem(415, "The body is in a content encoding that is not read"),
     BadDocument: Problem(400, "The document cannot be read"),
     BadParameter: Problem(400, "A parameter cannot be used"),
     UnknownKey: Problem(401, "The bearer token is not known"),

@@ -69,7 +69,7 @@ def replay(settings: Settings, path: Path, *, site: str, tell: Callable[[str], N
     Raises:
         LauncherError: the machine cannot be started.
         ReplayStopped: the gate did not answer, or refused a request.
-        OSError: the log cannot be read.
+        LogUnreadable: the log cannot be read, or not to its end.
     """
     with ExitStack() as stack:
         if settings.ledger_url == EMBEDDED and lock_holder(settings.data_dir) is None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from commands.items import Status
 from domain.cells import CellMap
-from ml.traffic.access_log import BLANK, Blank, Malformed, Request, content_digest, read_access_log
+from ml.traffic.access_log import BLANK, Blank, Malformed, Request, read_digested_log
 from ml.traffic.beacons import Beacons
 from ml.traffic.client import joined
 from ml.traffic.delivery import JSON, Courier, Patience, Postman, Unanswered
@@ -38,8 +38,6 @@ class ReplayReport(Struct, kw_only=True):
     """
 
     file: str
-    content: str
-    """SHA-256 of the log's content, which the ids of its events follow from."""
     lines: int = 0
     blank: int = 0
     impressions: int = 0
@@ -91,15 +89,15 @@ async def replay_log(
     """
     Send what *path* says to the gate, in order, a batch at a time; tell *progress* after each.
 
-    Replaying the same content again sends the same events, which get their first answers again.
+    Replaying the same lines again sends the same events, which get their first answers again, also once the log has
+    grown.
 
     Raises:
-        OSError: the log cannot be read.
+        LogUnreadable: the log cannot be read, or not to its end; what was read before is sent.
         ReplayStopped: the gate did not answer, or refused a request as a whole.
     """
-    digest = await asyncio.to_thread(content_digest, path)
-    report = ReplayReport(file=str(path), content=digest.hex())
-    beacons = Beacons(_minter(settings), digest, settings.site)
+    report = ReplayReport(file=str(path))
+    beacons = Beacons(_minter(settings), settings.site)
     began = time.monotonic()
     async with AsyncExitStack() as stack:
         postman = await _courier(settings, stack)
@@ -116,7 +114,7 @@ async def replay_log(
 def _batches(path: Path, beacons: Beacons, report: ReplayReport) -> Iterator[list[Claims]]:
     """Yield the log's beacons, counting its lines in *report*; the lines of a batch are counted when it is."""
     batch: list[Claims] = []
-    for number, line in enumerate(read_access_log(path), start=1):
+    for line, digest in read_digested_log(path):
         report.lines += line is not BLANK
         match line:
             case Blank():
@@ -127,7 +125,7 @@ def _batches(path: Path, beacons: Beacons, report: ReplayReport) -> Iterator[lis
                 report.impressions += 1
                 report.first_at = line.at if report.first_at is None else min(report.first_at, line.at)
                 report.last_at = line.at if report.last_at is None else max(report.last_at, line.at)
-                batch.append(beacons.beacon(line, number))
+                batch.append(beacons.beacon(line, digest))
             case Request():
                 report.not_images += 1
                 report.not_delivered += line.is_image

@@ -8,8 +8,35 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 GRACE_S = 5
+HEAD_MAX_BYTES = 65_536
+"""Of a request's head while it has not ended; one that ends within what is read at once (256 KiB) may be larger."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes connections whose head or trailer does not end: the parser would gather it without a limit."""
+
+    _gathered = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._gathered += len(data)
+        super().data_received(data)
+        if self._gathered > HEAD_MAX_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_headers_complete(self) -> None:
+        self._gathered = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._gathered = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._gathered = 0
+        super().on_message_complete()
 
 
 class _Server(uvicorn.Server):
@@ -26,6 +53,7 @@ def server_for(app: ASGIApp, host: str, port: int) -> uvicorn.Server:
             app,
             host=host,
             port=port,
+            http=_Protocol,
             access_log=False,
             log_config=None,
             lifespan="off",

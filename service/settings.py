@@ -11,9 +11,11 @@ from ml.registry.guards import parse_limits
 
 PREFIX = "IMPLEDGER_"
 EMBEDDED = "embedded"
-LEDGERS = ("memory", "postgresql", "esdb", "esdb+discover")
+_MEMORY = "memory"
+LEDGERS = (_MEMORY, "postgresql", "esdb", "esdb+discover")
 BROKERS = ("redis", "rediss", "unix", "amqp", "amqps")
 PORTS = ("gate_port", "desk_port", "clickhouse_port", "work_port", "scheduler_port")
+_HOST = re.compile(r"[\w.:%-]+", re.ASCII)
 _SECRET = re.compile(r"(?<=//).*(?=@)|(?<=password=)[^&\s]*", re.IGNORECASE | re.DOTALL)
 
 
@@ -238,10 +240,15 @@ class Settings:
             ("shelter_events_max", self.shelter_events_max >= 1, "must be at least 1"),
             ("shelter_bytes_max", self.shelter_bytes_max >= 1, "must be at least 1"),
             ("shelter_ttl_h", 1 <= self.shelter_ttl_h <= 168, "must be 1 to 168"),
+            ("host", bool(_HOST.fullmatch(self.host)), "must be an address or the name of a host"),
             ("log_json", self.log_json in {"auto", "yes", "no"}, "must be auto, yes or no"),
             ("ledger_url", _is_url(self.ledger_url, *LEDGERS), "must be embedded, postgresql:// or esdb://"),
             ("database_url", _is_url(self.database_url, "postgresql"), "must be embedded or postgresql://"),
-            ("clickhouse_dsn", _is_url(self.clickhouse_dsn, "chdb", "http", "https"), "must be embedded, chdb or http"),
+            (
+                "clickhouse_dsn",
+                _is_url(self.clickhouse_dsn, "chdb", "http", "https"),
+                "must be embedded, chdb:// or http://",
+            ),
             ("broker_url", _is_url(self.broker_url, *BROKERS), "must be embedded, redis:// or amqp://"),
         ]
         checks += [(name, 1 <= getattr(self, name) <= 65_535, "must be a port, 1 to 65535") for name in PORTS]
@@ -274,4 +281,17 @@ def _is_limits(text: str) -> bool:
 
 
 def _is_url(value: str, *schemes: str) -> bool:
-    return value == EMBEDDED or value in schemes or urlsplit(value).scheme in schemes
+    if value == EMBEDDED or (value == _MEMORY and _MEMORY in schemes):
+        return True
+    scheme, separator, _ = value.partition("://")
+    return bool(separator) and scheme in schemes and _has_usable_ports(value)
+
+
+def _has_usable_ports(url: str) -> bool:
+    """Say whether *url* can be taken apart; of several hosts, whose drivers read them, the ports are not looked at."""
+    try:
+        parts = urlsplit(url)
+        usable = "," in parts.netloc or parts.port != 0
+    except ValueError:
+        return False
+    return usable

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from domain.placement_events import ModelPlaced, Role, Stage
 from ledger.postgres_connection import PostgresConnection, Row
@@ -150,7 +151,8 @@ def _entry(row: Row) -> ModelEntry:
 
 def _placement(row: PlacementRow) -> dict[str, Any]:
     """The columns are for whoever looks with SQL; the event itself is in `data`."""
-    placed = row.placed
+    # PostgreSQL has no U+0000: of an old ledger's reason that has one, the rest is told, and nothing stops.
+    placed = replace(row.placed, reason=row.placed.reason.replace("\0", "\ufffd"))
     return {
         "version": row.version,
         "stage": placed.stage,

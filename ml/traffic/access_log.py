@@ -1,5 +1,6 @@
 """
-Reads access logs of Apache and nginx in the combined format, plain or gzipped, a line at a time.
+Reads access logs of Apache and nginx in the combined format, plain or gzipped, with or without the virtual host in
+front, a line at a time.
 
 What does not parse is counted, never fatal: logs of real servers hold binary junk, cut lines and hostile requests.
 """
@@ -21,9 +22,12 @@ from msgspec import Struct
 LINE_BYTES_MAX = 65_536
 """Longer lines are malformed: servers refuse requests long before."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 20
+_LINE_ENDS = b"\r\n"
+_YEAR_MAX = 2_105
+"""The last whole year in which an event may be received."""
 
 _LINE = re.compile(
+    rb"(?:[\w.-]+:\d{1,5} (?=[\w.:]\S* \S+ \S+ \[))?"  # Apache's vhost_combined has the site before whoever asks
     rb"(?P<host>\S+) \S+ .{0,256}?"
     rb"\[(?P<day>\d{2}/[A-Z][a-z]{2}/\d{4}):(?P<clock>\d{2}:\d{2}:\d{2}) (?P<zone>[+-]\d{4})\] "
     rb'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?:\d+|-) '
@@ -35,6 +39,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".svg", ".bmp", ".apng")
 _DELIVERED = frozenset({200, 206, 304})
 """Sent whole, in part, or known to be in the browser's cache: the page had its image."""
+
+
+class LogUnreadable(OSError):
+    """The log cannot be read, or not to its end; the text says which file and why."""
 
 
 class Request(Struct, frozen=True):
@@ -83,24 +91,26 @@ def read_access_log(path: Path) -> Iterator[Line]:
     Yield one `Line` per line of *path*, in order; memory does not grow with the file.
 
     Raises:
-        OSError: the file cannot be read, or is gzip that ends or breaks in the middle.
+        LogUnreadable: the file cannot be read, or is gzip that ends or breaks in the middle.
     """
-    with _open(path) as file:
-        while line := file.readline(LINE_BYTES_MAX + 1):
-            if len(line) > LINE_BYTES_MAX:
-                _skip_rest(line, file)
-                yield MALFORMED
-            else:
-                yield parse_line(line)
+    return (line for line, _ in read_digested_log(path))
 
 
-def content_digest(path: Path) -> bytes:
-    """Return the SHA-256 of what *path* says, so that a log and its gzipped copy are one."""
+def read_digested_log(path: Path) -> Iterator[tuple[Line, bytes]]:
+    """
+    Yield each `Line` with the SHA-256 of all lines up to it, itself among them, whatever they end in; as above.
+
+    What the log begins with has the same digests in a gzipped copy, and once the log has grown.
+    """
     digest = sha256()
     with _open(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+        while line := file.readline(LINE_BYTES_MAX + 1):
+            parsed = MALFORMED if len(line) > LINE_BYTES_MAX else parse_line(line)
+            digest.update(line.rstrip(_LINE_ENDS))
+            while not line.endswith(b"\n") and (line := file.readline(LINE_BYTES_MAX)):
+                digest.update(line.rstrip(_LINE_ENDS))
+            digest.update(b"\n")
+            yield parsed, digest.digest()
 
 
 def parse_line(line: bytes) -> Line:
@@ -136,19 +146,15 @@ def referrer_parts(referrer: str | None) -> tuple[str, str]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[IO[bytes]]:
-    """Open *path*, gzipped or not, as its first bytes say."""
-    with path.open("rb") as file:
-        zipped = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    """Open *path*, gzipped or not, as its first bytes say. It may be a pipe: those bytes are read once."""
     try:
-        with cast("IO[bytes]", gzip.open(path)) if zipped else path.open("rb") as file:
-            yield file
-    except (EOFError, zlib.error) as error:
-        raise OSError(f"{path}: the gzip ends or breaks in the middle") from error
-
-
-def _skip_rest(line: bytes, file: IO[bytes]) -> None:
-    while line and not line.endswith(b"\n"):
-        line = file.readline(LINE_BYTES_MAX)
+        with path.open("rb") as file:
+            zipped = file.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] == _GZIP_MAGIC
+            yield cast("IO[bytes]", gzip.GzipFile(fileobj=file)) if zipped else file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LogUnreadable(f"{path}: the gzip ends or breaks in the middle") from error
+    except OSError as error:
+        raise LogUnreadable(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _time(day: bytes, clock: bytes, zone: bytes) -> int | None:
@@ -162,7 +168,7 @@ def _time(day: bytes, clock: bytes, zone: bytes) -> int | None:
 
 @lru_cache(maxsize=1_024)
 def _midnight(day: bytes, zone: bytes) -> int | None:
-    """The epoch second at which *day* began, None if it did not or not since 1970."""
+    """The epoch second at which *day* began, None if it did not, or not in 1970 to 2105."""
     try:
         # month names are English in logs, whatever the locale
         began = datetime(int(day[7:]), _MONTHS[day[3:6]], int(day[:2]), tzinfo=UTC)
@@ -170,7 +176,7 @@ def _midnight(day: bytes, zone: bytes) -> int | None:
         return None
     offset_s = int(zone[1:3]) * 3_600 + int(zone[3:]) * 60
     seconds = int(began.timestamp()) - (offset_s if zone.startswith(b"+") else -offset_s)
-    return seconds if seconds >= 0 else None
+    return seconds if seconds >= 0 and began.year <= _YEAR_MAX else None
 
 
 _MONTHS = {

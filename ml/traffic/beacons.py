@@ -1,7 +1,8 @@
 """
 Pixel beacons out of an access log, as a pixel server would have seen them: one ad instance per image that was served.
 
-All of a beacon follows from the log's content and the line's number, so a second replay sends the very same events.
+All of a beacon follows from the log's lines up to its own, so a second replay sends the very same events, and one of a
+log that has grown sends those of the lines that came since besides.
 """
 
 from datetime import UTC, datetime
@@ -26,24 +27,23 @@ _NETWORK_CHARS_MAX = 128
 
 class Beacons:
     """
-    Makes beacons of the log with *digest* (of its content).
+    Makes beacons of a log of *site*.
 
     Slot is the page that referred, creative the image, campaign the section of *site* that the image lies in. Whoever
     has the same address and agent is one person.
     """
 
-    def __init__(self, minter: Minter, digest: bytes, site: str) -> None:
+    def __init__(self, minter: Minter, site: str) -> None:
         self._minter = minter
-        self._digest = digest
         self._site = site
-        self._namespace = uuid5(UUID(bytes=digest[:16]), site)
 
-    def beacon(self, request: Request, line: int) -> Claims:
+    def beacon(self, request: Request, digest: bytes) -> Claims:
+        """Return the beacon of a line with *digest*, the SHA-256 of all lines up to it."""
         person = f"{request.host} {request.agent or ''}"
-        entropy = int.from_bytes(sha256(self._digest + line.to_bytes(8)).digest()[:8])
+        entropy = int.from_bytes(digest[:8])
         impression = mint(request.at, shard_of_person(person, self._minter.shard_key), entropy)
         return Claims(
-            event_id=uuid5(self._namespace, str(line)),
+            event_id=uuid5(UUID(bytes=digest[:16]), self._site),
             token=mint_token(self._token(request, impression), self._minter.key_id, self._minter.key),
             sdk=SDK,
             agent=request.agent and request.agent[:_AGENT_CHARS_MAX],

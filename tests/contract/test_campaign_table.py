@@ -9,10 +9,12 @@ from msgspec.structs import replace
 
 from commands.campaign_table import CampaignList, MemoryCampaignTable
 from commands.campaign_table_postgres import PostgresCampaignTable
+from commands.campaigns import stream_of
 from commands.ledger_tails_postgres import PostgresTails
 from domain.campaign import Unopened, decide_campaign, opened_campaign
 from ledger.postgres import PostgresStore
 from ledger.postgres_connection import PostgresConnection
+from ledger.store import Append
 
 
 class Kit:
@@ -66,6 +68,21 @@ def test_campaigns_are_listed_page_by_page_in_order_of_name(run):
         for limit in (0, 1_001):
             with pytest.raises(ValueError, match="limit"):
                 await kit.table.page("", limit)
+
+    run(test)
+
+
+def test_a_name_that_no_database_takes_stops_no_other_campaign(run):
+    async def test(kit):
+        [opened] = decide_campaign(Unopened(), an_opening())
+        of_old = (replace(opened, advertiser="a\0b"),)
+        append = Append(stream=stream_of("a"), expected=0, cause=opened.cause, digest="d", events=of_old)
+        await kit.world.ledger.append([append], NOW)
+        await kit.open("b")
+        await kit.list.follow()
+        assert await kit.names() == ["a", "b"]
+        assert (await kit.table.page("", 1))[0].advertiser == "a\0b"
+        assert await kit.list.check() == []
 
     run(test)
 

@@ -17,9 +17,9 @@ from ledger.postgres_connection import PostgresConnection
 from ml.models.artifact import CorruptArtifact, dump, load
 from ml.registry import registry
 from ml.registry.memory import MemoryComparisonTable, MemoryModels, MemoryPlacementTable
-from ml.registry.placing import ModelPlacements, PlacementList
+from ml.registry.placing import ModelPlacements, PlacementList, read_placements
 from ml.registry.postgres import PostgresComparisonTable, PostgresModels, PostgresPlacementTable
-from ml.registry.registry import Compared, ComparedKey, ModelStore, NoSuchModel, add_model, entry_of
+from ml.registry.registry import Compared, ComparedKey, ModelStore, NoSuchModel, PlacementRow, add_model, entry_of
 
 HOUR = 3_600_000
 
@@ -141,6 +141,17 @@ def test_placements_are_in_the_ledger_and_the_table_follows_them(run):
             (1, Role.CANARY, "a test"),
         ]
         assert [row.version for row in await kit.placements.page(1, 10)] == [0]
+
+    run(test)
+
+
+def test_a_reason_that_no_database_takes_does_not_stop_the_table(run):
+    async def test(kit):
+        placed = await kit.add(saying(1))
+        await kit.place(placed)
+        [event] = await read_placements(kit.ledger)
+        await kit.placements.put([PlacementRow(0, replace(event, reason="a\0b")), PlacementRow(1, event)])
+        assert await kit.placements.through() == 2
 
     run(test)
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from domain import campaign as rules
 from domain.campaign import (
+    TIME_MAX_MS,
     CampaignRefusal,
     CampaignRefused,
     Opened,
@@ -78,7 +79,11 @@ def test_a_change_is_for_the_version_that_its_caller_saw():
     [
         ({"currency": "EURO"}, CampaignRefusal.UNKNOWN_CURRENCY),
         ({"currency": "XXX"}, CampaignRefusal.UNKNOWN_CURRENCY),
+        ({"advertiser": "a\0"}, CampaignRefusal.BAD_NAME),
+        ({"account": "a\nb"}, CampaignRefusal.BAD_NAME),
         ({"flight_start": NOW, "flight_end": NOW - 1}, CampaignRefusal.BAD_FLIGHT),
+        ({"flight_end": TIME_MAX_MS + 1}, CampaignRefusal.BAD_FLIGHT),
+        ({"flight_start": -1}, CampaignRefusal.BAD_FLIGHT),
         ({"budget_micros": 0}, CampaignRefusal.BAD_BUDGET),
         ({"budget_micros": MONEY_MAX + 1}, CampaignRefusal.BAD_BUDGET),
         ({"daily_budget_micros": 0}, CampaignRefusal.BAD_BUDGET),
@@ -89,7 +94,13 @@ def test_an_opening_that_makes_no_sense_is_refused(changes, refusal):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"flight_start": NOW, "flight_end": NOW}, {"budget_micros": MONEY_MAX}, {"budget_micros": 1}]
+    "changes",
+    [
+        {"flight_start": NOW, "flight_end": NOW},
+        {"flight_end": TIME_MAX_MS},
+        {"budget_micros": MONEY_MAX},
+        {"budget_micros": 1},
+    ],
 )
 def test_the_edges_make_sense(changes):
     assert len(decide_campaign(Unopened(), an_opening(**changes))) == 1

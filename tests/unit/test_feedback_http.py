@@ -137,6 +137,7 @@ def test_what_is_too_much_or_no_feedback_at_all_is_told_and_nothing_of_it_is_tak
         is_problem(await post(http, b" " * (BODY_MAX_BYTES + 1)), 413)
         is_problem(await post(http, b"[{]"), 400, "nothing of it was taken")
         is_problem(await post(http, b"a=1", media_type="text/plain"), 415)
+        is_problem(await post(http, b"\x1f\x8b", {**SENDER, "content-encoding": "gzip"}), 415)
         assert kit.feedback.kept == {}
 
     run(test)

@@ -1,6 +1,7 @@
 """The write API over HTTP, in process: what each wrong request is told, and that its neighbours are counted."""
 
 import asyncio
+import gzip
 from contextlib import suppress
 from datetime import date
 from hashlib import sha256
@@ -206,6 +207,18 @@ def test_wrong_requests_get_their_own_errors():
         assert (await post(http, [])).json() == []
 
     run(test, renders_max=3, body_max_bytes=4_096)
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+def test_a_compressed_body_is_refused_as_a_whole_and_nothing_of_it_is_quarantined(media_type):
+    async def test(gate, clients, http):
+        body = gzip.compress(b"".join(msgspec.json.encode(clients.render()) + b"\n" for _ in range(9)))
+        is_problem(await post(http, body, media_type, headers={**SERVER, "content-encoding": "gzip"}), 415)
+        assert gate.holding_store.entries == {}
+        plain = await post(http, clients.render(), headers={**SERVER, "content-encoding": "identity"})
+        assert plain.json()["status"] == "decided"
+
+    run(test)
 
 
 def test_a_body_without_declared_length_is_cut_off_too():

@@ -232,6 +232,17 @@ def test_keys_that_are_destroyed_while_room_is_made_for_history_expire_it():
     run_gate(test, PreparingStore())
 
 
+def test_history_may_begin_in_the_first_hour_of_1970_and_no_day_is_before_it():
+    async def test(gate, clients):
+        render = clients.render(clients.token(at=600_000), received_at=601_000, client_at=None, on_screen_at=600_000)
+        [answer] = await gate.send(render)
+        assert answer.verdict is Verdict.VALID
+        assert gate.keyring.has([0])
+        assert not gate.keyring.has([-1])
+
+    run_gate(test)
+
+
 def test_received_at_needs_the_replay_scope():
     async def test(gate, clients):
         event = clients.render(received_at=NOW - 1_000)

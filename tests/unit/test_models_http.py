@@ -157,6 +157,7 @@ def test_what_cannot_be_done_is_told_apart():
         assert is_problem(await gate.place("roll_back", first), 409, "no champion before")
         assert is_problem(await gate.place("canary", second, share=0.9), 422, "at most 0.5")
         assert is_problem(await gate.place("promote", second, reason=""), 422, "reason")
+        assert is_problem(await gate.place("promote", "s2-\0"), 422, "$.model")
         assert is_problem(await gate.place("crown", second), 422, "crown")
         assert is_problem(await gate.place("promote", second, colour="red"), 422, "colour")
         assert is_problem(await gate.get("/v1/models/s2-nothing"), 404)

@@ -165,7 +165,7 @@ def test_each_stage_has_its_own_champion_and_only_the_first_is_tried_in_shares()
     assert caught.value.refusal is PlacementRefusal.ROLE_OF_STAGE
 
 
-@pytest.mark.parametrize("reason", ["", "x" * (REASON_MAX + 1)])
+@pytest.mark.parametrize("reason", ["", "x" * (REASON_MAX + 1), "a\0b"])
 def test_whoever_changes_what_decides_says_why(reason):
     assert refusal_of(place("a", reason=reason)) is PlacementRefusal.BAD_REASON
 

@@ -190,6 +190,8 @@ def test_times_are_milliseconds_or_rfc_3339(text):
     report, _ = report_of(QueryParams({"until": text}), MINTED + DAY)
     assert report.until == MINTED
     assert rfc3339(MINTED) == "2026-09-21T14:13:20.000Z"
+    assert rfc3339(1 << 53) == "9999-12-31T23:59:59.999Z"
+    assert rfc3339(-(1 << 53)) == "0001-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_what_cannot_be_read_leaves_its_neighbours_alone():
     [
         (a_report(source="Edge 1"), "$.source"),
         (a_report(source=""), "$.source"),
+        (a_report(source="edge-1\n"), "$.source"),
         (a_report(sequence=-1), "$.sequence"),
         (a_report(sequence=SEQUENCE_MAX + 1), "$.sequence"),
         (a_report(counts=[]), "$.counts"),
@@ -154,6 +155,7 @@ def test_what_cannot_be_read_leaves_its_neighbours_alone():
         (a_report(a_count(micros=-1)), "$.counts[0].micros"),
         (a_report(a_count(micros=10**15 + 1)), "$.counts[0].micros"),
         (a_report(a_count(currency="euro")), "$.counts[0].currency"),
+        (a_report(a_count(currency="EUR\n")), "$.counts[0].currency"),
         (a_report(a_count(surface="billboard")), "$.counts[0].surface"),
         (a_report(a_count(campaign="")), "$.counts[0].campaign"),
         (a_report(a_count(sdk="x" * 129)), "$.counts[0].sdk"),

@@ -48,6 +48,47 @@ def test_an_address_that_cannot_be_used_is_told_without_its_password(name, addre
     assert "secret" not in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("LEDGER_URL", "postgresql"),
+        ("LEDGER_URL", "esdb://[h"),
+        ("DATABASE_URL", "postgresql://[::1/x"),
+        ("CLICKHOUSE_DSN", "http://h:99999"),
+        ("CLICKHOUSE_DSN", "memory"),
+        ("BROKER_URL", "redis"),
+        ("BROKER_URL", "redis://h:six/0"),
+    ],
+)
+def test_what_is_no_address_is_told_and_never_tried(name, address):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({PREFIX + name: address})
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{PREFIX}{name}='{address}' must be ")
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("LEDGER_URL", "memory"),
+        ("LEDGER_URL", "esdb://a:2113,b:2113?tls=false"),
+        ("DATABASE_URL", "postgresql:///x?host=/tmp/a,b"),
+        ("DATABASE_URL", "postgresql://u:p@a:5432,b:5432/x"),
+        ("CLICKHOUSE_DSN", "chdb:///data"),
+        ("BROKER_URL", "unix:///run/valkey.sock?db=1"),
+        ("BROKER_URL", "rediss://:p@[::1]:6380/0"),
+    ],
+)
+def test_addresses_may_name_several_hosts_or_none(name, address):
+    assert Settings.from_env({PREFIX + name: address}).environment()[PREFIX + name] == address
+
+
+@pytest.mark.parametrize("host", ["", "a b", "\udcff"])
+def test_a_host_that_nobody_can_listen_on_is_told(host):
+    with pytest.raises(SettingsError, match="IMPLEDGER_HOST"):
+        Settings.from_env({"IMPLEDGER_HOST": host})
+
+
 def test_the_defaults_have_no_problem():
     assert Settings().problems() == []
 
