@@ -1,14 +1,11 @@
 """The command line. Every command that answers and ends has `--json`; what fails says what to do next."""
 
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
-from rich.console import RenderableType
 
 from domain.cells import CellMapError
 from domain.pack import PackError
@@ -34,7 +31,7 @@ from service import (
     cli_work,
     process,
 )
-from service.cli_screen import AsJson, in_path
+from service.cli_shared import AsJson, in_path, indented, print_answer, print_json, read_settings
 from service.console import err, out
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
@@ -86,7 +83,7 @@ def main() -> None:
     except CellMapError as error:
         _fail(str(error), "Mend the cell map; docs/cells.md says what it has to look like.")
     except LauncherError as error:
-        _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
+        _fail(str(error), error.next_step)
     except (LedgerUnavailable, ProjectionError) as error:
         _fail(str(error), "Is it running? `impledger up` starts everything on this machine.")
 
@@ -98,7 +95,7 @@ def up() -> None:
     from service.machine import children, ports, starter  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     set_up_logs("up", settings.log_json, quiet=True)
     once = [starter(settings)] if settings.starter == "yes" else []
     supervisor = Supervisor(
@@ -117,12 +114,12 @@ def migrate(as_json: AsJson = False) -> None:
     from service.machine import migrate as run  # noqa: PLC0415
     from service.migrate_tables import migrate_tables  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     version = run(settings)
     applied = asyncio.run(migrate_tables(settings))
     tables = "in the running desk's hands" if applied is None else f"{len(applied)} files applied"
     facts = {"postgres": version, "clickhouse": applied}
-    _print(facts, as_json, f"PostgreSQL is at version {version}; ClickHouse: {tables}.")
+    print_answer(facts, as_json, lambda: f"PostgreSQL is at version {version}; ClickHouse: {tables}.")
 
 
 @app.command()
@@ -172,10 +169,10 @@ def replay_log(
     from service.logs import set_up_logs  # noqa: PLC0415
     from service.replay import replay  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     set_up_logs("replay-log", settings.log_json, quiet=True)
     report = replay(settings, file, site=site, tell=lambda text: None if as_json else err.print(text))
-    _print(report, as_json, report.table())
+    print_answer(report, as_json, report.table)
     raise typer.Exit(0 if report.holds else 1)
 
 
@@ -193,7 +190,7 @@ def bench(
     from service.bench import bench as run  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     set_up_logs("bench", settings.log_json, quiet=True)
     measured = run(
         settings,
@@ -202,7 +199,7 @@ def bench(
         seed=seed,
         tell=lambda text: None if as_json else err.print(text),
     )
-    _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
+    print_answer(measured, as_json, lambda: indented(measured))
 
 
 @bench_app.command(name="lists")
@@ -213,7 +210,7 @@ def bench_lists(
     from service.bench_lists import bench_lists as run  # noqa: PLC0415
 
     measured = run(seed=seed)
-    _print(measured, as_json, measured.table())
+    print_answer(measured, as_json, measured.table)
 
 
 @app.command()
@@ -245,10 +242,10 @@ def report(
         "data_set": data_set,
     }
     if as_csv and not as_json:
-        print(ask_csv(_settings(), "/v1/reports", asked), end="")
+        print(ask_csv(read_settings(), "/v1/reports", asked), end="")
         return
-    answer = ask(_settings(), "/v1/reports", asked)
-    _print(answer, as_json, "" if as_json else screen_of(answer))
+    answer = ask(read_settings(), "/v1/reports", asked)
+    print_answer(answer, as_json, lambda: screen_of(answer))
     identity = identity_of(answer)
     raise typer.Exit(0 if identity is None or identity.holds else 1)
 
@@ -259,8 +256,8 @@ def pacing(campaign: str, as_json: AsJson = False) -> None:
     from service.asking import ask  # noqa: PLC0415
     from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
-    _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
+    answer = ask(read_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
+    print_answer(answer, as_json, lambda: pacing_screen_of(answer))
 
 
 @app.command()
@@ -274,8 +271,8 @@ def completeness(
     from service.asking import ask  # noqa: PLC0415
     from service.served_screen import completeness_table  # noqa: PLC0415
 
-    answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
-    _print(answer, as_json, "" if as_json else completeness_table(answer))
+    answer = ask(read_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
+    print_answer(answer, as_json, lambda: completeness_table(answer))
 
 
 @app.command()
@@ -283,8 +280,8 @@ def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/impressions/{in_path(impression)}", {})
-    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+    answer = ask(read_settings(), f"/v1/impressions/{in_path(impression)}", {})
+    print_answer(answer, as_json, lambda: indented(answer))
 
 
 @app.command()
@@ -293,12 +290,12 @@ def doctor(as_json: AsJson = False) -> None:
     from service.doctor import checks  # noqa: PLC0415
 
     try:
-        settings, problems = _settings(), []
+        settings, problems = read_settings(), []
     except SettingsError as error:
         settings, problems = error.usable, error.problems
     found = list(checks(settings, problems))
     if as_json:
-        print(msgspec.json.encode({"checks": found}).decode())
+        print_json({"checks": found})
     else:
         for check in found:
             mark, colour = ("ok  ", "green") if check.ok else ("fail", "red")
@@ -328,17 +325,6 @@ class _Watch:
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")
             err.print(f"read API   http://{host}:{self._settings.desk_port}/v1/reports")
             err.print("Ctrl-C stops everything; the data stay in " + str(self._settings.data_dir))
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)
-
-
-def _print(facts: object, as_json: bool, text: RenderableType) -> None:
-    if as_json:
-        print(msgspec.json.encode(facts).decode())
-    else:
-        out.print(text)
 
 
 def _fail(what: str, next_step: str) -> None:

@@ -1,14 +1,11 @@
 """`impledger demo`: generated traffic through everything on this machine."""
 
-import os
 from typing import Annotated
 
-import msgspec
 import typer
 
-from service.cli_screen import AsJson
+from service.cli_shared import AsJson, print_json, read_settings
 from service.console import err, out
-from service.settings import Settings
 
 
 def demo(
@@ -38,12 +35,12 @@ def demo(
         plan = Plan(seed=seed, rate=rate, seconds=seconds, families=families, drills=days(day))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    settings = Settings.from_env(os.environ)
+    settings = read_settings()
     set_up_logs("demo", settings.log_json, quiet=True)
     with DemoScreen(out, err, is_quiet=as_json) as screen:
         report = run(settings, plan, keep=keep, show=screen.show, tell=screen.tell)
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     else:
         out.print(screen.summary(report))
     raise typer.Exit(0 if report.holds else 1)
