@@ -254,6 +254,7 @@ class _Watch:
             host = self._settings.host
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")
             err.print(f"read API   http://{host}:{self._settings.desk_port}/v1/reports")
+            err.print("In another terminal: `impledger report`; `impledger --help` lists all that can be asked.")
             err.print("Ctrl-C stops everything; the data stay in " + str(self._settings.data_dir))
 
 

@@ -12,8 +12,6 @@ from service.console import out
 
 app = typer.Typer(help="See what looking again would have otherwise; nothing is changed.", invoke_without_command=True)
 
-_SHOWN_MAX = 200
-
 
 def reevaluate(
     since: Annotated[str, typer.Option(help="Impressions from this time on, RFC 3339.")],
