@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands.account_days import Calendars
 from commands.budget_store import Account, BudgetStore, Holder, State
@@ -131,6 +132,10 @@ async def check_budgets(store: EventStore, budgets: BudgetStore, registry: Regis
     """
     state = await budgets.state()
     through = await store.head()
+    known = {holder.name for holder in state.holders}
+    began = [holder for holder in (await budgets.state()).holders if holder.name not in known]
+    unheard = [replace(holder, reported=0, booked_through=0) for holder in began]
+    state = replace(state, holders=[*state.holders, *unheard])  # what they have spent was not booked by then
     accounts = _Accounts(registry)
     found: dict[Account, int] = {}
     unreadable: list[int] = []

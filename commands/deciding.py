@@ -7,7 +7,7 @@ from commands.items import Answer, Ready
 from commands.judge import funded_by, render_of, view_of
 from commands.recent import FirstAnswer, RecentSlots
 from commands.turns import Batch, Group
-from domain.decide import CommandRefused, decide
+from domain.decide import AdmitRender, CommandRefused, decide
 from domain.events import (
     ImpressionDeduped,
     ImpressionEvent,
@@ -16,7 +16,7 @@ from domain.events import (
     ImpressionScored,
 )
 from domain.funding import committed_micros
-from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold
+from domain.impression import Decided, Impression, Unseen, conflicts, counts_again, fold, lacks_proof
 from domain.pack import Pack
 from domain.reasons import Reason, Verdict
 from domain.render import Kind
@@ -63,7 +63,7 @@ class GroupDecider:
             case ImpressionDeduped():
                 if last.before is None:
                     group.first = FirstAnswer(last.cause.int, last.digest, last.verdict, last.reason, rung)
-                if in_gross(last.after):
+                if isinstance(first, ImpressionRendered) and in_gross(last.after):  # a repeat shows nothing anew
                     group.shown += (item,)
                 return decided(item, last.verdict, last.reason, rung)
             case ImpressionReconciled():
@@ -79,8 +79,10 @@ class GroupDecider:
             return decide(state, view_of(item, self._pack, batch.now))
         conduct = batch.conduct.get(at, PLAIN)
         command = render_of(item, self._pack, self._slots, conduct, batch.rungs, now=batch.now)
-        if self._funds is None or not is_paid(item) or not _counts_anew(state):
+        if self._funds is None or not is_paid(item, state):
             return decide(state, command)
+        if not _counts_anew(state):
+            return self._proved(group, state, command, self._funds)
         funded = self._funds.fund(item.claim, item.claim.event_at, command.scored.reasons)
         try:
             new = decide(state, funded_by(command, funded))
@@ -93,6 +95,22 @@ class GroupDecider:
             last = new[-1] if new else None
             after = last.after if isinstance(last, ImpressionDeduped) else None
             self._funds.keep(funded.grant, committed_micros(after))
+        return new
+
+    def _proved(
+        self, group: Group, state: Impression, command: AdmitRender, funds: Funds
+    ) -> tuple[ImpressionEvent, ...]:
+        """
+        Decide what may be a proof: in the flight that the registry knows, on the money that was set aside before.
+
+        What was set aside in this append is kept only as far as it is still needed.
+        """
+        if isinstance(state, Decided) and lacks_proof(state):
+            claim = command.rendered
+            command = funded_by(command, funds.unleased(claim, claim.event_at, command.scored.reasons, ""))
+        new = decide(state, command)
+        if new and group.grants and isinstance(last := new[-1], ImpressionReconciled):
+            funds.keep(group.grants[-1], committed_micros(last.after))
         return new
 
     def _known(self, group: Group, item: Ready, state: Impression) -> Answer:
@@ -110,9 +128,10 @@ class GroupDecider:
         return decided(item, Verdict.DUPLICATE, reason)
 
 
-def is_paid(item: Ready) -> bool:
-    """Replayed history takes nobody's money."""
-    return item.data_set is DataSet.LIVE
+def is_paid(item: Ready, state: Impression) -> bool:
+    """Replayed history takes nobody's money; of which data set an impression is, its first render said."""
+    data_set = state.cut.data_set if isinstance(state, Decided) else item.data_set
+    return data_set is DataSet.LIVE
 
 
 def _counts_anew(state: Impression) -> bool:

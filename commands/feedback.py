@@ -52,9 +52,16 @@ class FeedbackInbox:
     """
 
     def __init__(
-        self, store: FeedbackStore, *, token_age_max_ms: int, pending_max: int, clock: Callable[[], int]
+        self,
+        store: FeedbackStore,
+        *,
+        token_age_max_ms: int,
+        clock_ahead_max_ms: int,
+        pending_max: int,
+        clock: Callable[[], int],
     ) -> None:
         self._store = store
+        self._clock_ahead_max_ms = clock_ahead_max_ms
         self._token_age_max_ms = token_age_max_ms
         self._room = Room(pending_max, HELD_MAX, IMPRESSION_MAX)
         self._clock = clock
@@ -83,7 +90,7 @@ class FeedbackInbox:
             feedback = _FEEDBACK.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return FeedbackAnswer(status=FeedbackStatus.MALFORMED, errors=(told(error),))
-        if flaw := rules.flaw_of(feedback, now):
+        if flaw := rules.flaw_of(feedback, now, self._clock_ahead_max_ms):
             return FeedbackAnswer(id=feedback.id, status=FeedbackStatus.REFUSED, reason=flaw)
         impression = feedback.impression_id
         return Kept(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
 from commands.quarantine_entries import REUSED
 from ledger.postgres_arrays import ByteaArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
@@ -49,10 +49,25 @@ select
     count(*) filter (where code = %(reused)s)
 from quarantine
 """
-_EXPIRE = """
+_EXPIRE = f"""
 update quarantine set sealed = null, sender = null, state = case state when 'waiting' then 'expired' else state end
-where expires_at <= %s and sealed is not null returning name
-"""
+where name in (
+    select name from quarantine where expires_at <= %s and sealed is not null
+    order by expires_at limit {DROPPED_MAX} for update skip locked
+) returning name
+"""  # noqa: S608 (made of constants, here and below)
+_FORGET = f"""
+delete from quarantine where name in (
+    select name from quarantine where expires_at <= %s and sealed is null
+    order by expires_at limit {DROPPED_MAX} for update skip locked
+) returning name
+"""  # noqa: S608
+_ORPHANS = f"""
+delete from parked_views where event_id in (
+    select event_id from parked_views where received_at < %s
+    order by received_at limit {DROPPED_MAX} for update skip locked
+) returning event_id
+"""  # noqa: S608
 _PARK = "select parking from park_views(%s, %s, %s, %s::bigint[], %s, %s, %s)"
 _DUE = """
 select v.event_id, v.impression, v.digest, v.received_at, v.sealed from parked_views v
@@ -159,14 +174,8 @@ class PostgresHolding:
         return Held(waiting=waiting, expired=expired, parked=parked, moved=moved, reused=reused)
 
     async def drop_expired(self, now: int, parked_before: int) -> int:
-        rows = await self._connection.fetch(_EXPIRE, [now])
-        await self._connection.fetch(
-            "delete from quarantine where expires_at <= %s returning name", [now - RECORD_KEPT_MS]
-        )
-        orphans = await self._connection.fetch(
-            "delete from parked_views where received_at < %s returning event_id", [parked_before]
-        )
-        return len(rows) + len(orphans)
+        kinds = (_EXPIRE, now), (_FORGET, now - RECORD_KEPT_MS), (_ORPHANS, parked_before)
+        return sum([len(await self._connection.fetch(statement, [before])) for statement, before in kinds])
 
 
 class PostgresHoldingElsewhere(PostgresHolding):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from commands.quarantine import RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
+from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, Held, ParkedView, Parking, QuarantinedBody, ViewRoom
 from commands.quarantine_entries import REUSED, Entry, EntryState, as_of
 from ledger.store import EventStore
 
@@ -77,15 +77,16 @@ class MemoryHolding:
         )
 
     async def drop_expired(self, now: int, parked_before: int) -> int:
-        bodies = [name for name in self.bodies if self.entries[name].expires_at <= now]
-        views = [event_id for event_id, view in self.views.items() if view.received_at < parked_before]
+        bodies = [name for name in self.bodies if self.entries[name].expires_at <= now][:DROPPED_MAX]
+        views = [event_id for event_id, view in self.views.items() if view.received_at < parked_before][:DROPPED_MAX]
         for name in bodies:
             del self.bodies[name]
             self.entries[name] = as_of(self.entries[name], now)
-        for name in [name for name, entry in self.entries.items() if entry.expires_at + RECORD_KEPT_MS <= now]:
+        old = [name for name, entry in self.entries.items() if _is_over(entry, now) and name not in self.bodies]
+        for name in old[:DROPPED_MAX]:
             del self.entries[name]
         await self.unpark(views)
-        return len(bodies) + len(views)
+        return len(bodies) + len(views) + len(old[:DROPPED_MAX])
 
     def _park(self, view: ParkedView, room: ViewRoom) -> Parking:
         known = self.views.get(view.event_id)
@@ -96,6 +97,10 @@ class MemoryHolding:
             return Parking.FULL
         self.views[view.event_id] = view
         return Parking.KEPT
+
+
+def _is_over(entry: Entry, now: int) -> bool:
+    return entry.expires_at + RECORD_KEPT_MS <= now
 
 
 def _entry(body: QuarantinedBody) -> Entry:

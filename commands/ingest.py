@@ -176,14 +176,18 @@ class Ingest:
 
     def _release(self, batch: Batch) -> None:
         """Give back the money that was granted to what is not appended."""
+        for group in batch.open.values():
+            self._give_back(group)
+
+    def _give_back(self, group: Group) -> None:
         if self._funds is not None:
-            for group in batch.open.values():
-                self._funds.settle(group.grants, is_appended=False)
+            self._funds.settle(group.grants, is_appended=False)
 
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            first = FirstAnswer(item.claim.cause.int, item.claim.digest, answer.verdict, answer.reason, answer.rung)
+            said = answer.verdict, answer.reason, answer.rung
+            first = FirstAnswer(item.claim.cause.int, item.claim.digest, *said, is_stored=False)
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
@@ -245,7 +249,8 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and batch.is_news and _is_retry(item, known):
-                    batch.answers[at] = decided(item, known.verdict, known.reason, known.rung)
+                    said = known.verdict, known.reason, known.rung
+                    batch.answers[at] = decided(item, *said, is_stored=known.is_stored)
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:
@@ -281,6 +286,7 @@ class Ingest:
                 group.must_read = True
                 continue
             if not group.events:
+                self._give_back(group)
                 self._close(batch, group)
                 continue
             if batch.is_begun:
@@ -325,12 +331,16 @@ class Ingest:
         ledger, and see to it that there is money for them.
         """
         in_ledger = sorted(turn, key=number)
-        renders = [(at, item) for group in in_ledger for at, item in news(group, self._slots)]
-        found = self._activity.look([item for _, item in renders])
+        renders = [(at, item, group) for group in in_ledger for at, item in news(group, self._slots)]
+        found = self._activity.look([item for _, item, _ in renders])
         batch.conduct = {renders[place][0]: conduct for place, conduct in found.items()}
         if self._funds is not None:
             await self._funds.ready(
-                [(item.claim, item.claim.event_at, item.reasons) for _, item in renders if is_paid(item)],
+                [
+                    (item.claim, item.claim.event_at, item.reasons)
+                    for _, item, group in renders
+                    if is_paid(item, group.state)
+                ],
                 UNHURRIED_S if self._countdown is None else min(READY_WITHIN_S, self._countdown.left_s()),
             )
 

@@ -130,6 +130,9 @@ class Intake(Struct, frozen=True, kw_only=True):
                 fault = Fault(code="forbidden", detail="received_at needs the scope replay", path="$.received_at")
                 return Malformed(raw, fault, now, render.event_id)
             received_at, data_set = millis(render.received_at), DataSet.REPLAY
+            if received_at - now > self.pack.clock_ahead_max_ms:
+                fault = Fault(code="invalid", detail="received_at is in the future", path="$.received_at")
+                return Malformed(raw, fault, now, render.event_id)
         try:
             token = check_token(render.token, self.token_keys)
         except TokenInvalid:

@@ -17,6 +17,8 @@ from commands.keyring import DAY_MS, KEY_BYTES, LIFE_DAYS, DayKeys, Keyring
 from commands.quarantine_entries import REUSED
 from domain.ids import ImpressionId, minted_at
 
+DROPPED_MAX = 10_000
+"""One call of `drop_expired` deletes at most so much of each kind: nobody waits for more."""
 RECORD_KEPT_MS = 30 * DAY_MS
 """For so long after its body is gone, an entry still says that it was there and what became of it."""
 _NONCE_BYTES = 12
@@ -140,7 +142,8 @@ class HoldingStore(Protocol):
         """
         Delete quarantined bodies that expired by *now* and views parked before *parked_before*; say how many.
 
-        Of a body its entry stays for another `RECORD_KEPT_MS`.
+        Of a body its entry stays for another `RECORD_KEPT_MS`, and then counts as well. More than `DROPPED_MAX` of a
+        kind are there for the next call.
         """
 
 

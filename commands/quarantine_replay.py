@@ -36,9 +36,10 @@ from commands.quarantine_entries import (
 )
 from commands.streams import events_of
 from domain.ids import ImpressionId, day_of, minted_at
-from domain.impression import Decided, fold
+from domain.impression import Decided, ImpossibleTransition, fold
 from domain.reasons import Reason
 from domain.token import TokenInvalid, check_token
+from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, EventStore, LedgerUnavailable
 
 _REPLAYED = frozenset({Status.DECIDED, Status.RECORDED, Status.PARKED})
@@ -89,7 +90,8 @@ class Fix(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Replayed(Struct, frozen=True, kw_only=True):
     """
-    What became of a replay. `known` is what the ledger had of it before, None where it was not asked.
+    What became of a replay. `known` is what the ledger had of it before, None where it was not asked, or where what it
+    has of the impression cannot be read: then the gate defers it.
 
     `answer` is the gate's; None in a dry run, and where the entry was settled before (`again`). `reasons` hold against
     it by the screen alone.
@@ -237,10 +239,13 @@ class Quarantine(Struct, frozen=True, kw_only=True):
         except (KeyError, msgspec.DecodeError, UnicodeDecodeError, TokenInvalid):
             return None
 
-    async def _known(self, item: Ready) -> Known:
+    async def _known(self, item: Ready) -> Known | None:
         impression = item.impression
         commits = (await self.ledger.read_streams([impression], READ_MAX)).get(impression, [])
-        state = fold(events_of(commits))
+        try:
+            state = fold(events_of(commits))
+        except (UnreadableCommit, ImpossibleTransition):
+            return None
         if not isinstance(state, Decided):
             return Known.NOTHING
         answer = state.absorbed.get(item.claim.cause)

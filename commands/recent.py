@@ -64,7 +64,7 @@ class FirstAnswer(Struct, frozen=True, gc=False):
     """
     How the first render of an impression was answered; `rung` is `spooled` if that was without the ledger.
 
-    `event_id` is the number of its UUID.
+    `event_id` is the number of its UUID. `is_stored`: the ledger has it by now.
     """
 
     event_id: int
@@ -72,6 +72,7 @@ class FirstAnswer(Struct, frozen=True, gc=False):
     verdict: Verdict
     reason: Reason | None
     rung: Rung | None = None
+    is_stored: bool = True
 
 
 class RecentAnswers:

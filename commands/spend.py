@@ -1,7 +1,8 @@
 """
 What a commit of the ledger takes from budgets, read no further than that needs.
 
-Decisions take money when they are made, corrections give some back or take more. Replayed history takes none.
+Decisions take money when they are made, corrections give some back or take more. What a proof changes in the very
+commit that it proves belongs to the decision: nobody spent it before. Replayed history takes none.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ _LIVE = "live"
 
 class Spend(NamedTuple):
     """
-    Micros that one event takes from a campaign (below zero: gives back). `event_at` is epoch ms.
+    Micros that one event takes from a campaign (below zero: gives back). `event_at` (epoch ms) is when the render that
+    takes them happened: of what was fetched ahead, that is later than the impression's own.
 
     `is_decision`: a gate decided it, reports it under the label `lease`, and knew the campaign at `registry_version`.
     Everything else is a correction.
@@ -68,7 +70,7 @@ class _Viewed(_Mover, tag_field="type", tag="ImpressionViewed", gc=False):
 
 
 class _Rendered(Struct, tag_field="type", tag="ImpressionRendered", gc=False):
-    pass
+    event_at: int
 
 
 class _Scored(Struct, tag_field="type", tag="ImpressionScored", gc=False):
@@ -103,11 +105,20 @@ def spends(commit: Commit) -> Sequence[Spend]:
         events = _decode(data)
     except msgspec.DecodeError as error:
         raise UnreadableCommit(f"cannot read the events at position {commit.position}: {error}") from error
-    return [
-        spend
-        for event in events
-        if isinstance(event, _Mover) and event.cut.data_set == _LIVE and (spend := _spend(event)).micros
-    ]
+    found: list[Spend] = []
+    rendered: _Rendered | None = None
+    decision: Spend | None = None
+    for event in events:
+        if isinstance(event, _Rendered):
+            rendered = event
+        elif isinstance(event, _Mover) and event.cut.data_set == _LIVE:
+            spend = _decided(event, rendered) if isinstance(event, _Deduped) else _moved(event, decision)
+            if rendered is not None and isinstance(event, _Deduped):
+                decision = spend
+            rendered = None
+            if spend.micros:
+                found.append(spend)
+    return found
 
 
 def belongs_to(lease: str, holder: Holder) -> bool:
@@ -118,15 +129,19 @@ def belongs_to(lease: str, holder: Holder) -> bool:
     return name == holder.name and number.isdigit() and int(number) > holder.reported
 
 
-def _spend(event: _Mover) -> Spend:
-    before = event.before or _NOTHING
-    micros = event.after.billable_micros + event.after.reserved_micros - before.billable_micros - before.reserved_micros
-    funding = (event.funding or _UNFUNDED) if isinstance(event, _Deduped) else _UNFUNDED
-    return Spend(
-        event.cut.campaign,
-        event.cut.event_at,
-        micros,
-        isinstance(event, _Deduped),
-        funding.lease,
-        funding.registry_version,
-    )
+def _decided(event: _Deduped, rendered: _Rendered | None) -> Spend:
+    at = event.cut.event_at if rendered is None else rendered.event_at
+    funding = event.funding or _UNFUNDED
+    return Spend(event.cut.campaign, at, _micros(event), True, funding.lease, funding.registry_version)
+
+
+def _moved(event: _Mover, decision: Spend | None) -> Spend:
+    """Return what *event* changes, as part of the *decision* before it in its commit, if there is one."""
+    if decision is not None:
+        return decision._replace(micros=_micros(event))
+    return Spend(event.cut.campaign, event.cut.event_at, _micros(event), False, "", 0)
+
+
+def _micros(event: _Mover) -> int:
+    before, after = event.before or _NOTHING, event.after
+    return after.billable_micros + after.reserved_micros - before.billable_micros - before.reserved_micros

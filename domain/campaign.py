@@ -20,13 +20,11 @@ from domain.campaign_events import (
     CampaignResumed,
     FlightChanged,
 )
-from domain.currency import CURRENCIES
+from domain.currency import CURRENCIES, MONEY_MAX
 from domain.ids import CauseId
 from domain.impression import ImpossibleTransition
 from domain.vocabulary import BillingEvent
 
-MONEY_MAX = 1 << 53
-"""Micros; what every JSON reader can hold exactly."""
 CHANGES_MAX = 8_000
 """Events of one campaign, so that its stream is read in one go."""
 PAUSES_MAX = 256

@@ -1,4 +1,11 @@
-"""The currencies in which money can be owed: the active alphabetic codes of ISO 4217, without metals and test codes."""
+"""
+What money can be owed: amounts in integer micros, in a currency.
+
+The currencies are the active alphabetic codes of ISO 4217, without metals and test codes.
+"""
+
+MONEY_MAX = 1 << 53
+"""Micros; what every JSON reader can hold exactly."""
 
 _ACTIVE = (
     "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP "

@@ -181,7 +181,7 @@ def _view(state: Unseen | Decided, command: RecordView) -> tuple[ImpressionEvent
     known = _rendered(state)
     if _is_known(known, command.cause, command.digest):
         return ()
-    said = judge_view(command.measures, command.pack)
+    said = judge_view(_of_the_ad(command.measures, known), command.pack)
     if command.received_at - known.begun_at > command.pack.view_money_max_ms:
         return _late_view(known, command, said)
     after = settle(known, merge_views(known.standing.viewability, said))
@@ -305,6 +305,13 @@ def _seen(command: AdmitRender) -> Viewabilities:
     return judge_view(rendered, command.pack)
 
 
+def _of_the_ad(measures: Measures, known: Decided) -> Measures:
+    """Add what a view does not say of the ad itself, but its render said."""
+    area_px = known.area_px if measures.area_px is None else measures.area_px
+    duration_ms = known.duration_ms if measures.duration_ms is None else measures.duration_ms
+    return replace(measures, area_px=area_px, duration_ms=duration_ms)
+
+
 def measures_of(rendered: ImpressionRendered) -> Measures:
     """Return what a client says that it measured."""
     return Measures(
@@ -347,10 +354,12 @@ def _deduped(command: AdmitRender, cut: Cut, before: Standing | None, after: Sta
 
 
 def _completes(command: AdmitRender, state: Decided, after: Standing) -> ImpressionReconciled:
+    is_double = isinstance(after, Duplicate) and command.duplicate_of is not None
     return ImpressionReconciled(
         cause=command.rendered.cause,
         digest=command.rendered.digest,
         kind=CorrectionKind.EVIDENCE,
+        evidence=f"double fire of {command.duplicate_of}" if is_double else "",
         observed_at=command.rendered.received_at,
         versions=command.scored.versions,
         cut=state.cut,
@@ -376,9 +385,13 @@ def _repeat(command: AdmitRender, state: Decided) -> ImpressionDeduped:
 
 
 def _late_view(known: Decided, command: RecordView, said: Viewabilities) -> tuple[ImpressionEvent, ...]:
-    """A view past the money window is a label: it moves neither viewability nor money."""
+    """
+    A view past the money window is a label: it moves neither viewability nor money.
+
+    Only what is news becomes one, as with views in time: whoever sends them without end fills no stream.
+    """
     view = said.get(known.terms.viewability_pack)
-    if view is None:
+    if view is None or known.seen_late in {view, Viewability.VIEWABLE}:
         return ()
     return (
         ImpressionLabelled(

@@ -136,11 +136,15 @@ def digest(feedback: Feedback) -> str:
     return blake2b(msgspec.json.encode(astuple(feedback)[1:]), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def flaw_of(feedback: Feedback, now: int) -> FeedbackRefusal | None:
-    """Say why *feedback* cannot be taken at *now* (epoch ms), None if it can."""
+def flaw_of(feedback: Feedback, now: int, clock_ahead_max_ms: int) -> FeedbackRefusal | None:
+    """
+    Say why *feedback* cannot be taken at *now* (epoch ms), None if it can.
+
+    What delivery mints with a clock ahead by up to *clock_ahead_max_ms* counts, so it may be spoken of.
+    """
     if millis(feedback.observed_at) > now + AHEAD_MAX_MS:
         return FeedbackRefusal.OBSERVED_AHEAD
-    if feedback.impression_id is not None and minted_at(feedback.impression_id) > now + AHEAD_MAX_MS:
+    if feedback.impression_id is not None and minted_at(feedback.impression_id) > now + clock_ahead_max_ms:
         return FeedbackRefusal.IMPRESSION_AHEAD
     return None
 

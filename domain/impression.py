@@ -26,8 +26,8 @@ from domain.events import (
 from domain.ids import CauseId
 from domain.pack import merge_views
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
-from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, standing_for
-from domain.vocabulary import Rung
+from domain.standing import Dropped, Duplicate, Standing, Terms, Uncertain, Viewabilities, Viewability, standing_for
+from domain.vocabulary import Label, LabelSource, Rung
 
 
 class ImpossibleTransition(Exception):
@@ -55,6 +55,8 @@ class Decided(Struct, frozen=True, kw_only=True):
     A render was decided. `standing` follows from the rest; corrections are judged against `first`, the decision
     that renders alone led to, so that the order in which corrections arrive does not matter. `begun_at` (epoch ms) is
     when the render that counts began: that of the cut, or later where the first render was none that counts.
+    `seen_late` is what labels say of views that came too late for money, under the campaign's own viewability pack.
+    `area_px` and `duration_ms` are of the ad, as the renders that decided said.
     """
 
     cut: Cut
@@ -65,6 +67,9 @@ class Decided(Struct, frozen=True, kw_only=True):
     verdict_in_force: VerdictInForce | None = None
     price_in_force: PriceInForce | None = None
     repeats: int = 0
+    seen_late: Viewability | None = None
+    area_px: int | None = None
+    duration_ms: int | None = None
     absorbed: dict[CauseId, Answer]
 
 
@@ -273,6 +278,9 @@ def _first_decision(
         standing=after,
         price_in_force=None if known is None else known.price_in_force,
         repeats=0 if known is None else known.repeats,
+        seen_late=None if known is None else known.seen_late,
+        area_px=known.area_px if known is not None and rendered.area_px is None else rendered.area_px,
+        duration_ms=known.duration_ms if known is not None and rendered.duration_ms is None else rendered.duration_ms,
         absorbed=_absorb({} if known is None else known.absorbed, event, after, state.scored.rung),
     )
     if after != settle(moved):
@@ -316,7 +324,10 @@ def _labelled(state: Impression, event: ImpressionLabelled) -> Decided:
     if not isinstance(state, Decided):
         raise ImpossibleTransition(state, event, "nothing is known of the impression")
     _is_news(state, event)
-    return replace(state, absorbed=_absorb(state.absorbed, event, state.standing))
+    seen_late = state.seen_late
+    if event.source is LabelSource.VIEW and seen_late is not Viewability.VIEWABLE:
+        seen_late = Viewability.VIEWABLE if event.label is Label.VIEWABLE else Viewability.NOT_VIEWABLE
+    return replace(state, seen_late=seen_late, absorbed=_absorb(state.absorbed, event, state.standing))
 
 
 def _answered(state: Impression, event: ImpressionAnswered) -> Decided:

@@ -24,6 +24,8 @@ from domain.vocabulary import BillingEvent, Format, Surface
 _VERSION = "v1"
 _PARTS = 4
 _PRICE_BYTES = 8
+PRICE_MAX_MICROS = 10**12
+"""A million units of the currency; many millions of ads at this price can be summed up in 64 bits."""
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _BLOCK_BYTES = 64
 _BACKSLASH = ord("\\")
@@ -92,8 +94,9 @@ def mint_token(token: Token, key_id: str, key: TokenKey) -> str:
     Return *token* signed with *key*, its price hidden.
 
     Raises:
-        TokenInvalid: a name has a control character.
+        TokenInvalid: a name has a control character, or the price is out of range.
     """
+    _check_price(token)
     hidden = msgspec.structs.replace(token, price_micros=token.price_micros ^ key.pad(token.impression))
     packed = _ENCODER.encode(hidden)
     _check_names(packed)
@@ -107,7 +110,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
     Return the token in *text*.
 
     Raises:
-        TokenInvalid: malformed, signed with an unknown key, or not signed with it.
+        TokenInvalid: malformed, signed with an unknown key, not signed with it, or its price is out of range.
     """
     parts = text.split(".")
     if len(parts) != _PARTS or not text.isascii():
@@ -120,6 +123,7 @@ def check_token(text: str, keys: Mapping[str, TokenKey]) -> Token:
         raise TokenInvalid("the token is not signed by its key")
     token = _unpacked(payload)
     force_setattr(token, "price_micros", token.price_micros ^ key.pad(token.impression))
+    _check_price(token)
     return token
 
 
@@ -152,3 +156,8 @@ def _unpacked(payload: str) -> Token:
 def _check_names(packed: bytes) -> None:
     if _BACKSLASH in packed and _CONTROL.search(packed):
         raise TokenInvalid("a name in the token has a control character")
+
+
+def _check_price(token: Token) -> None:
+    if not 0 <= token.price_micros <= PRICE_MAX_MICROS:
+        raise TokenInvalid("the token's price is out of range")

@@ -107,6 +107,14 @@ def decode_impression(data: bytes) -> tuple[ImpressionEvent, ...]:
     return tuple(events)  # type: ignore[arg-type]  # checked in the line before
 
 
+def decode_readable(data: bytes) -> tuple[ImpressionEvent, ...] | None:
+    """Return the events in *data*, a commit of an impression's stream; None where they cannot be read."""
+    try:
+        return decode_impression(data)
+    except UnreadableCommit:
+        return None
+
+
 def as_written_today(data: bytes) -> bytes:
     """
     Return *data* in the current schema version, for those who read no more of it than they need.

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from domain.events import ImpressionEvent
 from domain.ids import ImpressionId
-from ledger.codec import UnreadableCommit, decode_impression
+from ledger.codec import decode_readable
 from ledger.plain import PlainRender, plain_render
 from ledger.store import Commit, EventStore
 
@@ -104,12 +104,5 @@ def _page(after: int, commits: Sequence[Commit], at: int) -> Page:
         if (render := plain_render(commit)) is not None:
             plain.append(Plain(commit, render))
         else:
-            seen.append(Seen(commit, _events_of(commit)))
+            seen.append(Seen(commit, decode_readable(commit.data)))
     return Page(after=after, through=commits[-1].position if commits else after, at=at, seen=seen, plain=plain)
-
-
-def _events_of(commit: Commit) -> tuple[ImpressionEvent, ...] | None:
-    try:
-        return decode_impression(commit.data)
-    except UnreadableCommit:
-        return None

@@ -6,7 +6,7 @@ C2  a range is durable when `begin` returns; while one is pending no other begin
 C3  ranges join without gap or overlap: each begins where the one before ended
 C4  `position_at` answers the same for a time for ever: a time that was asked for is never given a position later
     (as long as the clock is not set back by more than a second)
-C5  positions and times of heads only grow
+C5  positions and times of heads only grow, also while tables that were forgotten are filled again
 """
 
 from collections.abc import Callable
@@ -98,6 +98,14 @@ class Checkpoints(Protocol):
             LeaseLost: another holder came between, or *generation* is behind the active one or half-way in a range.
         """
 
+    async def forget(self, lease: Lease, generation: int) -> None:
+        """
+        Write down that nothing is in the tables of *generation*, because they are gone.
+
+        Raises:
+            LeaseLost: another holder came between.
+        """
+
     async def known(self) -> Known:
         """Return what the active tables hold."""
 
@@ -168,6 +176,11 @@ class MemoryCheckpoints:
         self._active = generation
         self._add_head(shadow.done)
 
+    async def forget(self, lease: Lease, generation: int) -> None:
+        self._check(lease)
+        self._progress.pop(generation, None)
+        self._known_at.pop(generation, None)
+
     async def known(self) -> Known:
         done = (await self.progress(self._active)).done
         return Known(self._active, done, self._known_at.get(self._active, 0))
@@ -181,7 +194,9 @@ class MemoryCheckpoints:
             raise LeaseLost(f"the lease with fence {lease.fence} is lost to {self._fence}")
 
     def _add_head(self, position: int) -> None:
-        last = self._heads[-1][0] if self._heads else 0
+        last, highest = self._heads[-1] if self._heads else (0, 0)
+        if position < highest:
+            return
         at = next_head(max(self._now(), last - HEAD_MS))
         if at == last:
             self._heads.pop()

@@ -39,7 +39,7 @@ _ADD_HEAD = f"""
 insert into projection_heads (name, handled_at, position)
 select %(name)s, (greatest({_NOW_MS}, coalesce(max(handled_at), 0) - {HEAD_MS}) / {HEAD_MS} + 1) * {HEAD_MS},
        %(through)s
-from projection_heads where name = %(name)s
+from projection_heads where name = %(name)s having coalesce(max(position), 0) <= %(through)s
 on conflict (name, handled_at) do update set position = excluded.position
 """  # noqa: S608 (constants of our own)
 _TOUCH = """
@@ -54,6 +54,10 @@ where p.name = %(name)s and shadow.name = p.name and shadow.generation = %(gener
     and shadow.done >= coalesce((select done from projection_generations a
                                  where a.name = p.name and a.generation = p.active), 0)
 returning shadow.done
+"""
+_FORGET = """
+update projection_generations set done = 0, pending_after = null, pending_through = null, known_at = 0
+where name = %s and generation = %s
 """
 _KNOWN = """
 select p.active, coalesce(g.done, 0), coalesce(g.known_at, 0)
@@ -138,6 +142,13 @@ class PostgresCheckpoints:
             if found is None:
                 raise LeaseLost(f"generation {generation} is behind the active one, or half-way in a range")
             await connection.execute(_ADD_HEAD, {"name": self._name, "through": found[0]})
+
+        await self._transact(work)
+
+    async def forget(self, lease: Lease, generation: int) -> None:
+        async def work(connection: Connection) -> None:
+            await self._hold(connection, lease)
+            await connection.execute(_FORGET, [self._name, generation])
 
         await self._transact(work)
 

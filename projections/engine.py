@@ -53,6 +53,10 @@ READING: Mapping[str, Any] = MappingProxyType(
 )
 
 
+WAITING_MAX = 64
+"""Questions that wait for a thread; whoever comes then is told to ask again."""
+
+
 class Engine:
     """
     One ClickHouse: *dsn* is `chdb:///folder` or `http://user:password@host:port`; tables stand in *database*.
@@ -96,6 +100,7 @@ class Clients:
         self._engine = engine
         self._settings = settings
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="clickhouse")
+        self._tasks, self._tasks_max = 0, threads + WAITING_MAX
         self._here = local()
         self._lock = Lock()
         self._open: list[Client] = []
@@ -105,9 +110,15 @@ class Clients:
         Return what *task* returns, given a client, on one of the threads.
 
         Raises:
-            TablesUnavailable: ClickHouse refused or did not answer.
+            TablesUnavailable: ClickHouse refused or did not answer, or too many wait already.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, task)
+        if self._tasks >= self._tasks_max:
+            raise TablesUnavailable(f"{WAITING_MAX} questions wait already")
+        self._tasks += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._do, task)
+        finally:
+            self._tasks -= 1
 
     def close(self) -> None:
         """Wait for what is running, then close every client."""

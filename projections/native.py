@@ -54,6 +54,7 @@ class Block:
 
         Raises:
             KeyError: A value is no member of its column's enumeration.
+            OverflowError: A number does not fit its column.
         """
         parts = [_varint(len(self.names)), _varint(len(rows))]
         for head, write, column in zip(self._heads, self._writers, zip(*rows, strict=True), strict=True):

@@ -100,7 +100,7 @@ class PacingAnswer(Fresh, frozen=True, kw_only=True):
     """
     `currencies` cover the whole span, `minutes` the last ones asked for; currencies never mix.
 
-    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight.
+    `in_flight` has the minutes of serving that are not over yet. Only live data is in flight, or has a budget.
     """
 
     campaign: str
@@ -161,11 +161,13 @@ class Queries:
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         asked = check(report)
-        known = await self._checkpoints.known()
         if as_of is not None:
             asked = replace(asked, position=await self._checkpoints.position_at(as_of))
-        elif asked.position is not None and not 0 <= asked.position <= known.position:
-            raise QueryRefused("as_of", f"position {asked.position} is not known; the last one is {known.position}")
+        known = await self._checkpoints.known()
+        if as_of is not None and asked.position is not None and asked.position > known.position:
+            raise TablesUnavailable(f"tables that were lost are at {known.position} again, not at {asked.position}")
+        if asked.position is not None and not 0 <= asked.position <= known.position:
+            raise QueryRefused("as_of_position", f"{asked.position} is not known; the last one is {known.position}")
         columns, rows, packs = await within_limits(
             self._clients, lambda client: _report(client, asked, known.generation)
         )
@@ -195,14 +197,14 @@ class Queries:
         _check_pacing(pacing)
         known = await self._checkpoints.known()
         span = Span(pacing.since, pacing.until, self._now())
+        is_live = pacing.data_set is DataSet.LIVE
 
         def ask(client: Client) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[MinuteInFlight]]:
-            served = pacing.data_set is DataSet.LIVE
-            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if served else []
+            minutes = in_flight(client, known.generation, pacing.campaign, span, self._ttl) if is_live else []
             return *_pacing_rows(client, pacing, known.generation), minutes
 
         rows, minute_rows, under_way = await within_limits(self._clients, ask)
-        leased = await self._leased(pacing.campaign)
+        leased = await self._leased(pacing.campaign) if is_live else {}
         fresh = self._fresh(known)
         return PacingAnswer(
             known_through=fresh.known_through,

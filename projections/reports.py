@@ -5,7 +5,7 @@ Whole hours as they are known now come from the hourly sums; minutes, other boun
 come from the facts. Both tables name everything alike, so it is one query.
 
 What must not be mixed is split whether asked or not: viewability by format (display and video are reported apart),
-money by currency.
+money by currency, everything by data set.
 """
 
 import re
@@ -154,13 +154,14 @@ def packs_sql(report: Report, generation: int) -> Sql:
 def _split_of(report: Report) -> list[Dimension]:
     """Dimensions that must be apart for the metrics asked for, and are not yet."""
     apart = {Dimension.FORMAT: VIEW_METRICS, Dimension.CURRENCY: MONEY_METRICS}
-    return [
+    split = [
         dimension
         for dimension, metrics in apart.items()
-        if not metrics.isdisjoint(report.metrics)
-        and dimension not in report.dimensions
-        and len(set(report.filters.get(dimension, ()))) != 1
+        if not metrics.isdisjoint(report.metrics) and len(set(report.filters.get(dimension, ()))) != 1
     ]
+    if len(set(report.filters.get(Dimension.DATA_SET, ()))) > 1:
+        split.append(Dimension.DATA_SET)
+    return [dimension for dimension in split if dimension not in report.dimensions]
 
 
 def _table(report: Report, generation: int) -> str:

@@ -48,12 +48,7 @@ def migrate(client: Client, generation: int) -> list[str]:
     Raises:
         SchemaChanged: a file that was applied has changed since.
     """
-    client.command(_APPLIED)
-    found = client.query(
-        "SELECT name, digest FROM schema_migrations WHERE generation = {generation:UInt32}",
-        parameters={"generation": generation},
-    )
-    known = {str(name): str(digest) for name, digest in found.result_rows}
+    known = _known(client, generation)
     applied = []
     for name, text in _numbered():
         digest = sha256(text.encode()).hexdigest()
@@ -65,6 +60,11 @@ def migrate(client: Client, generation: int) -> list[str]:
             _write_down(client, generation, name, digest)
             applied.append(name)
     return applied
+
+
+def is_made(client: Client, generation: int) -> bool:
+    """Tell whether the tables of *generation* were ever made where *client* looks."""
+    return bool(_known(client, generation))
 
 
 def drop(client: Client, generation: int) -> None:
@@ -87,6 +87,16 @@ def columns(client: Client, table: str) -> dict[str, str]:
         for row in found.named_results()
         if row["default_type"] not in {"ALIAS", "MATERIALIZED"}
     }
+
+
+def _known(client: Client, generation: int) -> dict[str, str]:
+    """Files that were applied to *generation* -> their digests."""
+    client.command(_APPLIED)
+    found = client.query(
+        "SELECT name, digest FROM schema_migrations WHERE generation = {generation:UInt32}",
+        parameters={"generation": generation},
+    )
+    return {str(name): str(digest) for name, digest in found.result_rows}
 
 
 def _numbered() -> list[tuple[str, str]]:

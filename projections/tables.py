@@ -8,6 +8,7 @@ until it is known to be whole: after a crash, a lost answer, or a view that fail
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ledger.codec import UnreadableCommit
 from ledger.store import Commit
 from projections.checkpoints import Range
 from projections.engine import Client, Clients
@@ -24,7 +25,7 @@ class Sink(Protocol):
 
         Raises:
             TablesUnavailable: some of it may have been written; write the very same block again.
-            UnreadableCommit: stored bytes are no events that this program knows.
+            UnreadableCommit: stored bytes are no events that this program knows, or no row can hold what they say.
         """
 
 
@@ -63,10 +64,14 @@ class Tables:
         writer = self._blocks.get(table)
         if writer is None:
             writer = self._blocks[table] = Block(columns(client, table))
+        try:
+            written = writer.encode(found)
+        except (KeyError, OverflowError) as error:
+            raise UnreadableCommit(f"{name} cannot hold what stands in {block}: {error!r}") from error
         client.raw_insert(
             table,
             writer.names,
-            writer.encode(found),
+            written,
             fmt="Native",
             settings={"insert_deduplication_token": f"{name}:{generation}:{block.after}-{block.through}"},
         )

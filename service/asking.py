@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import httpx
 
@@ -43,9 +43,17 @@ def ask(settings: Settings, path: str, parameters: Parameters) -> Any:
     return _ask_desk(settings, path, parameters, "application/json").json()
 
 
-def ask_csv(settings: Settings, path: str, parameters: Parameters) -> str:
+class Csv(NamedTuple):
+    """Comma-separated values. `truncated`: there are more rows than the question allowed."""
+
+    text: str
+    truncated: bool
+
+
+def ask_csv(settings: Settings, path: str, parameters: Parameters) -> Csv:
     """Return the desk's answer to *path* as comma-separated values; see `ask`."""
-    return _ask_desk(settings, path, parameters, "text/csv").text
+    response = _ask_desk(settings, path, parameters, "text/csv")
+    return Csv(response.text, response.headers.get("x-truncated") == "true")
 
 
 class GateClient:

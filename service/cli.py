@@ -158,10 +158,11 @@ def report(
     until: Annotated[str, typer.Option(help="To before this time, RFC 3339.")] = "",
     as_of: Annotated[str, typer.Option(help="As known at this time, RFC 3339.")] = "",
     data_set: Annotated[str, typer.Option(help="live or replay.")] = "live",
+    limit: Annotated[str, typer.Option(help="Most rows, up to 100000; 10000 by default.")] = "",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the running desk for a report; exits 1 if gross is not the sum of its parts."""
+    """Ask the running desk for a report; exits 1 if gross is not the sum of its parts, or --csv lacks rows."""
     from service.asking import ask, ask_csv  # noqa: PLC0415
     from service.report_screen import FULL, identity_of, screen_of  # noqa: PLC0415
 
@@ -174,9 +175,13 @@ def report(
         "until": until,
         "as_of": as_of,
         "data_set": data_set,
+        "limit": limit,
     }
     if as_csv and not as_json:
-        print(ask_csv(read_settings(), "/v1/reports", asked), end="")
+        values = ask_csv(read_settings(), "/v1/reports", asked)
+        print(values.text, end="")
+        if values.truncated:
+            _fail("there are more rows than these", "Raise --limit, or ask for a shorter time or fewer dimensions.")
         return
     answer = ask(read_settings(), "/v1/reports", asked)
     print_answer(answer, as_json, lambda: screen_of(answer))

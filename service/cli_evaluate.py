@@ -161,6 +161,8 @@ def _show(found: "Evaluation") -> None:
 def _show_range(found: "LedgerEvaluation") -> None:
     first, last = found.positions
     out.print(f"{found.model} on positions {first:,} to {last:,}: {found.rows:,} impressions after its data end")
+    if found.unreadable:
+        out.print(f"{found.unreadable:,} commits cannot be read, and are left out")
     grid = _grid()
     for row in (found.labelled, found.unseen, found.sample):
         if row is not None:

@@ -124,7 +124,7 @@ def _replayed(gate: Any, name: str, document: object) -> dict[str, Any]:
             raise
         return {"name": name, "ok": False, "problem": str(refused)}
     settled = answer["entry"]["state"] == "replayed"
-    would = answer["dry_run"] and answer["answer"] is None
+    would = answer["dry_run"] and answer["answer"] is None and answer["known"] is not None
     return {"name": name, "ok": settled or would, **answer}
 
 
@@ -135,6 +135,8 @@ def _told(done: dict[str, Any]) -> str:
     if done["again"]:
         return f"{done['name']}  was replayed before: {entry['outcome']}"
     if done["dry_run"] and answer is None:
+        if done["known"] is None:
+            return f"{done['name']}  would wait: what the ledger has of its impression cannot be read"
         held = ", ".join(done["reasons"]) or "nothing"
         return (
             f"{done['name']}  could be replayed; the ledger has: {done['known']}; the screen holds against it: {held}"

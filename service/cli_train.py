@@ -1,6 +1,6 @@
 """`impledger train`: models out of what labels say."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +38,8 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train models on the ledger of the data folder, or on generated traffic; puts nothing in force."""
+    if cutoff is not None and cutoff > datetime.now(UTC):
+        raise typer.BadParameter("--cutoff is in the future, of which nothing is known yet")
     from ml.training.bands import Costs  # noqa: PLC0415 (each command loads what it needs)
     from ml.training.params import Params  # noqa: PLC0415
     from service.compiled import keep_compiled  # noqa: PLC0415
@@ -80,7 +82,7 @@ def train(
 
 
 def starter() -> None:
-    """Put a model that was trained on generated traffic in force where there is none, then end."""
+    """Put a model that was trained on generated traffic in force where none ever was, then end."""
     from service.process import begin  # noqa: PLC0415
     from service.starter import ensure_starter, give_way  # noqa: PLC0415
 
@@ -94,6 +96,8 @@ def starter() -> None:
 def _show(report: "TrainReport") -> None:
     first, last = report.ledger_range
     out.print(f"data set {report.snapshot}: positions {first:,} to {last:,}, {report.parts['rows']:,} renders")
+    if report.unreadable:
+        out.print(f"{report.unreadable:,} commits cannot be read, and are left out")
     for stage, model in report.models.items():
         out.print(f"{stage}: {model.model}, {model.bytes:,} bytes, in {model.file}")
         labels = ", ".join(f"{count:,} {source}" for source, count in model.positives.items())

@@ -158,11 +158,11 @@ def _format_of(asked: _Asked) -> str:
 
 def _asked(scope: Scope, body: bytes) -> _Asked:
     headers = {name.lower(): value for name, value in scope["headers"]}
-    fields = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
-    if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
-        fields |= _form(headers[b"content-type"], body)
-        body = b""
     try:
+        fields = dict(parse_qsl(scope["query_string"].decode(), keep_blank_values=True))
+        if headers.get(b"content-type", b"").startswith(b"multipart/form-data"):
+            fields |= _form(headers[b"content-type"], body)
+            body = b""
         text = "\n".join(part for part in (fields.get("query", ""), body.decode()) if part)
     except UnicodeDecodeError as error:
         raise TablesUnavailable("Code: 62. the statement is not UTF-8. (SYNTAX_ERROR)", _SYNTAX_ERROR) from error

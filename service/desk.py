@@ -17,9 +17,9 @@ from projections.checkpoints_postgres import PostgresCheckpoints
 from projections.completeness import CompletenessQueries
 from projections.engine import READING, WRITING, Clients, Engine
 from projections.errors import ProjectionError
+from projections.making import make_tables
 from projections.projector import Metrics, Ports, Projector
 from projections.queries import Queries
-from projections.schema import migrate
 from projections.tables import Tables
 from service.access import Access
 from service.clickhouse_http import READ_ONLY, ClickHouseHttp
@@ -35,6 +35,7 @@ from service.serving import calm_collector, serve_until_stopped, server_for
 from service.settings import EMBEDDED, Settings
 
 _READERS = 2
+_PACERS = 1
 _GUESTS = 2
 _LOOPBACK = "127.0.0.1"
 _MODELS_DEADLINE_S = 5.0
@@ -58,7 +59,8 @@ class _Built:
 
     projector: Projector
     queries: Queries
-    readers: Clients
+    paces: Queries
+    pacers: Clients
     guests: Clients
     registry: CollectorRegistry
     watch: Watch
@@ -85,6 +87,7 @@ async def run_desk(store: EventStore, database_url: str, settings: Settings, acc
         built = await _build(_Sources(store, checkpoints, leased, models), engine, settings, stack)
         desk = Desk(
             queries=built.queries,
+            paces=built.paces,
             store=store,
             access=access,
             unready=lambda: _unready(built),
@@ -123,12 +126,12 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     checkpoints = sources.checkpoints
     writers = Clients(engine, WRITING, 1)
     readers = Clients(engine, READING, _READERS)
+    pacers = Clients(engine, READING, _PACERS)
     guests = Clients(engine, READ_ONLY, _GUESTS)
-    for clients in (writers, readers, guests):
+    for clients in (writers, readers, pacers, guests):
         stack.callback(clients.close)
-    generation = (await checkpoints.known()).generation
-    applied = await writers.run(lambda client: migrate(client, generation))
-    log.info("tables are there", generation=generation, applied=applied)
+    holder = holder_of(engine, settings)
+    log.info("tables are there", applied=await make_tables(checkpoints, writers, holder))
     registry = CollectorRegistry()
     ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
@@ -141,9 +144,10 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     of_models = model_inspections(sources.store, checkpoints.position_at, sources.models, settings)
     watch = Watch([inspection, *of_models], registry, now_ms)
     return _Built(
-        projector=Projector(ports, _holder(engine, settings), Metrics(registry)),
-        queries=Queries(checkpoints, readers, now_ms, ttl=ttl, leased=sources.leased),
-        readers=readers,
+        projector=Projector(ports, holder, Metrics(registry)),
+        queries=Queries(checkpoints, readers, now_ms),
+        paces=Queries(checkpoints, pacers, now_ms, ttl=ttl, leased=sources.leased),
+        pacers=pacers,
         guests=guests,
         registry=registry,
         watch=watch,
@@ -154,7 +158,7 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     )
 
 
-def _holder(engine: Engine, settings: Settings) -> str:
+def holder_of(engine: Engine, settings: Settings) -> str:
     """
     Name this process for the lease.
 
@@ -165,10 +169,13 @@ def _holder(engine: Engine, settings: Settings) -> str:
 
 
 async def _unready(built: _Built) -> str | None:
-    """Questions are answered while the projector waits; how late answers are, they say themselves."""
+    """
+    Questions are answered while the projector waits; how late answers are, they say themselves. Who paces is asked, so
+    that reports that take long do not look like a desk that is down.
+    """
     try:
         await built.queries.fresh()
-        await built.readers.run(lambda client: client.command("SELECT 1"))
+        await built.pacers.run(lambda client: client.command("SELECT 1"))
     except ProjectionError as error:
         return str(error)
     return None

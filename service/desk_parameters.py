@@ -42,7 +42,8 @@ def report_of(parameters: QueryParams, now: int) -> tuple[Report, int | None]:
         values[Dimension.FORMAT] = [value for value in values[Dimension.FORMAT] if value not in _OUTPUTS]
         if not set(values[Dimension.FORMAT]) <= set(Format):
             raise QueryRefused("format", f"must be one of {', '.join([*Format, *_OUTPUTS])}")
-    until = time_of(parameters, "until") or now - now % HOUR_MS + HOUR_MS
+    until = time_of(parameters, "until")
+    until = now - now % HOUR_MS + HOUR_MS if until is None else until
     since = time_of(parameters, "since")
     as_of = time_of(parameters, "as_of")
     position = number_of(parameters, "as_of_position")

@@ -45,12 +45,14 @@ class LedgerEvaluation(Struct, frozen=True, kw_only=True):
 
     A row weighs as its labels are trusted. `unseen` are those of publishers that its training kept apart; `sample` is
     the random sample, weighted by propensity: it alone stands for all traffic. None: there are no such rows.
+    `unreadable` commits were left out.
     """
 
     model: str
     facts: ModelFacts
     positions: tuple[int, int]
     snapshot: str
+    unreadable: int
     rows: int
     labelled: Row
     unseen: Row | None
@@ -81,6 +83,7 @@ def evaluate_range(data: bytes, within: Range, settings: Settings, tell: Tell) -
         facts=artifact.card,
         positions=snapshot.ledger_range,
         snapshot=snapshot.id,
+        unreadable=snapshot.unreadable,
         rows=told.rows,
         labelled=row("labelled", Cell.of(told.frame), asked),
         unseen=_row("publishers unseen", told.frame.filter("held_out"), asked),

@@ -39,6 +39,7 @@ class FeedbackIntake(Collector):
         self._inbox = FeedbackInbox(
             PostgresFeedback(self._connection),
             token_age_max_ms=pack.token_age_max_ms,
+            clock_ahead_max_ms=pack.clock_ahead_max_ms,
             pending_max=settings.feedback_pending_max,
             clock=now_ms,
         )

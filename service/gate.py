@@ -67,6 +67,7 @@ DAYS_BACK, DAYS_AHEAD = 8, 2
 UNPARK_MAX = 500
 _UNPARK_EVERY_S = 2.0
 _TIDY_EVERY_S = 600.0
+_DROPS_MAX = 100
 _COUNT_EVERY_S = 5.0
 _FLOODS_EVERY_S = 1.0
 _COUNT_WAITING_EVERY_S = 30.0
@@ -318,10 +319,14 @@ class Gate:
         )
         day = now // DAY_MS  # at hand should nobody be there to ask for them, at midnight, too
         await self._keyring.ensure([day - 1, day, day + 1], now, secrets.token_bytes(KEY_BYTES))
-        dropped = await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms)
-        self._ready = True
+        self._ready = True  # whatever else is to be tidied, renders can be taken
+        dropped = 0
+        for _ in range(_DROPS_MAX):
+            dropped += (gone := await self._holding_store.drop_expired(now, now - self._pack.token_age_max_ms))
+            if not gone:
+                break
         if destroyed or dropped:
-            log.info("tidied", keys_destroyed=destroyed, bodies_dropped=dropped)
+            log.info("tidied", keys_destroyed=destroyed, dropped=dropped)
 
     async def _count_waiting(self) -> None:
         self._quarantine_metrics.waits(await self._quarantine_store.waiting(now_ms()))

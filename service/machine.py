@@ -62,7 +62,7 @@ def children(settings: Settings) -> list[Child]:
 
 
 def starter(settings: Settings) -> Child:
-    """Return the process that puts a starter model in force where there is none, and ends."""
+    """Return the process that puts a starter model in force where none ever was, and ends."""
     return replace(_own("starter", settings, 0, ("gate",)), ready=lambda: True, before=lambda: None, once=True)
 
 

@@ -11,6 +11,7 @@ from domain.ids import digest_of
 from domain.placement_events import Role, Stage
 from domain.placements import Placements
 from domain.placing import PlacementCommand, RetireModel
+from ledger.codec import UnreadableCommit
 from ledger.store import EventStore, LedgerUnavailable
 from ml.registry.guards import Tripped
 from ml.registry.placing import ModelPlacements, PlacementList, Recorded
@@ -109,7 +110,8 @@ class Modelling:
         """Bring what is in force and the table up to the ledger; raises `LedgerUnavailable`."""
         await self._watch.poll()
         if self._listed != self._watch.placements.version:
-            await self._list.follow()
+            with suppress(UnreadableCommit):  # the watch tells of it
+                await self._list.follow()
             self._listed = self._watch.placements.version
 
     async def compare(self) -> None:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from domain.placement_events import ModelRef, Stage
 from domain.placements import Canary, InForce, Placements
+from ledger.codec import UnreadableCommit
 from ledger.store import EventStore
 from ml.models.scorer import Scorer
 from ml.registry.loading import ready
@@ -47,6 +48,7 @@ class ModelsWatch(Collector):
         self._clock = clock
         self._loaded: dict[str, Scorer] = {}
         self._refused: dict[str, str] = {}
+        self._unreadable = ""
         self._look_again_at = 0.0
         self._ended: Canary | None = None
         self._turn = asyncio.Lock()
@@ -68,13 +70,26 @@ class ModelsWatch(Collector):
         """
         Look once, and swap if something has changed.
 
+        Placements that cannot be read change nothing: what is in force stays, and a gate that starts decides by rules.
+
         Raises:
             LedgerUnavailable: ledger or registry did not answer; without its champion the line stays as it is.
         """
         async with self._turn:
-            self._is_behind |= bool(await self._tail.follow())
+            self._is_behind |= await self._has_news()
             if self._is_behind or (self._refused and self._clock() >= self._look_again_at):
                 await self._renew()
+
+    async def _has_news(self) -> bool:
+        try:
+            news = await self._tail.follow()
+        except UnreadableCommit as error:
+            if self._unreadable != str(error):
+                log.error("placements cannot be read", error=str(error))  # noqa: TRY400
+            self._unreadable = str(error)
+            return False
+        self._unreadable = ""
+        return bool(news)
 
     async def _renew(self) -> None:
         """A champion decides as soon as it is there: whether the rest of the line can be had is another matter."""

@@ -56,6 +56,8 @@ def screen_of(answer: Mapping[str, Any]) -> RenderableType:
     lines = [*_identity_lines(answer), *_definition_lines(answer), _known_line(answer)]
     if answer["split_by"]:
         lines.insert(0, f"kept apart by {', '.join(answer['split_by'])}")
+    if answer["truncated"]:
+        lines.insert(0, f"cut after {len(rows):,} rows: there are more")
     return Group(table if rows else "nothing in this time", *lines)
 
 

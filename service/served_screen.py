@@ -11,7 +11,8 @@ _RATES = ("loss_rate", "loss_low", "loss_high")
 def completeness_table(answer: Mapping[str, Any]) -> Grid:
     """Return completeness as a table, rates in per cent."""
     known, rows = answer["known_through"], answer["rows"]
-    found = f"{len(rows)} rows" if rows else "nothing in this time"
+    more = ", and there are more" if answer["truncated"] else ""
+    found = f"{len(rows)} rows{more}" if rows else "nothing in this time"
     table = Grid(title=f"{found}; known through {known['time']} (position {known['position']})")
     for name in answer["columns"]:
         is_number = bool(rows) and isinstance(rows[0][name], int | float)

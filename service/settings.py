@@ -103,7 +103,7 @@ class Settings:
     )
     starter: str = field(
         default="yes",
-        metadata={"doc": "Where no model is in force `up` trains one on generated traffic: `yes` or `no`."},
+        metadata={"doc": "Where no model ever was in force `up` trains one on generated traffic: `yes` or `no`."},
     )
     workers: int = field(
         default=1,

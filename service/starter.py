@@ -2,8 +2,8 @@
 The starter model: a fresh installation scores from its first minute.
 
 It is trained on generated traffic, once per data folder, in a process of its own that gives way to all others, and put
-in force only where no model is. Until then the gate decides by rules; that is the rung `model_fallback`, and nobody
-waits. What depends on the installation's own scale is left out of it. Its card says what it is.
+in force only where no model ever was. Until then the gate decides by rules; that is the rung `model_fallback`, and
+nobody waits. What depends on the installation's own scale is left out of it. Its card says what it is.
 """
 
 import os
@@ -50,20 +50,19 @@ class Starter(Struct, frozen=True, kw_only=True):
 
 def ensure_starter(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:
     """
-    Put starter models in force for the stages that have none, and return them by stage.
+    Put starter models in force for the stages that never had one, and return them by stage.
 
     Safe to repeat, also after a crash half-way: models are kept by their content, a promotion has one id.
 
     Raises:
         AskedInVain: the gate does not answer, or refuses.
     """
-    lacking = [stage for stage, standing in _in_force(settings).items() if standing["champion"] is None]
-    if Stage.S2.value not in lacking:
+    if not _lacks(settings, Stage.S2.value):
         return {}
     starter = kept_starter(settings) or _train(settings, say)
     placed = {}
     for stage, model in starter.models.items():
-        if _in_force(settings)[stage]["champion"] is None:
+        if _lacks(settings, stage):
             _promote(settings, model)
             placed[stage] = model
     return placed
@@ -111,6 +110,11 @@ def _promote(settings: Settings, model: str) -> None:
     with GateClient(settings) as gate:
         gate.post("/v1/models", _file(settings.data_dir / MODELS, model).read_bytes())
         gate.post("/v1/models/placements", document)
+
+
+def _lacks(settings: Settings, stage: str) -> bool:
+    """Tell whether *stage* never had a champion: where one was retired, rules alone are to decide."""
+    return _in_force(settings)[stage]["since"] is None
 
 
 def _in_force(settings: Settings) -> dict[str, dict[str, object]]:

@@ -6,13 +6,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from domain.placement_events import Stage
 from ledger.store import EventStore, read_everything
-from ml.datasets.build import build, build_of
+from ml.datasets.build import MAKING, build, build_of
 from ml.datasets.snapshot import Recipe, Snapshot
 from ml.models.masks import FULL
 from ml.training.fit import MaskFigures, Trained
@@ -28,6 +29,8 @@ DATASETS, MODELS = "datasets", "models"
 """Folders in the data folder."""
 DATASETS_KEPT = 3
 """Data sets in the data folder; older ones are deleted when another is made."""
+ABANDONED_S = 86_400.0
+"""A data set on its way of which nothing was written for so long is nobody's any more: whoever made it was killed."""
 _MIB = 1 << 20
 
 Tell = Callable[[str], None]
@@ -79,13 +82,17 @@ class ModelReport(Struct, frozen=True, kw_only=True):
 
 
 class TrainReport(Struct, frozen=True, kw_only=True):
-    """What was trained on what, and what it cost. `why_not`: the reason for a model that is missing, by stage."""
+    """
+    What was trained on what, and what it cost. `why_not`: the reason for a model that is missing, by stage;
+    `unreadable`: commits that could not be read, and were left out.
+    """
 
     snapshot: str
     schema: str
     ledger_range: tuple[int, int]
     cutoff: int
     parts: dict[str, int]
+    unreadable: int
     seed: int
     models: dict[str, ModelReport]
     why_not: dict[str, str]
@@ -108,6 +115,7 @@ def train_on_ledger(settings: Settings, order: Order, tell: Tell) -> TrainReport
         LedgerUnavailable: the ledger does not answer.
     """
     clock = Clock()
+    _forget_abandoned(settings.data_dir / DATASETS)
     with postgres_at_hand(settings, tell):
         tell("reading the ledger")
         snapshot = asyncio.run(_read(open_store(settings), order, settings.data_dir / DATASETS))
@@ -126,6 +134,7 @@ def train_on_generated(settings: Settings, order: Order, generated: Generated, t
     tell(f"generating {generated.impressions:,} impressions in {generated.worlds} worlds")
     commits = generate(generated, load_pack(settings.rule_pack))
     folder = settings.data_dir / DATASETS
+    _forget_abandoned(folder)
     snapshot = build_of(commits, Recipe(cutoff=order.cutoff, seed=order.seed, generated=True), folder)
     _forget_old(folder)
     return train(snapshot, order, settings.data_dir / MODELS, clock, tell)
@@ -167,6 +176,7 @@ def train(snapshot: Snapshot, order: Order, folder: Path, clock: Clock, tell: Te
         ledger_range=snapshot.ledger_range,
         cutoff=snapshot.cutoff,
         parts=snapshot.parts,
+        unreadable=snapshot.unreadable,
         seed=order.seed,
         models=models,
         why_not=why_not,
@@ -209,6 +219,13 @@ def _forget_old(folder: Path) -> None:
     made = sorted(folder.glob("data-*"), key=lambda one: one.stat().st_mtime, reverse=True)
     for old in made[DATASETS_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _forget_abandoned(folder: Path) -> None:
+    for making in folder.glob(f"{MAKING}*"):
+        with suppress(FileNotFoundError):  # another training has just made it whole
+            if making.stat().st_mtime < time.time() - ABANDONED_S:
+                shutil.rmtree(making, ignore_errors=True)
 
 
 _STAGES = {Stage.S2: train_s2, Stage.S3: train_s3}

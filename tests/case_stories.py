@@ -223,7 +223,7 @@ def _command(step: Step, cause: UUID, now: int, fmt: Format) -> Command:
                 received_at=now,
                 id_=cause,
                 format=fmt,
-                area_px=width * height,
+                area_px=None if width is None or height is None else width * height,
                 visible_ratio=words.get("ratio"),
                 visible_ms=words.get("visible"),
                 duration_ms=words.get("duration"),

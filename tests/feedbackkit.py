@@ -26,6 +26,7 @@ from ledger.store import READ_MAX, Append
 
 NOW = MINTED + 3_600_000
 TOKEN_AGE_MS = 7 * 86_400_000
+CLOCK_AHEAD_MS = 300_000
 DAYS = day_of(MINTED), day_of(MINTED)
 
 
@@ -99,6 +100,11 @@ async def labels_of(ledger, number):
     return [event for event in events if isinstance(event, ImpressionLabelled)]
 
 
+def an_inbox(feedback, *, pending_max=1_000, clock=lambda: NOW):
+    ages = {"token_age_max_ms": TOKEN_AGE_MS, "clock_ahead_max_ms": CLOCK_AHEAD_MS}
+    return FeedbackInbox(feedback, **ages, pending_max=pending_max, clock=clock)
+
+
 class Kit:
     """Inbox, scheduler and worker over stores in memory, or over those that are handed in."""
 
@@ -110,7 +116,7 @@ class Kit:
         self.letters = letters or MemoryLetters()
         self.reevaluations = reevaluations or MemoryReevaluations()
         self.noted = []
-        self.inbox = FeedbackInbox(self.feedback, token_age_max_ms=TOKEN_AGE_MS, pending_max=1_000, clock=self.clock)
+        self.inbox = an_inbox(self.feedback, clock=self.clock)
         self.dispatcher = self.a_dispatcher()
         self.labeller = self.a_labeller()
         self.actor = FeedbackActor(self.labeller, self.messages, self.noted.append)

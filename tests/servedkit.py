@@ -101,6 +101,7 @@ class World:
         return desk_app(
             Desk(
                 queries=self.queries,
+                paces=self.queries,
                 store=self.store,
                 access=ACCESS,
                 unready=unready,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from domain.events import ImpressionLabelled, ImpressionViewed
 from domain.ids import ImpressionId
-from ledger.codec import decode_impression
+from ledger.codec import decode_readable
 from ledger.store import Commit
 from ml.datasets.history import PublisherLog
 from ml.datasets.rows import (
@@ -42,16 +42,17 @@ PART_ROWS = 20_000
 """Rows of a file; so many of each part are held in memory."""
 PAGE = 512
 """Commits that are looked at together."""
+MAKING = "making-"
+"""What folders of data sets that are not whole yet begin with."""
 
 
 async def build(commits: AsyncIterator[Commit], until: int, recipe: Recipe, folder: Path) -> Snapshot:
     """
     Make a data set of *commits*, in order and up to position *until*, in a folder of *folder* that is named by its id.
 
-    One that is there already is left as it is.
+    One that is there already is left as it is. Commits that cannot be read are left out, and counted.
 
     Raises:
-        UnreadableCommit: a commit is damaged or of a newer program.
         OSError: it cannot be written.
     """
     with _Making(recipe, folder) as making:
@@ -76,7 +77,7 @@ class _Making:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._made = Path(mkdtemp(prefix="making-", dir=folder))
+        self._made = Path(mkdtemp(prefix=MAKING, dir=folder))
         self._builder = Builder(self._made, recipe)
         self._page: list[Commit] = []
 
@@ -120,6 +121,7 @@ class Builder:
         self._replay = Replay()
         self._history = NO_HISTORY
         self._last_at = 0
+        self._unreadable = 0
         self._parts = {name: _Part(folder, name, columns) for name, columns in PARTS.items()}
 
     def add(self, commits: Sequence[Commit]) -> None:
@@ -144,6 +146,7 @@ class Builder:
             schema_id=SCHEMA_ID,
             ledger_range=(self._digest.first, self._digest.last),
             parts={name: part.total for name, part in self._parts.items()},
+            unreadable=self._unreadable,
         )
 
     def _is_known(self, commit: Commit) -> bool:
@@ -158,7 +161,10 @@ class Builder:
         assert isinstance(impression, ImpressionId)
         self._last_at = max(self._last_at, at)
         history = self._history_at(at) if self._recipe.history else NO_HISTORY
-        events = decode_impression(commit.data)
+        events = decode_readable(commit.data)
+        if events is None:
+            self._unreadable += 1
+            return _Told(at, history)
         for event in events:
             if isinstance(event, ImpressionLabelled) and not self._is_later(event.received_at):
                 self._parts["labels"].add([label_of(impression, event, at)])

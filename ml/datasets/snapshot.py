@@ -36,7 +36,8 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
 class Snapshot(Struct, frozen=True, kw_only=True):
     """
-    A data set. `ledger_range` is the first and last position that were read, `parts` how many rows each part has.
+    A data set. `ledger_range` is the first and last position that were read, `parts` how many rows each part has;
+    `unreadable` commits are in none, for they are damaged, or of a newer program.
 
     The same ledger, recipe and features have the same `id`; the parts are in `folder`.
     """
@@ -47,6 +48,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     schema_id: str
     ledger_range: tuple[int, int]
     parts: dict[str, int]
+    unreadable: int = 0
     format: int = FORMAT
     folder: str = ""
 

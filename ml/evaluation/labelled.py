@@ -40,8 +40,8 @@ def labelled(snapshot: Snapshot, first: int, facts: ModelFacts, scorer: Scorer) 
     """
     Return what labels say of the renders of *snapshot* from position *first* on, scored by *scorer*.
 
-    Renders that were decided before the model's data end are left out. Of publishers that training kept apart the rows
-    are `held_out`.
+    Impressions that were decided before the model's data end are left out, also where they were decided again since. Of
+    publishers that training kept apart the rows are `held_out`.
     """
     rows = _rows(snapshot, first, facts.trained_until)
     known_at = rows.select("impression", known_at=pl.lit(snapshot.cutoff))
@@ -67,9 +67,11 @@ def vectors_of(rows: pl.DataFrame) -> Vectors:
 def _rows(snapshot: Snapshot, first: int, after: int) -> pl.DataFrame:
     """The last of each impression's renders that count or may yet, and that models are asked about."""
     aside = [reason.value for reason, of in CLASS_OF.items() if of in _ASIDE]
+    seen = snapshot.scan("rows").filter(pl.col("decided_at") <= after).select("impression")
     return (
         snapshot.scan("rows")
-        .filter((pl.col("position") >= first) & (pl.col("decided_at") > after) & pl.col("begun"))
+        .join(seen, on="impression", how="anti", maintain_order="left")
+        .filter((pl.col("position") >= first) & pl.col("begun"))
         .filter((pl.col("data_set") == DataSet.LIVE.value) & ~pl.col("agent_class").is_in(_DECLARED))
         .filter(~pl.col("reason").is_in(aside))
         .collect()

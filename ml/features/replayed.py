@@ -21,7 +21,7 @@ from domain.events import (
 from domain.ids import ImpressionId, minted_at
 from domain.reasons import Reason
 from domain.vocabulary import Authority, Rung
-from ledger.codec import decode_impression
+from ledger.codec import decode_readable
 from ledger.store import Commit
 from ml.counters.counters import BATCH_MAX, Counters
 from ml.counters.observer import Observer
@@ -74,14 +74,12 @@ class Replay:
         """
         Yield the decisions in *commits*, which follow on those taken before; at most `BATCH_MAX` at once.
 
-        Raises:
-            UnreadableCommit: one of them is damaged or of a newer program.
+        What cannot be read is left out, so counts of the same persons and devices may be lower than the gate's were.
         """
         rows: list[Row] = []
         for commit in commits:
-            if isinstance(commit.stream, str):
+            if isinstance(commit.stream, str) or (events := decode_readable(commit.data)) is None:
                 continue
-            events = decode_impression(commit.data)
             found, is_waiting = list(_rows(commit, events)), is_pending(events)
             is_late = commit.stream in self._pending and is_redecision(events)
             if rows and (is_waiting or is_late or len(rows) + len(found) > BATCH_MAX):

@@ -139,7 +139,7 @@ SCHEMA: tuple[Feature, ...] = (
     _shared("network_hour", Family.NETWORK, "renders of the network", 3_600),
     _shared("network_devices_hour", Family.NETWORK, "devices of the network", 3_600),
     _history("publisher_duplicate_rate", "ratio", "repeats / renders of the publisher"),
-    _history("publisher_invisible_share", "ratio", "invisible / net of the publisher"),
+    _history("publisher_invisible_share", "ratio", "invisible / measured of the publisher"),
     _history("publisher_click_z", "deviations", "click rate against its peers'", rises=False),
 )
 """In order of columns."""

@@ -27,7 +27,8 @@ from ml.features.schema import SCHEMA_ID, columns_of, columns_of_family
 from ml.labels.sources import LESSONS
 from ml.models import kernel
 from ml.models.artifact import ModelArtifact, SchemaMismatch, load
-from ml.models.masks import FULL, MASK_NAMES, MASKS, masks_of
+from ml.models.masks import MASK_NAMES, MASKS, masks_of
+from ml.models.scorer import fitted_mask, groups_of, wider
 
 MODEL, LABEL = "s3", "label"
 _RESOLVED = frozenset({Reason.RISK_GREY, Reason.EVIDENCE_INCOMPLETE})
@@ -83,10 +84,11 @@ class LaterScorer:
         """
         Return the risk of one row: *decided* as at the decision, *later* the columns behind it.
 
-        *without*: as if nothing of that family were known.
+        *without*: as if nothing of that family were known, by the calibration for what is missing then.
         """
-        mask = MASK_NAMES[int(masks_of(decided.status)[0])]
-        fitted = mask if mask in self._artifact.calibrations else FULL
+        number = int(masks_of(decided.status)[0])
+        mask = MASK_NAMES[number if without is None else wider(number, groups_of(without))]
+        fitted = fitted_mask(self._artifact, mask)
         row = widened(decided.values, later)
         row[:, [at for group in MASKS[mask] for at in columns_of(group)]] = np.nan
         if without is Family.LABEL:

@@ -49,7 +49,7 @@ class Scorer:
         self.id = model_id
         self.artifact = artifact
         self._forest = kernel.forest(artifact.trees)
-        fitted = [_fitted(artifact, name) for name in MASK_NAMES]
+        fitted = [fitted_mask(artifact, name) for name in MASK_NAMES]
         limits = [(artifact.bands[name].grey_from, artifact.bands[name].risky_from) for name in fitted]
         self._curves = curves([artifact.calibrations[name] for name in fitted], np.array(limits))
 
@@ -69,7 +69,7 @@ class Scorer:
         Where it is risky still, the model corroborates the family by what it knows from elsewhere.
         """
         row = slice(place, place + 1)
-        mask = _wider(int(masks_of(vectors.status[row])[0]), _groups_of(family).union(masked))
+        mask = wider(int(masks_of(vectors.status[row])[0]), groups_of(family).union(masked))
         values = without(vectors.values[row], np.array([mask]), _LEFT_OUT)
         values[:, columns_of_family(family)] = np.nan
         scores = self._scores(values, np.array([mask]))
@@ -79,32 +79,33 @@ class Scorer:
         return Scores(*judged(self._curves, kernel.margins(self._forest, values), masks), masks)
 
 
+def fitted_mask(artifact: ModelArtifact, name: str) -> str:
+    """Return the mask by whose calibration and band *artifact* goes for the mask *name*."""
+    wide = [own for own in artifact.calibrations if MASKS[name] <= MASKS[own]]
+    return min(wide, key=lambda own: (len(MASKS[own]), own), default=FULL)
+
+
+@lru_cache(maxsize=1_024)
+def wider(mask: int, groups: frozenset[Group]) -> int:
+    """Return the mask that leaves out *groups* too, as far as there is one."""
+    known = {group for group in groups if any(group in masked for masked in MASKS.values())}
+    return MASK_NAMES.index(mask_of(MASKS[MASK_NAMES[mask]] | known))
+
+
+@lru_cache(maxsize=len(Family))
+def groups_of(family: Family) -> frozenset[Group]:
+    """Return the groups that have no feature but of *family*."""
+    columns = set(columns_of_family(family))
+    return frozenset(group for group in Group if set(columns_of(group)) <= columns)
+
+
 _LEFT_OUT = np.zeros((len(MASK_NAMES), len(SCHEMA)), np.bool_)
 for _mask, _groups in enumerate(MASKS.values()):
     for _group in _groups:
         _LEFT_OUT[_mask, columns_of(_group)] = True
 
 
-def _fitted(artifact: ModelArtifact, name: str) -> str:
-    wide = [own for own in artifact.calibrations if MASKS[name] <= MASKS[own]]
-    return min(wide, key=lambda own: (len(MASKS[own]), own), default=FULL)
-
-
-@lru_cache(maxsize=1_024)
-def _wider(mask: int, groups: frozenset[Group]) -> int:
-    """Return the mask that leaves out *groups* too, as far as there is one."""
-    known = {group for group in groups if any(group in masked for masked in MASKS.values())}
-    return MASK_NAMES.index(mask_of(MASKS[MASK_NAMES[mask]] | known))
-
-
 @lru_cache(maxsize=64)
 def _widened(groups: frozenset[Group]) -> NDArray[np.int64]:
     """Return, for each mask, the one that leaves out *groups* too."""
-    return np.array([_wider(mask, groups) for mask in range(len(MASK_NAMES))])
-
-
-@lru_cache(maxsize=len(Family))
-def _groups_of(family: Family) -> frozenset[Group]:
-    """Return the groups that have no feature but of *family*."""
-    columns = set(columns_of_family(family))
-    return frozenset(group for group in Group if set(columns_of(group)) <= columns)
+    return np.array([wider(mask, groups) for mask in range(len(MASK_NAMES))])

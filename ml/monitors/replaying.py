@@ -7,13 +7,14 @@ was drained; decisions in between rightly saw less than a replay does, and are n
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
 from domain.events import ImpressionAnswered, ImpressionRendered, ImpressionScored
 from domain.vocabulary import Rung
-from ledger.codec import decode_impression
+from ledger.codec import decode_readable
 from ledger.store import Commit
 from ml.features.matrix import AT_LEAST, COLD, Vectors
 from ml.features.replayed import Replay, Replayed, Row, logged
@@ -37,12 +38,7 @@ class Span(NamedTuple):
 
 
 def unsettled(commits: Iterable[Commit], known: Sequence[Span] = ()) -> list[Span]:
-    """
-    Return *known* and the spans in which gates did not know what of *commits* the ledger had, apart and in order.
-
-    Raises:
-        UnreadableCommit: one of them is damaged.
-    """
+    """Return *known* and the spans in which gates did not know what the ledger had of *commits*, apart and in order."""
     apart: list[Span] = []
     for span in sorted([*known, *(span for commit in commits for span in _spans(commit))]):
         if apart and span.since <= apart[-1].until:
@@ -57,7 +53,7 @@ def _spans(commit: Commit) -> Iterator[Span]:
     if isinstance(commit.stream, str) or not (_ANSWERED in commit.data or _SPOOLED in commit.data):
         return
     rendered: ImpressionRendered | None = None
-    for event in decode_impression(commit.data):
+    for event in decode_readable(commit.data) or ():
         match event:
             case ImpressionAnswered():
                 yield Span(event.answered_at - CLOCKS_APART_MS, commit.recorded_at + SETTLED_AFTER_MS)
@@ -73,12 +69,12 @@ class Comparison:
     """
     Compares every decision that logged its features with a replay, but for those in spans that are *unsettled*.
 
-    All that was recorded from *since* on (epoch ms) is taken; windows that reach back behind it are not compared.
+    All that was recorded from *since* on (epoch ms) is taken; windows that reach back behind it are not compared, nor
+    are those that reach back behind a commit that cannot be read: nobody knows what it counts.
     """
 
     def __init__(self, since: int, unsettled_spans: Sequence[Span] = ()) -> None:
-        self._replay = Replay(watched_since=since + CLOCKS_APART_MS if since else 0)
-        self._is_whole = since == 0
+        self._begin(since)
         self._spans = tuple(unsettled_spans)
         self._begins = [span.since for span in unsettled_spans]
         self.skew = _compared([], [], _NO_VECTORS)
@@ -90,10 +86,18 @@ class Comparison:
         Take the next *commits*, in the ledger's order.
 
         Raises:
-            UnreadableCommit, UnreadableVector: one of them is damaged.
+            UnreadableVector: features that one of them logged are damaged.
         """
-        for replayed in self._replay.take(commits):
-            self.skew = merged(self.skew, self._compared(replayed))
+        for damaged, run in groupby(commits, _is_damaged):
+            if damaged:
+                self._begin(max(commit.recorded_at for commit in run))
+                continue
+            for replayed in self._replay.take(run):
+                self.skew = merged(self.skew, self._compared(replayed))
+
+    def _begin(self, since: int) -> None:
+        self._replay = Replay(watched_since=since + CLOCKS_APART_MS if since else 0)
+        self._is_whole = since == 0
 
     def _compared(self, replayed: Replayed) -> Skew:
         """Compare the rows whose vectors are exact: of others, names of the day before may have taken part."""
@@ -113,6 +117,10 @@ class Comparison:
         is_settled = not before or at > self._spans[before - 1].until
         self.left_out += not is_settled
         return is_settled
+
+
+def _is_damaged(commit: Commit) -> bool:
+    return not isinstance(commit.stream, str) and decode_readable(commit.data) is None
 
 
 def _compared(rows: Sequence[Row], told: Sequence[Vectors], made: Vectors) -> Skew:

@@ -16,7 +16,7 @@ from domain.ids import ImpressionId
 from domain.reasons import CLASS_OF, Reason, ReasonClass
 from domain.suspicion import MODEL
 from domain.vocabulary import AgentClass, DataSet, Label, LabelSource, Rung
-from ledger.codec import decode_impression
+from ledger.codec import decode_readable
 from ledger.store import Commit, EventStore
 from ml.features.logged import unpack
 from ml.features.schema import SCHEMA_ID
@@ -78,17 +78,12 @@ async def tail(store: EventStore, after: int, commits_max: int) -> Tail:
 
 
 def decisions_of(commits: Iterable[Commit]) -> list[Decision]:
-    """
-    Return the first decisions in *commits*, in order.
-
-    Raises:
-        UnreadableCommit: stored bytes are damaged or of a newer program.
-    """
+    """Return the first decisions in *commits*, in order; what cannot be read is left out."""
     found = []
     for commit in commits:
         if isinstance(commit.stream, str) or commit.version:
             continue
-        match decode_impression(commit.data):
+        match decode_readable(commit.data):
             case (
                 ImpressionRendered() as rendered,
                 ImpressionScored() as scored,
@@ -172,7 +167,7 @@ async def _labels_of(
         asked = impressions[first : first + STREAMS_AT_ONCE]
         streams = await store.read_streams(asked, STREAM_COMMITS_MAX)
         for impression in asked:
-            events = (event for one in streams.get(impression, ()) for event in decode_impression(one.data))
+            events = (event for one in streams.get(impression, ()) for event in decode_readable(one.data) or ())
             labels[impression] = frozenset(
                 event.source
                 for event in events

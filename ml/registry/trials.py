@@ -14,7 +14,7 @@ from msgspec import Struct
 from domain.events import ImpressionDeduped, ImpressionEvent, ImpressionLabelled, ImpressionRendered, ImpressionScored
 from domain.ids import ImpressionId
 from domain.vocabulary import Label, LabelSource
-from ledger.codec import decode_impression
+from ledger.codec import decode_readable
 from ledger.store import READ_MAX, Commit, EventStore
 from ml.features.logged import unpack
 from ml.features.schema import SCHEMA_ID
@@ -77,9 +77,11 @@ async def try_models(
     """
     Return how *other* does against *champion* on the labels in *commits*, which are all of *store* after `terms.after`.
 
+    What cannot be read of them is left out.
+
     Raises:
         LedgerUnavailable: the store did not answer.
-        UnreadableCommit, UnreadableVector: it is damaged, or written by a newer program.
+        UnreadableVector: features that were logged are damaged.
     """
     labels = await _labels(commits)
     cases: list[_Case] = []
@@ -98,7 +100,7 @@ async def _labels(commits: AsyncIterator[Commit]) -> dict[ImpressionId, list[Imp
     async for commit in commits:
         if isinstance(commit.stream, str) or commit.version == 0 or _MARK not in commit.data:
             continue
-        for event in decode_impression(commit.data):
+        for event in decode_readable(commit.data) or ():
             if isinstance(event, ImpressionLabelled) and _is_for_s2(event):
                 found.setdefault(commit.stream, []).append(event)
                 seen += 1
@@ -122,7 +124,7 @@ async def _cases(
     for impression in impressions:
         first = streams[impression][0]
         if first.position > terms.after:
-            case = _case(impression, decode_impression(first.data), labels[impression], terms)
+            case = _case(impression, decode_readable(first.data) or (), labels[impression], terms)
             if case is not None:
                 found.append(case)
     return found

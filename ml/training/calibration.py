@@ -81,7 +81,9 @@ def _platt(sample: Sample) -> Calibration:
     with one_thread():
         fitted = LogisticRegression(C=1e3).fit(rows[weights > 0], kinds[weights > 0], weights[weights > 0])
     slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    return Calibration("platt", np.array([max(slope, 0.0), shift]), _NO_KNOTS)
+    if slope <= 0.0:  # margins tell nothing here, and no risk may fall as they rise: all have the share that there is
+        slope, shift = 0.0, float(np.log((sample.weight @ sample.target) / (sample.weight @ (1.0 - sample.target))))
+    return Calibration("platt", np.array([slope, shift]), _NO_KNOTS)
 
 
 def _at_most(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -254,6 +254,40 @@ def test_c5_a_time_has_the_last_position_that_was_handled_by_then(runner):
     runner(test)
 
 
+def test_what_is_forgotten_is_done_again_from_the_beginning(runner):
+    async def test(world):
+        checkpoints, lease = await held(world)
+        await do(checkpoints, lease, Range(0, 5), known_at=70)
+        await checkpoints.begin(lease, 1, Range(5, 8))
+        await checkpoints.forget(lease, 1)
+        assert await checkpoints.known() == Known(1, 0, 0)
+        await do(checkpoints, lease, Range(0, 3), known_at=20)
+        assert await checkpoints.known() == Known(1, 3, 20)
+        await checkpoints.release(lease)
+        await checkpoints.lease("two", LONG_MS)
+        with pytest.raises(LeaseLost):
+            await checkpoints.forget(lease, 1)
+
+    runner(test)
+
+
+def test_c5_heads_wait_until_what_was_forgotten_is_done_again(runner):
+    async def test(world):
+        checkpoints, lease = await held(world)
+        await do(checkpoints, lease, Range(0, 5))
+        await world.later(2 * HEAD_MS)
+        await checkpoints.forget(lease, 1)
+        await do(checkpoints, lease, Range(0, 3))
+        await world.later(2 * HEAD_MS)
+        assert await checkpoints.position_at(world.now()) == 5
+        await do(checkpoints, lease, Range(3, 8))
+        await world.later(2 * HEAD_MS)
+        assert await checkpoints.position_at(world.now()) == 8
+        assert await checkpoints.position_at(world.now() - 2 * HEAD_MS) == 5
+
+    runner(test)
+
+
 def test_a_shadow_generation_moves_by_itself_and_makes_no_heads(runner):
     async def test(world):
         checkpoints, lease = await held(world)

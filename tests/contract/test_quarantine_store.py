@@ -9,7 +9,7 @@ from gatekit import NOW
 from commands.gate_postgres import PostgresHolding
 from commands.holding_memory import MemoryHolding
 from commands.keyring import DAY_MS
-from commands.quarantine import QuarantinedBody
+from commands.quarantine import DROPPED_MAX, RECORD_KEPT_MS, QuarantinedBody
 from commands.quarantine_entries import (
     LISTED_MAX,
     REUSED,
@@ -229,6 +229,18 @@ def test_of_what_is_cleared_away_the_entry_stays_with_its_state(run):
             found = await quarantine.find(name(number))
             assert found == SealedEntry(found.entry, None, None)
             assert found.entry.state is state
+
+    run(test)
+
+
+def test_however_much_is_to_be_cleared_away_each_call_takes_a_part_of_it(run):
+    async def test(holding, quarantine):
+        await holding.quarantine([a_body(number) for number in range(DROPPED_MAX + 3)])
+        assert [await holding.drop_expired(NOW + TTL, 0) for _ in range(3)] == [DROPPED_MAX, 3, 0]
+        assert (await holding.count(NOW)).expired == DROPPED_MAX + 3
+        later = NOW + TTL + RECORD_KEPT_MS
+        assert [await holding.drop_expired(later, 0) for _ in range(3)] == [DROPPED_MAX, 3, 0]
+        assert await quarantine.find(name(1)) is None
 
     run(test)
 

@@ -85,6 +85,7 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
         month = ("--data-set", "replay", "--since", "2015-05-01T00:00:00Z", "--until", "2015-06-01T00:00:00Z")
         report = impledger(settings, "report", "--by", "reason", *month, "--json")
         plain = impledger(settings, "report", "--metric", "gross", "--metric", "givt_by_reason", *month, "--csv")
+        cut = impledger(settings, "report", "--by", "reason", "--limit", "1", *month, "--csv")
         screen = impledger(settings, "report", "--full", *month)
         refused = impledger(settings, "report", "--metric", "profit")
         nobody = impledger(settings, "show", "014d6156-4000-73cb-8001-2e9c7471007f")
@@ -101,6 +102,8 @@ def test_a_log_is_replayed_twice_with_the_same_totals_and_can_be_asked_about(set
     assert sorted((row["reason"], row["gross"]) for row in rows) == [("", 1), ("AGENT_DECLARED_BOT", 1)]
     header, line = plain.stdout.splitlines()
     assert dict(zip(header.split(","), line.split(","), strict=True))["givt.AGENT_DECLARED_BOT"] == "1"
+    assert (cut.returncode, len(cut.stdout.splitlines())) == (1, 2)
+    assert "there are more rows than these" in cut.stderr
     assert screen.returncode == 0, screen.stderr
     assert "gross 2 = net 1 + givt 1 + sivt 0 + undecided 0" in screen.stdout
     assert (refused.returncode, "metrics: must be of" in refused.stderr) == (1, True)

@@ -222,3 +222,19 @@ def test_it_says_that_it_is_there(address):
 def test_a_statement_that_is_too_long_is_refused(address):
     answer = httpx.post(f"http://127.0.0.1:{address}/", content="SELECT 1 --" + "x" * (5 << 20))
     assert (answer.status_code, answer.headers["x-clickhouse-exception-code"]) == (500, "307")
+
+
+@slow
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (b"SELECT '\xff'", {}),
+        (
+            b'--b\r\ncontent-disposition: form-data; name="query"\r\n\r\nSELECT \xff\r\n--b--\r\n',
+            {"content-type": "multipart/form-data; boundary=b"},
+        ),
+    ],
+)
+def test_a_statement_that_is_no_text_is_refused(address, content, headers):
+    answer = httpx.post(f"http://127.0.0.1:{address}/", content=content, headers=headers)
+    assert (answer.status_code, answer.headers.get("x-clickhouse-exception-code")) == (500, "62")

@@ -9,19 +9,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from builders import DAY, MINTED
-from deskkit import Clock, Crash, a_full_store, an_engine, fill
+from builders import DAY, HOUR, MINTED, a_token, admit, given
+from deskkit import Clock, Crash, a_commit, a_full_store, an_engine, fill
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from domain.impression import fold
-from ledger.codec import decode
+from ledger.codec import UnreadableCommit, decode
 from projections.checkpoints import MemoryCheckpoints, Range
 from projections.engine import WRITING, Clients
 from projections.errors import LeaseLost, TablesUnavailable
+from projections.making import make_tables
 from projections.projector import Metrics, Pace, Ports, Projector
+from projections.queries import Queries
 from projections.rebuild import RebuildDiffers, rebuild
-from projections.schema import TABLES, migrate
+from projections.reports import Report
+from projections.schema import TABLES, drop, is_made, migrate
 from projections.tables import Tables
 from projections.verify import verify
 
@@ -320,5 +323,48 @@ def test_commits_are_written_in_their_generation_alone(world):
         await Tables(world.clients).write(2, Range(0, 1), [replace(commit, position=1)])
         assert world.counts() == [0] * len(TABLES)
         assert world.client.command("SELECT count() FROM facts_2") == 1
+
+    asyncio.run(main())
+
+
+def test_what_no_row_can_hold_is_told_as_unreadable_and_nothing_of_it_is_written(world):
+    async def main():
+        commit = a_commit(given().when(admit(token=a_token(price_micros=1 << 63))).events)
+        with pytest.raises(UnreadableCommit, match="facts cannot hold"):
+            await Tables(world.clients).write(1, Range(0, 1), [commit])
+        assert world.counts() == [0] * len(TABLES)
+
+    asyncio.run(main())
+
+
+def test_tables_that_are_gone_are_filled_again_and_nothing_is_said_to_be_known_meanwhile(world):
+    async def main():
+        await drain(world.projector())
+        queries = Queries(world.checkpoints, world.clients, Clock(MINTED + 2 * DAY))
+        then, report = MINTED + 2 * DAY - HOUR, Report(since=MINTED - DAY, until=MINTED + 9 * DAY)
+        world.checkpoints._heads[:] = [(then, await world.store.head())]
+        before = await queries.report(report)
+        drop(world.client, 1)
+        assert await make_tables(world.checkpoints, world.clients, "one") != []
+        assert (await queries.report(report)).known_through.position == 0
+        with pytest.raises(TablesUnavailable, match="lost"):
+            await queries.report(report, then)
+        await drain(world.projector())
+        assert (await world.verified()).good
+        assert (await queries.report(report)).rows == (await queries.report(report, then)).rows == before.rows
+        assert await make_tables(world.checkpoints, world.clients, "one") == []
+        assert (await world.checkpoints.known()).position == before.known_through.position
+
+    asyncio.run(main())
+
+
+def test_a_process_that_does_not_project_cannot_fill_tables_that_are_gone(world):
+    async def main():
+        await world.projector(holder="other").step()
+        await world.checkpoints.lease("other", 60_000)
+        drop(world.client, 1)
+        with pytest.raises(LeaseLost, match="stop it first"):
+            await make_tables(world.checkpoints, world.clients, "one")
+        assert not is_made(world.client, 1)
 
     asyncio.run(main())

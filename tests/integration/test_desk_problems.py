@@ -35,7 +35,7 @@ def get(error, path, token):
         return None
 
     behind = Failing(error)
-    desk = Desk(behind, behind, ACCESS, unready, CollectorRegistry(), lambda: MINTED)
+    desk = Desk(behind, behind, behind, ACCESS, unready, CollectorRegistry(), lambda: MINTED)
 
     async def main():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(desk_app(desk)), base_url="http://desk") as http:

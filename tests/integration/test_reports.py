@@ -1,6 +1,7 @@
 """Reports over embedded ClickHouse: rates at their edges, nothing mixed, refused renders beside, nothing too large."""
 
 import asyncio
+from threading import Event
 
 import pytest
 from builders import HOUR, MINTED, PRICE, a_correction, a_render, a_token, a_view, admit, an_expiry, cause
@@ -11,8 +12,8 @@ from reportworld import FIRST, World
 from domain.aggregates import AnswersCounted
 from domain.reasons import Reason
 from domain.vocabulary import Authority, Format
-from projections.engine import WRITING, Clients
-from projections.errors import QueryRefused, QuestionTooLarge
+from projections.engine import READING, WAITING_MAX, WRITING, Clients
+from projections.errors import QueryRefused, QuestionTooLarge, TablesUnavailable
 from projections.metrics import columns_of
 from projections.queries import MINUTE_MS, Pacing, Queries
 from projections.reports import PACKS_MAX, Report
@@ -267,3 +268,19 @@ def test_an_answer_that_takes_too_much_is_refused_as_such(world):
     with pytest.raises(QuestionTooLarge, match="shorter time"):
         asyncio.run(queries.report(Report(since=FIRST, until=FIRST + HOUR, position=world.head)))
     readers.close()
+
+
+def test_who_comes_when_too_many_wait_is_told_to_ask_again(world):
+    async def main():
+        done = Event()
+        readers = Clients(world.engine, READING, 1)
+        waiting = [asyncio.create_task(readers.run(lambda _: done.wait())) for _ in range(1 + WAITING_MAX)]
+        await asyncio.sleep(0)
+        with pytest.raises(TablesUnavailable, match="wait already"):
+            await readers.run(lambda _: None)
+        done.set()
+        await asyncio.gather(*waiting)
+        await readers.run(lambda _: None)
+        readers.close()
+
+    asyncio.run(main())

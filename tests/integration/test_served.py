@@ -81,6 +81,17 @@ def test_prices_leave_with_the_very_ads_that_had_them(run):
     run(test)
 
 
+def test_a_budget_is_leased_for_live_data_alone(run):
+    async def test(world):
+        world.leases["campaign-1"] = {"EUR": 700}
+        await world.render(1)
+        await world.project()
+        assert [euros.leased_micros for euros in (await world.pace()).currencies] == [700]
+        assert (await world.pace(data_set=DataSet.REPLAY)).currencies == []
+
+    run(test)
+
+
 def test_reserved_is_in_flight_and_uncertain_and_awaiting_a_view(run):
     async def test(world):
         world.leases["campaign-1"] = {"EUR": 700, "USD": 5}
@@ -195,6 +206,8 @@ def test_a_report_that_is_missing_is_told(run):
         answer = (await world.get("/v1/completeness")).json()
         assert (answer["reports"], answer["sources"], answer["reports_missing"]) == (3, 1, 3)
         assert "3 reports are missing" in printed(completeness_table(answer))
+        assert "there are more" not in printed(completeness_table(answer))
+        assert "1 rows, and there are more" in printed(completeness_table({**answer, "truncated": True}))
 
     run(test)
 

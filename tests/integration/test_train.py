@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -17,6 +19,7 @@ from ledger.store import Append, Appended
 from ml.models.artifact import load
 from ml.models.masks import MASKS
 from service.settings import Settings
+from service.training import ABANDONED_S
 
 pytestmark = pytest.mark.slow
 
@@ -106,6 +109,24 @@ def test_the_same_generated_traffic_makes_the_same_model_in_every_process(tmp_pa
     assert one["models"]["s2"]["model"] == other["models"]["s2"]["model"]
     kept = (tmp_path / "one" / "models" / f"{one['models']['s2']['model']}.model").read_bytes()
     assert load(kept).card.trained_until == 0
+
+
+def test_a_cut_off_in_the_future_is_refused(tmp_path):
+    done = impledger(Settings(data_dir=tmp_path / "data"), "train", "--cutoff", "2999-01-01T00:00:00Z")
+    assert done.returncode == 2
+    assert "--cutoff is in the future" in done.stderr
+
+
+def test_what_a_training_that_was_killed_left_behind_is_deleted_a_day_later(tmp_path):
+    datasets = tmp_path / "data" / "datasets"
+    abandoned, under_way = datasets / "making-abandoned", datasets / "making-under-way"
+    for folder in (abandoned, under_way):
+        folder.mkdir(parents=True)
+        (folder / "rows-00000.parquet").write_bytes(b"half")
+    os.utime(abandoned, (0, time.time() - ABANDONED_S - 60))
+    impledger(Settings(data_dir=tmp_path / "data"), "train", "--generated", "10")
+    assert not abandoned.exists()
+    assert under_way.exists()
 
 
 def test_a_fresh_folder_has_nothing_to_learn_from_and_postgresql_is_not_blamed(tmp_path):

@@ -45,6 +45,7 @@ def desk(_):
     return desk_app(
         Desk(
             queries=None,
+            paces=None,
             store=MemoryStore(),
             access=Access({}),
             now=lambda: 0,

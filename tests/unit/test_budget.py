@@ -433,6 +433,25 @@ def test_a_commit_that_nobody_can_read_keeps_no_money_of_others_and_is_told():
     run(test)
 
 
+def test_what_a_gate_spends_that_begins_while_budgets_are_compared_is_no_difference():
+    async def test(world):
+        await world.open(budget_micros=100 * PRICE)
+        head, late = world.ledger.head, SpendingGate(world)
+
+        async def head_after_a_batch():
+            world.ledger.head = head
+            await late.batch(3)
+            return await head()
+
+        world.ledger.head = head_after_a_batch
+        assert (await world.check(mend=True)).differences == []
+        await settled(world, late)
+        assert await world.booked() == 3 * PRICE
+        assert (await world.check()).differences == []
+
+    run(test)
+
+
 def test_closing_reports_and_returns_everything():
     async def test(world):
         await world.open(budget_micros=100 * PRICE)

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from domain import campaign as rules
 from domain.campaign import (
-    MONEY_MAX,
     CampaignRefusal,
     CampaignRefused,
     Opened,
@@ -22,6 +21,7 @@ from domain.campaign import (
     in_flight,
 )
 from domain.campaign_events import BudgetChanged, CampaignOpened, CampaignPaused, CampaignResumed, FlightChanged
+from domain.currency import MONEY_MAX
 from domain.impression import ImpossibleTransition
 
 DAY = 86_400_000

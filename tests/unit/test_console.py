@@ -28,7 +28,7 @@ def report(sdk):
 
 
 def completeness(sdk):
-    counts = {"reports": 1, "sources": 1, "reports_missing": 0}
+    counts = {"reports": 1, "sources": 1, "reports_missing": 0, "truncated": False}
     return {"columns": ["sdk", "lost"], "rows": [{"sdk": sdk, "lost": 1}], "known_through": KNOWN, **counts}
 
 

@@ -103,6 +103,13 @@ def test_a_data_set_that_is_there_already_is_left_as_it_is(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [first.id]
 
 
+def test_commits_that_cannot_be_read_are_left_out_and_counted(snapshot, tmp_path):
+    damaged = [replace(one, data=b"{") if one.position in {1, 7} else one for one in WORLD.commits]
+    made = built(tmp_path, damaged)
+    assert (made.unreadable, snapshot.unreadable) == (2, 0)
+    assert made.parts["rows"] == snapshot.parts["rows"] - 2
+
+
 def test_what_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(NoSnapshot):
         open_snapshot(tmp_path)

@@ -36,7 +36,7 @@ from domain.events import CorrectionKind, Uniqueness
 from domain.impression import Claimed, ImpossibleTransition, Judged, Unseen, evolve
 from domain.reasons import CLASS_OF, Reason, ReasonClass, Verdict
 from domain.standing import Viewability
-from domain.vocabulary import AgentClass, Authority, BillingEvent, Label, LabelSource, OmidType
+from domain.vocabulary import AgentClass, Authority, BillingEvent, Format, Label, LabelSource, OmidType
 
 VIEWABLE_AD = a_token(billing_event=BillingEvent.VIEWABLE)
 PREFETCH = {"prefetched": True, "on_screen_at": None}
@@ -210,6 +210,13 @@ def test_a_view_says_what_was_measured_and_where_it_leads():
     )
     assert (event.before.reserved_micros, event.after.billable_micros) == (PRICE, PRICE)
     assert event.cut == turn.before.cut
+
+
+def test_what_a_view_does_not_say_of_a_video_its_render_said():
+    seen = {"format": Format.VIDEO, "visible_ratio": 1.0, "visible_ms": 3_000}
+    render = a_render(duration_ms=6_000)
+    view = given(admit(render=render, token=a_token(format=Format.VIDEO))).when(a_view(**seen)).events[0]
+    assert (view.duration_ms, view.said["groupm"]) == (None, Viewability.VIEWABLE)
 
 
 def test_a_view_that_moves_nothing_appends_nothing():

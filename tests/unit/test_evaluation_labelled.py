@@ -1,14 +1,17 @@
 """On the ledger labels stand for the truth, for what training did not see; what came later counts by its time."""
 
+from uuid import UUID
+
 import numpy as np
 import polars as pl
 import pytest
 from builders import DAY, HOUR
-from learnkit import a_world
+from learnkit import a_commit, a_world
 from lookkit import a_later_artifact
 from modelkit import FACTS, an_artifact, trees
 from msgspec.structs import replace
 
+from ledger.codec import decode
 from ml.datasets.build import build_of
 from ml.datasets.later import later_columns
 from ml.datasets.snapshot import Recipe
@@ -57,6 +60,18 @@ def test_what_was_decided_before_the_models_data_end_or_before_the_range_is_left
     assert later.rows == (decided_at(snapshot) > middle).sum()
     last = snapshot.scan("rows").select("position").collect()["position"].sort()[-10]
     assert labelled(snapshot, last, FACTS, scorer).rows == 10
+
+
+def test_an_impression_that_training_saw_is_left_out_also_where_it_was_decided_again_since(world, scorer, tmp_path):
+    labels = {one.stream for one in world.commits if len(decode(one.data)) == 1}
+    first = next(one for one in world.commits if one.stream in labels)
+    rendered, scored, deduped = decode(first.data)
+    at = world.cutoff + HOUR
+    again = replace(rendered, cause=UUID(int=1)), scored, replace(deduped, cause=UUID(int=1), decided_at=at)
+    commits = [*world.commits, a_commit(world.until + 1, at, first.stream, again)]
+    snapshot = build_of(commits, Recipe(history=False), tmp_path)
+    assert labelled(snapshot, 1, FACTS, scorer).rows == 1_500
+    assert labelled(snapshot, 1, replace(FACTS, trained_until=world.cutoff), scorer).rows == 0
 
 
 def test_rows_of_publishers_that_training_kept_apart_are_held_out(snapshot, scorer):

@@ -4,9 +4,9 @@ import asyncio
 from uuid import UUID
 
 import pytest
-from feedbackkit import NOW, TOKEN_AGE_MS, Kit, about_traffic, an_impression, raw, wire
+from feedbackkit import CLOCK_AHEAD_MS, NOW, TOKEN_AGE_MS, Kit, about_traffic, an_impression, an_inbox, raw, wire
 
-from commands.feedback import HELD_NOTE, IMPRESSION_MAX, FeedbackAnswer, FeedbackInbox, FeedbackStatus
+from commands.feedback import HELD_NOTE, IMPRESSION_MAX, FeedbackAnswer, FeedbackStatus
 from commands.feedback_memory import MemoryFeedback
 from commands.feedback_store import FeedbackState
 from domain.feedback import ORPHAN_GRACE_MS, FeedbackRefusal, digest
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_said_without_its_values_and_harms_no_neighbour(b
 def test_what_is_ahead_of_its_time_is_refused():
     async def test(kit):
         answers = await kit.send(
-            wire(1, observed_at=NOW + 60_001), wire(2, impression_id=str(mint(NOW + 60_001, 1, 1)))
+            wire(1, observed_at=NOW + 60_001), wire(2, impression_id=str(mint(NOW + CLOCK_AHEAD_MS + 1, 1, 1)))
         )
         assert [one.reason for one in answers] == [FeedbackRefusal.OBSERVED_AHEAD, FeedbackRefusal.IMPRESSION_AHEAD]
         assert kit.feedback.kept == {}
@@ -122,7 +122,7 @@ def test_one_impression_has_its_share_and_no_more():
 
 def test_where_there_is_no_room_nothing_is_taken_and_what_is_known_is_still_answered():
     async def test(_):
-        inbox = FeedbackInbox(MemoryFeedback(), token_age_max_ms=TOKEN_AGE_MS, pending_max=1, clock=lambda: NOW)
+        inbox = an_inbox(MemoryFeedback(), pending_max=1)
         first, second, traffic = await inbox.take(raw(wire(1, 1), wire(2, 2), about_traffic(3)), "k1")
         assert (first.status, second.status, traffic.status) == (ACCEPTED, DEFERRED, HELD)
         assert await inbox.take(raw(wire(1, 1)), "k1") == [first]

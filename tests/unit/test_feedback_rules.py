@@ -5,7 +5,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from builders import MINTED
-from feedbackkit import NOW, SOURCES, TOKEN_AGE_MS, about_traffic, an_impression, raw, traffic, wire
+from feedbackkit import CLOCK_AHEAD_MS, NOW, SOURCES, TOKEN_AGE_MS, about_traffic, an_impression, raw, traffic, wire
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,13 +132,13 @@ def test_the_same_under_another_id_is_the_same_content():
 
 def test_what_is_said_of_the_future_is_refused():
     def flaw(**changes):
-        return rules.flaw_of(read(wire(**changes)), NOW)
+        return rules.flaw_of(read(wire(**changes)), NOW, CLOCK_AHEAD_MS)
 
     assert flaw(observed_at=NOW + AHEAD_MAX_MS) is None
     assert flaw(observed_at=NOW + AHEAD_MAX_MS + 1) is FeedbackRefusal.OBSERVED_AHEAD
-    assert flaw(impression_id=str(mint(NOW + AHEAD_MAX_MS, 1, 1))) is None
-    assert flaw(impression_id=str(mint(NOW + AHEAD_MAX_MS + 1, 1, 1))) is FeedbackRefusal.IMPRESSION_AHEAD
-    assert rules.flaw_of(read(about_traffic()), NOW) is None
+    assert flaw(impression_id=str(mint(NOW + CLOCK_AHEAD_MS, 1, 1))) is None
+    assert flaw(impression_id=str(mint(NOW + CLOCK_AHEAD_MS + 1, 1, 1))) is FeedbackRefusal.IMPRESSION_AHEAD
+    assert rules.flaw_of(read(about_traffic()), NOW, CLOCK_AHEAD_MS) is None
 
 
 def test_no_render_is_to_be_expected_when_the_token_is_too_old_and_a_spool_has_had_time():

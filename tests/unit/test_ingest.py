@@ -4,8 +4,10 @@ from datetime import date
 
 import msgspec
 import pytest
+from builders import PACK
 from cryptography.exceptions import InvalidTag
 from gatekit import NOW, PRICE, KitGate, counted, run_gate
+from msgspec.structs import replace
 
 from commands.items import Status
 from commands.keyring import DAY_MS
@@ -245,6 +247,17 @@ def test_received_at_needs_the_replay_scope():
     run_gate(test)
 
 
+def test_history_that_lies_in_the_future_is_quarantined():
+    async def test(gate, clients):
+        ahead = PACK.clock_ahead_max_ms
+        [taken] = await gate.send(clients.render(received_at=NOW + ahead))
+        [refused] = await gate.send(clients.render(received_at=NOW + ahead + 1))
+        assert (taken.status, refused.status) == (Status.DECIDED, Status.QUARANTINED)
+        assert "received_at is in the future" in refused.errors[0]
+
+    run_gate(test)
+
+
 def test_agent_and_network_are_believed_only_of_callers_with_ingest_scope():
     async def test(gate, clients):
         token = clients.token()
@@ -311,6 +324,19 @@ def test_what_differs_is_no_double_fire(change):
     run_gate(test)
 
 
+def test_a_proof_that_is_a_double_fire_says_of_what():
+    async def test(gate, clients):
+        first, second = clients.token(placement="p-1"), clients.token(placement="p-1")
+        await gate.send(clients.render(first, user="anna", on_screen_at=None))
+        clients.now = gate.now = NOW + 1_800_000
+        answers = await gate.send(clients.render(second, user="anna"))
+        answers += await gate.send(clients.render(first, user="anna"))
+        assert [answer.reason for answer in answers] == [None, Reason.DOUBLE_FIRE]
+        assert (await gate.events(first.impression))[-1].evidence == f"double fire of {second.impression}"
+
+    run_gate(test)
+
+
 def test_a_double_fire_of_what_did_not_count_counts():
     async def test(gate, clients):
         first, second = clients.token(placement="p-1"), clients.token(placement="p-1")
@@ -318,6 +344,20 @@ def test_a_double_fire_of_what_did_not_count_counts():
             clients.render(first, user="anna", prefetched=True, on_screen_at=None), clients.render(second, user="anna")
         )
         assert [answer.reason for answer in answers] == [Reason.PREFETCHED, None]
+
+    run_gate(test)
+
+
+@pytest.mark.parametrize("placement", ["p-1", "p-2"], ids=["its own slot", "a slot that it claims later"])
+def test_a_repeat_is_no_original_of_a_double_fire(placement):
+    async def test(gate, clients):
+        token = clients.token(placement="p-1")
+        await gate.send(clients.render(token, user="anna"))
+        clients.now = gate.now = NOW + 1_800_000
+        again = replace(token, placement=placement)
+        [repeat] = await gate.send(clients.render(again, user="anna"))
+        [other] = await gate.send(clients.render(clients.token(placement=placement), user="anna"))
+        assert (repeat.verdict, other.verdict) == (Verdict.DUPLICATE, Verdict.VALID)
 
     run_gate(test)
 

@@ -11,7 +11,7 @@ from commands.quarantine import ROOM
 from domain.events import ImpressionViewed
 from domain.reasons import Reason
 from domain.standing import Valid
-from domain.vocabulary import BillingEvent
+from domain.vocabulary import BillingEvent, Label
 
 DAY = date(2026, 9, 21)
 
@@ -49,6 +49,21 @@ def test_a_view_moves_viewability_once_and_a_repeat_of_it_is_only_counted():
         events = await gate.events(token.impression)
         assert [type(event) for event in events[3:]] == [ImpressionViewed]
         assert await counted(gate) == ({}, 1)
+
+    run_gate(test)
+
+
+def test_views_that_come_too_late_without_end_fill_no_stream():
+    async def test(gate, clients):
+        token = clients.token()
+        await gate.send(clients.render(token))
+        gate.now = NOW + 2 * DAY_MS
+        for _ in range(3):
+            answers = await gate.send(*[clients.view(token, visible_ratio=ratio) for ratio in (0.1, 0.9, 0.1)])
+            assert [answer.status for answer in answers] == [Status.RECORDED] * 3
+        labels = (await gate.events(token.impression))[3:]
+        assert [event.label for event in labels] == [Label.NOT_VIEWABLE, Label.VIEWABLE]
+        assert await counted(gate) == ({}, 7)
 
     run_gate(test)
 

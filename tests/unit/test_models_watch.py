@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from damagekit import mend
 from lookkit import a_later_artifact
+from msgspec.structs import replace
 from registrykit import NOW, asked, saying
 from structlog.testing import capture_logs
 
@@ -92,6 +94,24 @@ def test_rivals_come_and_go_beside_the_champion():
             await kit.placing.handle(RetireModel(**asked(), model=model))
         await kit.watch.poll()
         assert kit.line == (first, None, None, None)
+
+    run(test)
+
+
+def test_placements_that_cannot_be_read_leave_what_is_in_force_and_a_gate_that_starts_decides_by_rules():
+    async def test(kit):
+        first, second = await kit.add(FIRST, SECOND)
+        await kit.place(first)
+        await kit.placing.handle(PlaceModel(**asked(), model=second, role=Role.CHAMPION))
+        mend(kit.ledger, replace((await kit.ledger.read_streams([STREAM], 10))[STREAM][1], data=b"{"))
+        started = ModelsWatch(kit.ledger, kit.models, ModelHolder())
+        with capture_logs() as logs:
+            for watch in (kit.watch, started, kit.watch, started):
+                await watch.poll()
+        assert kit.line == (first, None, None, None)
+        assert started.is_followed
+        assert started.placements.version == 0
+        assert [line["event"] for line in logs] == ["placements cannot be read"] * 2
 
     run(test)
 

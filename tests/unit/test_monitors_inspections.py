@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from builders import HOUR, MINTED
+from damagekit import damage
 from learnkit import SOURCES, a_world
 from modelkit import an_artifact
 from msgspec.structs import replace
@@ -173,6 +174,24 @@ def test_a_ledger_like_the_training_raises_no_alarm(reference, seed):
     assert len([one for one in decisions.findings if one.p_value is not None]) > len(SCHEMA)
     assert labels.says.endswith("decisions of the last 14 days and their labels")
     assert {one.check for one in labels.findings if one.p_value is not None} == {Check.CALIBRATION, Check.LABEL_ARRIVAL}
+
+
+def test_commits_that_cannot_be_read_are_left_out_of_a_look(reference):
+    async def run():
+        world = await World().open()
+        damage(world.store, (await world.store.read_all(0, 1))[0].stream)
+        sources = world.sources(Known(s2_trained=reference))
+        return [
+            (await inspection.measure()).says
+            for inspection in (
+                DecisionInspection(sources, every_s=60, window_s=3_600, sample=10_000),
+                LabelInspection(sources, every_s=600),
+            )
+        ]
+
+    decisions, labels = asyncio.run(run())
+    assert decisions == "2,999 new decisions, against the training of s2-trained"
+    assert labels.endswith("decisions of the last 14 days and their labels")
 
 
 def test_a_frozen_feature_in_the_ledger_is_an_alarm_that_everybody_sees(reference):

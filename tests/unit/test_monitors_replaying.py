@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from counterskit import RATE_RULES
+from damagekit import damage
 from gatekit import NOW, Minter
 from ladderkit import LadderGate
 
@@ -134,6 +135,19 @@ def test_a_fault_is_found_in_the_tail_too():
     seen, skew = look(Faulty(one_bucket_early), sample=600)
     assert [one.name for one in skew.features if one.unequal] == ["person_min"]
     assert len(found(seen)) == 1
+
+
+def test_what_reaches_back_behind_a_commit_that_cannot_be_read_is_not_compared():
+    async def run():
+        store = await decide(Faulty())
+        damage(store, (await store.read_all(0, 1_000))[RENDERS // 2].stream)
+        inspection = SkewInspection(store, lambda: NOW, every_s=600, sample=100_000)
+        return await inspection.measure(), inspection.last
+
+    seen, skew = asyncio.run(run())
+    compared = {one.name: one.compared for one in skew.features}
+    assert (skew.rows, skew.unequal, found(seen)) == (RENDERS - 1, 0, [])
+    assert (compared["area_px"], compared["person_hour"]) == (RENDERS - 1, RENDERS // 2)
 
 
 def test_too_few_decisions_are_not_judged():

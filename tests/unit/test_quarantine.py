@@ -4,6 +4,7 @@ import asyncio
 from datetime import date
 
 import pytest
+from damagekit import damage, mend
 from gatekit import NOW, PRICE, KitGate, Minter
 
 from commands.items import Status
@@ -160,6 +161,23 @@ def test_another_render_of_the_impression_meanwhile_makes_the_replayed_one_a_rep
         done = await gate.quarantine.replay(name, LEAVE_OUT)
         assert (done.known, done.answer.reason) == (Known.IMPRESSION, Reason.DUPLICATE_RENDER)
         assert (await gate.state(token.impression)).standing.billable_micros == PRICE
+
+    run(test)
+
+
+def test_a_replay_waits_while_the_stream_of_its_impression_cannot_be_read():
+    async def test(gate, clients):
+        token = clients.token()
+        name = await gate.quarantined(clients.render(token, client_at=-5))
+        await gate.send(clients.render(token))
+        good = damage(gate.store, token.impression)
+        assert (await gate.quarantine.replay(name, LEAVE_OUT, dry_run=True)).known is None
+        done = await gate.quarantine.replay(name, LEAVE_OUT)
+        assert (done.known, done.answer.status) == (None, Status.DEFERRED)
+        assert entry(gate, name).state is EntryState.WAITING
+        mend(gate.store, good)
+        assert (await gate.quarantine.replay(name, LEAVE_OUT)).known is Known.IMPRESSION
+        assert entry(gate, name).state is EntryState.REPLAYED
 
     run(test)
 

@@ -93,6 +93,12 @@ def test_what_must_not_be_mixed_is_split_unless_one_value_is_asked_for(metrics, 
     assert check(replace(asked, dimensions=(dimension, Dimension.SDK))).dimensions == (dimension, Dimension.SDK)
 
 
+def test_data_sets_that_are_both_asked_for_are_not_mixed():
+    both = a_report(filters={Dimension.DATA_SET: ("live", "replay")})
+    assert check(both).dimensions == (Dimension.DATA_SET,)
+    assert check(replace(both, dimensions=(Dimension.DATA_SET, Dimension.SDK))).dimensions == ("data_set", "sdk")
+
+
 def test_a_report_without_money_and_viewability_is_not_split():
     assert check(a_report()).dimensions == ()
 
@@ -256,6 +262,7 @@ def test_unless_asked_a_report_tells_what_is_gross_and_what_stands_beside_it():
 def test_an_explicit_zero_is_not_taken_for_nothing():
     report, _ = report_of(QueryParams("since=0&until=3600000"), MINTED)
     assert (report.since, report.until) == (0, HOUR)
+    assert report_of(QueryParams("until=0"), MINTED)[0].until == 0
     assert pacing_of("c", QueryParams("minutes=0"), MINTED).minutes == 0
 
 

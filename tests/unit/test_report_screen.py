@@ -53,6 +53,12 @@ def test_a_sum_over_a_part_of_the_rows_says_so():
     assert "of the rows shown; there are more" in printed(screen_of(told(an_answer(truncated=True))))
 
 
+def test_a_table_that_is_cut_says_so():
+    cut = an_answer(("campaign",), [("a",), ("b",)], truncated=True)
+    assert "cut after 2 rows: there are more" in printed(screen_of(told(cut)))
+    assert "there are more" not in printed(screen_of(told(an_answer())))
+
+
 def test_rates_are_percent_with_their_definition_and_nothing_is_a_dash():
     answer = an_answer(
         ("format", "viewable_rate.mrc", "decision_rate"),

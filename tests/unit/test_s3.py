@@ -15,11 +15,12 @@ from domain.reasons import Reason, Verdict
 from domain.signals import Family, Signal
 from domain.vocabulary import Authority, Label, LabelSource
 from ml.features.later import LATER_NAMES, LATER_SCHEMA, LATER_SCHEMA_ID, Context, columns, later_of
+from ml.features.matrix import FRESH, MISSING, Vectors
 from ml.features.publishers import PublisherHistory
-from ml.features.schema import SCHEMA, SCHEMA_ID
-from ml.models.artifact import ModelArtifact, dump, model_id
+from ml.features.schema import SCHEMA, SCHEMA_ID, Group, columns_of
+from ml.models.artifact import Calibration, ModelArtifact, dump, model_id
 from ml.models.masks import MASKS
-from ml.models.s3 import MODEL, LaterScorer, NotDecided, load_s3, reevaluate
+from ml.models.s3 import MODEL, Belief, LaterScorer, NotDecided, load_s3, reevaluate
 
 LATER_PLACE = {feature.name: at for at, feature in enumerate(LATER_SCHEMA)}
 RATE = Signal(Family.RATE, "rate_unusual", 9.0, 5.0)
@@ -143,6 +144,20 @@ def test_the_model_does_not_corroborate_a_family_by_what_came_later_of_it(family
     assert found.risk > BAND.risky_from
     assert not found.changes
     assert looked(events, RISKY).changes
+
+
+def test_what_a_family_does_not_know_is_calibrated_as_where_it_is_missing():
+    unsure = Calibration("platt", np.array([0.0, 2.0]), np.array([]))
+    model = a_model(
+        ("age_ms", 0.0, True, 0.0, 0.0), calibrations={**dict.fromkeys(MASKS, PLATT), "partial_client": unsure}
+    )
+    whole = Vectors(np.zeros((1, len(SCHEMA))), np.full((1, len(SCHEMA)), FRESH, np.uint8))
+    lacking = Vectors(whole.values, whole.status.copy())
+    lacking.status[:, columns_of(Group.GEOMETRY)] = MISSING
+    later = np.zeros((1, len(LATER_NAMES)))
+    asked = model.risk(whole, later, Belief(), Family.GEOMETRY).value
+    assert model.risk(whole, later, Belief()).value == 0.5
+    assert asked == model.risk(lacking, later, Belief()).value == pytest.approx(1 / (1 + np.exp(-2)))
 
 
 def test_an_earlier_word_of_the_model_is_no_second_signal():

@@ -22,6 +22,8 @@ from ledger.census import take_census
 from ledger.spool import SpoolDiskFull, segments_of
 from ledger.store import LedgerUnavailable
 
+DROPPED = Status.DECIDED, Verdict.DROPPED, Reason.AGENT_DECLARED_BOT, Rung.SPOOLED
+
 
 @pytest.mark.parametrize("mode", ["asleep", "before", "after"])
 def test_a_render_is_answered_uncertain_while_the_ledger_is_away_and_valid_afterwards(tmp_path, mode):
@@ -112,6 +114,22 @@ def test_what_speaks_against_a_render_by_itself_decides_also_without_the_ledger(
         await gate.backlog.work()
         assert (await gate.state(bot.impression)).standing.reason is Reason.AGENT_DECLARED_BOT
         assert (await gate.state(token.impression)).standing.reason is Reason.OMID_UNPROVEN
+
+    run_spool(test, tmp_path)
+
+
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_what_speaks_against_a_render_by_itself_is_provisional_until_the_ledger_has_it(tmp_path, forgetful):
+    async def test(gate, clients):
+        event = clients.render(agent="a bot")
+        with gate.store.away():
+            away = [await gate.send(event), await gate.send(event)]
+        await gate.backlog.work()
+        if forgetful:
+            gate.restart()
+        back = await gate.send(event)
+        assert [[told(answer) for answer in answers] for answers in away] == [[(*DROPPED, True)]] * 2
+        assert [told(answer) for answer in back] == [(*DROPPED, False)]
 
     run_spool(test, tmp_path)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.ids import mint
-from domain.token import Token, TokenInvalid, TokenKey, check_token, mint_token, read_token
+from domain.token import PRICE_MAX_MICROS, Token, TokenInvalid, TokenKey, check_token, mint_token, read_token
 
 KEYS = {"k1": KEY, "k2": TokenKey(signing=b"t" * 32, price=b"q" * 32)}
 TEXT = mint_token(a_token(), "k1", KEY)
@@ -29,7 +29,7 @@ def signed(payload):
 
 
 @given(
-    price=st.integers(0, (1 << 63) - 1),
+    price=st.integers(0, PRICE_MAX_MICROS),
     names=st.lists(NAMES, min_size=6, max_size=6),
     entropy=st.integers(0, (1 << 62) - 1),
 )
@@ -124,6 +124,16 @@ def test_a_name_with_a_control_character_is_neither_minted_nor_read(name, contro
         check_token(signed(urlsafe_b64encode(msgspec.json.encode(token)).rstrip(b"=").decode()), KEYS)
 
 
+@pytest.mark.parametrize("price", [-1, PRICE_MAX_MICROS + 1, 1 << 62, 1 << 63])
+def test_a_price_that_no_sum_bears_is_neither_minted_nor_read(price):
+    token = a_token(price_micros=price)
+    with pytest.raises(TokenInvalid, match="price"):
+        mint_token(token, "k1", KEY)
+    hidden = msgspec.structs.replace(token, price_micros=price ^ KEY.pad(token.impression))
+    with pytest.raises(TokenInvalid, match="price"):
+        check_token(signed(urlsafe_b64encode(msgspec.json.encode(hidden)).rstrip(b"=").decode()), KEYS)
+
+
 def test_a_token_for_what_is_no_uuidv7_is_invalid():
     with pytest.raises(TokenInvalid, match="UUIDv7"):
         check_token(mint_token(a_token(impression=UUID(int=1)), "k1", KEY), KEYS)
@@ -143,10 +153,20 @@ def test_one_price_looks_different_on_every_impression():
     assert len(hidden) == 100
 
 
-def test_another_price_key_hides_otherwise():
+def test_another_price_key_hides_otherwise_and_shows_no_price():
     other = TokenKey(signing=b"s" * 32, price=b"x" * 32)
     assert mint_token(a_token(), "k1", other) != TEXT
-    assert check_token(TEXT, {"k1": other}).price_micros != PRICE
+    with pytest.raises(TokenInvalid, match="price"):
+        check_token(TEXT, {"k1": other})
+
+
+@pytest.mark.parametrize("price", [-1, PRICE_MAX_MICROS + 1, 1 << 63, 1 << 70])
+def test_a_price_that_nobody_can_owe_is_neither_minted_nor_read(price):
+    with pytest.raises(TokenInvalid, match="price"):
+        mint_token(a_token(price_micros=price), "k1", KEY)
+    hidden = msgspec.structs.replace(a_token(), price_micros=price ^ KEY.pad(a_token().impression))
+    with pytest.raises(TokenInvalid, match="price"):
+        check_token(signed(urlsafe_b64encode(msgspec.json.encode(hidden)).rstrip(b"=").decode()), KEYS)
 
 
 def test_an_invalid_token_is_not_told_what_would_have_been_valid():

@@ -333,6 +333,14 @@ def test_a_shape_that_two_numbers_cannot_say_is_learnt_where_there_is_enough():
     assert expected_error(fitted(other.margin), other.target, other.weight) < 0.02
 
 
+@pytest.mark.parametrize("n", [1_000, 20_000])
+def test_margins_that_mislead_say_of_all_the_share_that_there_is(n):
+    sample = a_sample(n, 1, lambda margin: 0.05 / (1 + np.exp(4 + 2 * margin)))
+    risk = calibrate(sample)(sample.margin)
+    assert np.ptp(risk) == 0
+    assert risk[0] == pytest.approx(sample.target.mean())
+
+
 def test_two_margins_keep_their_order_between_the_ends():
     sample = a_sample(20_000, 1)
     fitted = calibrate(sample)

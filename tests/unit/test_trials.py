@@ -5,6 +5,7 @@ import random
 
 import pytest
 from builders import DAY, HOUR, MINTED, PACK, PRICE, a_label, a_render, a_token, admit, cause
+from damagekit import mend
 from modelkit import FACTS, rows
 from msgspec.structs import replace
 from registrykit import a_model, saying, scorer_of
@@ -136,6 +137,18 @@ def test_what_a_model_may_have_been_trained_on_is_left_out():
         assert await world.labels_that_count(after=2) == 1
         assert await world.labels_that_count(since=MINTED + DAY) == 1
         assert await world.labels_that_count(after=3) == 0
+
+    asyncio.run(test(World()))
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the decision", "the label"])
+def test_what_cannot_be_read_is_left_out_and_harms_no_other(place):
+    async def test(world):
+        damaged, whole = await world.decided(INVALID), await world.decided(INVALID)
+        for impression in (damaged, whole):
+            await world.labelled(impression)
+        mend(world.store, replace((await world.store.read_streams([damaged], 10))[damaged][place], data=b"{"))
+        assert await world.labels_that_count() == 1
 
     asyncio.run(test(World()))
 

@@ -1,0 +1,93 @@
+"""The starter model is for installations that never had one: what operators retired stays retired."""
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+import httpx
+import msgspec
+import pytest
+from registrykit import saying
+from starlette.applications import Starlette
+from test_models_http import ADMIN, API
+
+from ledger.memory import MemoryStore
+from ml.models.artifact import model_id
+from ml.registry.guards import LIMITS
+from ml.registry.memory import memory_tables
+from service import starter
+from service.access import Access
+from service.clock import now_ms
+from service.contest import Contest
+from service.modelling import Modelling
+from service.models_http import ModelsHttp
+from service.scoring import ModelHolder
+from service.settings import Settings
+
+STARTER, OWN = saying(-4.0), saying(4.0)
+
+
+class Gate:
+    """A gate's endpoints of models, which `tell` talks to in process."""
+
+    def __init__(self):
+        modelling = Modelling(MemoryStore(), memory_tables(), ModelHolder(), Contest("eu-1", LIMITS, now_ms))
+        self.app = Starlette(routes=ModelsHttp(modelling, Access(API)).routes())
+
+    def tell(self, _, method, path, *, parameters=None, document=None, content=None):
+        async def ask():
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://gate") as http:
+                kind = {} if content is None else {"content-type": "application/octet-stream"}
+                headers = {**ADMIN, **kind}
+                return await http.request(
+                    method, path, params=parameters, json=document, content=content, headers=headers
+                )
+
+        answer = asyncio.run(ask())
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def place(self, action, model):
+        document = {"request_id": str(uuid4()), "action": action, "model": model, "reason": "a test"}
+        self.tell(None, "POST", "/v1/models/placements", document=document)
+
+    @property
+    def champion(self):
+        return self.tell(None, "GET", "/v1/models")["in_force"]["s2"]["champion"]
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate()
+    monkeypatch.setattr(starter, "tell", gate.tell)
+    return gate
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A data folder with a starter that was trained before."""
+    model = model_id(STARTER)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{model}.model").write_bytes(STARTER)
+    kept = starter.Starter(key=starter._key(), models={"s2": model})
+    (tmp_path / "models" / "starter.json").write_bytes(msgspec.json.encode(kept))
+    return replace(Settings(), data_dir=tmp_path)
+
+
+def ensured(settings):
+    return starter.ensure_starter(settings, print)
+
+
+def test_where_there_never_was_a_model_the_starter_decides_from_then_on(gate, settings):
+    assert ensured(settings) == {"s2": model_id(STARTER)}
+    assert gate.champion == model_id(STARTER)
+    assert ensured(settings) == {}
+
+
+@pytest.mark.parametrize("data", [STARTER, OWN], ids=["the starter", "a model of their own"])
+def test_where_an_operator_has_retired_a_model_rules_alone_go_on_deciding(gate, settings, data):
+    gate.tell(None, "POST", "/v1/models", content=data)
+    gate.place("promote", model_id(data))
+    gate.place("retire", model_id(data))
+    assert ensured(settings) == {}
+    assert gate.champion is None
