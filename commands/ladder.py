@@ -50,10 +50,9 @@ class UnknownRung(DrillRefused):
 
 
 class Drill(Struct, frozen=True, kw_only=True):
-    """As if what *rung* stands for were missing. `began_at`, `ends_at` are seconds of the ladder's clock."""
+    """As if what *rung* stands for were missing. `ends_at` is in seconds of the ladder's clock."""
 
     rung: Rung
-    began_at: float
     ends_at: float
 
 
@@ -172,7 +171,7 @@ class Ladder:
         if not 0 < seconds <= DRILL_MAX_S:
             raise DrillRefused(f"a drill takes more than 0 and at most {DRILL_MAX_S:g} seconds")
         now = self.clock()
-        begun = self._drills[rung] = Drill(rung=rung, began_at=now, ends_at=now + seconds)
+        begun = self._drills[rung] = Drill(rung=rung, ends_at=now + seconds)
         self._renew()
         return begun
 

@@ -6,33 +6,28 @@ inserts under the key (stream, version), which is global although partitioned, b
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any
-from uuid import UUID
 
-from psycopg import sql
-
-from domain.ids import ImpressionId, day_of
+from domain.ids import ImpressionId
 from domain.vocabulary import DataSet
 from ledger.codec import written
 from ledger.compact import Compact
 from ledger.postgres_arrays import ByteaArray, IntArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
+from ledger.postgres_days import PartitionDays
 from ledger.store import (
     AlreadyAppended,
     Append,
     Appended,
     Commit,
     Conflict,
-    NoPartition,
     Outcome,
     StreamId,
     check_appends,
     check_limit,
 )
 
-_DAY_MS = 86_400_000
-_LOCK_TIMEOUT_MS = 2_000
 _APPENDED = Appended()
 
 COMMIT_COLUMNS = "stream, version, count, cause, digest, recorded_at, position, data"
@@ -79,7 +74,7 @@ class PostgresStore:
         self._writer = PostgresConnection(url, deadline_s)
         # Partitions make planning dear; the plan does not depend on the values.
         self._reader = PostgresConnection(url, deadline_s, "-c plan_cache_mode=force_generic_plan")
-        self._days: set[int] = set()
+        self._days = PartitionDays(self._reader, self._writer, "impression_commits", "ledger_days")
         self._compact = Compact()
 
     async def close(self) -> None:
@@ -90,7 +85,7 @@ class PostgresStore:
         if not appends:
             return []
         check_appends(appends)
-        await self._check_days(appends)
+        await self._days.check(appends)
         # Sorted, so that two writers never wait for each other's rows in opposite order.
         places = range(len(appends))
         impressions = [at for at in places if not isinstance(appends[at].stream, str)]
@@ -142,11 +137,7 @@ class PostgresStore:
         return int(position)
 
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
-        for ordinal in range(first.toordinal(), last.toordinal() + 1):
-            day = date.fromordinal(ordinal)
-            if _day_number(day) not in self._days:
-                await self._writer.execute_all(_partition(day, data_set))
-                self._days.add(_day_number(day))
+        await self._days.prepare(first, last, data_set)
 
     def _arguments(self, appends: Sequence[Append], recorded_at: int) -> list[Any]:
         streams, shrink = [append.stream for append in appends], self._compact.shrink
@@ -167,16 +158,6 @@ class PostgresStore:
         found = (append.stream, version, count, append.cause, digest, recorded_at, position, data)
         return AlreadyAppended(commit_of(found, self._compact))
 
-    async def _check_days(self, appends: Sequence[Append]) -> None:
-        """One id without a partition would fail its whole batch in the database, so it is refused before."""
-        days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
-        if days <= self._days:
-            return
-        rows = await self._reader.fetch("select day from ledger_days", [])
-        self._days = {_day_number(day) for [day] in rows}
-        for missing in days - self._days:
-            raise NoPartition(day_of(missing * _DAY_MS))
-
 
 def commit_of(row: Row, compact: Compact) -> Commit:
     """Return the commit in *row*, which has the columns `COMMIT_COLUMNS`."""
@@ -191,28 +172,3 @@ def commit_of(row: Row, compact: Compact) -> Commit:
         recorded_at=recorded_at,
         data=compact.expand(data),
     )
-
-
-def _day_number(day: date) -> int:
-    return (day - date(1970, 1, 1)).days
-
-
-def _partition(day: date, data_set: DataSet) -> list[sql.Composed | sql.SQL]:
-    """No default partition: its rows would block making their day."""
-    return [
-        sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT_MS)),
-        sql.SQL("create table if not exists {} partition of impression_commits for values from ({}) to ({})").format(
-            sql.Identifier(f"impression_commits_{day:%Y%m%d}"),
-            sql.Literal(str(_first_id(day))),
-            sql.Literal(str(_first_id(day + timedelta(days=1)))),
-        ),
-        sql.SQL("insert into ledger_days values ({}, {}) on conflict do nothing").format(
-            sql.Literal(day), sql.Literal(data_set.value)
-        ),
-    ]
-
-
-def _first_id(day: date) -> UUID:
-    """The least id that can be minted on *day*; UUIDs compare by their bytes, whose first 48 bits are the time."""
-    at_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000)
-    return UUID(int=at_ms << 80)

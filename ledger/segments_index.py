@@ -6,22 +6,18 @@ inserts under the key (stream, version), as `ledger/postgres.py` does with whole
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
-from uuid import UUID
+from datetime import date
 
 from msgspec import Struct
-from psycopg import sql
 
-from domain.ids import ImpressionId, day_of
+from domain.ids import ImpressionId
 from domain.vocabulary import DataSet
 from ledger.postgres_arrays import IntArray, TextArray, UuidArray
 from ledger.postgres_connection import PostgresConnection, Row
+from ledger.postgres_days import PartitionDays
 from ledger.segments_codec import COMMITS_MAX, short
 from ledger.segments_log import Place
-from ledger.store import Append, LedgerError, NoPartition, StreamId
-
-_DAY_MS = 86_400_000
-_LOCK_TIMEOUT_MS = 2_000
+from ledger.store import Append, LedgerError, StreamId
 
 _CLAIM = "select * from claim_segment(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _BATCH = "b.segment, b.revision, b.first, b.size, b.lost"
@@ -105,7 +101,7 @@ class SegmentIndex:
         self._writer = PostgresConnection(url, deadline_s)
         # Partitions make planning dear; the plan does not depend on the values.
         self._reader = PostgresConnection(url, deadline_s, "-c plan_cache_mode=force_generic_plan")
-        self._days: set[int] = set()
+        self._days = PartitionDays(self._reader, self._writer, "segment_impressions", "segment_days")
 
     async def close(self) -> None:
         await self._writer.close()
@@ -199,11 +195,7 @@ class SegmentIndex:
         return list(_batch(batch).positions())[-1 - (commits - int(later))]
 
     async def prepare_days(self, first: date, last: date, data_set: DataSet) -> None:
-        for ordinal in range(first.toordinal(), last.toordinal() + 1):
-            day = date.fromordinal(ordinal)
-            if _number(day) not in self._days:
-                await self._writer.execute_all(_partition(day, data_set))
-                self._days.add(_number(day))
+        await self._days.prepare(first, last, data_set)
 
     async def check_days(self, appends: Sequence[Append]) -> None:
         """
@@ -212,12 +204,7 @@ class SegmentIndex:
         Raises:
             NoPartition: an impression was minted on a day that was not prepared.
         """
-        days = {(stream.int >> 80) // _DAY_MS for append in appends if not isinstance(stream := append.stream, str)}
-        if days <= self._days:
-            return
-        self._days = {_number(day) for [day] in await self._reader.fetch("select day from segment_days", [])}
-        for missing in days - self._days:
-            raise NoPartition(day_of(missing * _DAY_MS))
+        await self._days.check(appends)
 
 
 def _arguments(appends: Sequence[Append]) -> tuple[IntArray, IntArray, UuidArray, UuidArray]:
@@ -232,27 +219,3 @@ def _arguments(appends: Sequence[Append]) -> tuple[IntArray, IntArray, UuidArray
 def _batch(row: Row | Sequence[object]) -> Batch:
     segment, revision, first, size, lost = row
     return Batch(Place(segment, revision), first, size, frozenset(lost or ()))  # type: ignore[arg-type]
-
-
-def _number(day: date) -> int:
-    return (day - date(1970, 1, 1)).days
-
-
-def _partition(day: date, data_set: DataSet) -> list[sql.Composed | sql.SQL]:
-    """No default partition: its rows would block making their day."""
-    return [
-        sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT_MS)),
-        sql.SQL("create table if not exists {} partition of segment_impressions for values from ({}) to ({})").format(
-            sql.Identifier(f"segment_impressions_{day:%Y%m%d}"),
-            sql.Literal(str(_first_id(day))),
-            sql.Literal(str(_first_id(day + timedelta(days=1)))),
-        ),
-        sql.SQL("insert into segment_days values ({}, {}) on conflict do nothing").format(
-            sql.Literal(day), sql.Literal(data_set.value)
-        ),
-    ]
-
-
-def _first_id(day: date) -> UUID:
-    at_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000)
-    return UUID(int=at_ms << 80)

@@ -1,18 +1,14 @@
 """Checkpoints in PostgreSQL. Its clock is the clock of leases and heads, and a row lock makes heads final (C4)."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-import psycopg
-from psycopg import AsyncConnection
-
+from ledger.postgres_connection import Connection, PostgresConnection, Row
+from ledger.store import LedgerUnavailable
 from projections.checkpoints import FIRST_GENERATION, HEAD_MS, Known, Lease, Progress, Range, check_past
 from projections.errors import CheckpointsUnavailable, LeaseLost
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[Any, ...]
-Connection: TypeAlias = AsyncConnection[Row]
 
 _NOW_MS = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
 _LEASE = """
@@ -80,15 +76,11 @@ class PostgresCheckpoints:
     """`Checkpoints` of the set of tables called *name*. Belongs to one event loop; calls take turns."""
 
     def __init__(self, url: str, name: str = "desk", *, deadline_s: float = 5.0) -> None:
-        self._url = url
+        self._connection = PostgresConnection(url, deadline_s)
         self._name = name
-        self._deadline_s = deadline_s
-        self._turn = asyncio.Lock()
-        self._open: Connection | None = None
 
     async def close(self) -> None:
-        async with self._turn:
-            await self._drop()
+        await self._connection.close()
 
     async def lease(self, holder: str, ttl_ms: int) -> Lease | None:
         async def work(connection: Connection) -> Lease | None:
@@ -192,29 +184,10 @@ class PostgresCheckpoints:
         return active
 
     async def _transact(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._turn:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    connection = await self._connection()
-                    async with connection.transaction():
-                        return await work(connection)
-            except (psycopg.Error, OSError, TimeoutError) as error:
-                await self._drop()
-                raise CheckpointsUnavailable(f"PostgreSQL did not answer: {error}") from error
-            except asyncio.CancelledError:
-                await self._drop()
-                raise
-
-    async def _connection(self) -> Connection:
-        if self._open is None or self._open.closed:
-            self._open = await AsyncConnection.connect(self._url, autocommit=True)
-        return self._open
-
-    async def _drop(self) -> None:
-        """After a failure the connection's state is unknown: the next call opens another."""
-        if self._open is not None:
-            await self._open.close()
-            self._open = None
+        try:
+            return await self._connection.transact(work)
+        except LedgerUnavailable as error:
+            raise CheckpointsUnavailable(str(error)) from error
 
 
 async def _one(connection: Connection, statement: str, arguments: Any) -> Row | None:

@@ -17,7 +17,7 @@ from domain.serves import MINUTE_MS, ServeTtl
 from domain.vocabulary import Format, Surface
 from projections.checkpoints import Checkpoints
 from projections.engine import Client, Clients
-from projections.errors import QueryRefused
+from projections.errors import require
 from projections.intervals import wilson
 from projections.queries import Fresh, fresh_at, within_limits
 from projections.reports import DAY_MS, FILTER_LENGTH_MAX, FILTER_VALUES_MAX, ROWS_DEFAULT, ROWS_MAX, SPAN_MAX_MS
@@ -157,18 +157,18 @@ def check(asked: Completeness) -> None:
     Raises:
         QueryRefused: naming the parameter that is wrong.
     """
-    _require(asked.since < asked.until, "until", "must be after since")
+    require(asked.since < asked.until, "until", "must be after since")
     days = SPAN_MAX_MS // DAY_MS
-    _require(asked.until - asked.since <= SPAN_MAX_MS, "until", f"may be at most {days} days after since")
-    _require(1 <= asked.rows_max <= ROWS_MAX, "limit", f"must be 1 to {ROWS_MAX}")
-    _require(len(set(asked.dimensions)) == len(asked.dimensions), "dimensions", "must name each once")
+    require(asked.until - asked.since <= SPAN_MAX_MS, "until", f"may be at most {days} days after since")
+    require(1 <= asked.rows_max <= ROWS_MAX, "limit", f"must be 1 to {ROWS_MAX}")
+    require(len(set(asked.dimensions)) == len(asked.dimensions), "dimensions", "must name each once")
     for dimension, values in asked.filters.items():
         name, closed = dimension.value, _CLOSED.get(dimension)
-        _require(1 <= len(values) <= FILTER_VALUES_MAX, name, f"takes 1 to {FILTER_VALUES_MAX} values")
+        require(1 <= len(values) <= FILTER_VALUES_MAX, name, f"takes 1 to {FILTER_VALUES_MAX} values")
         for value in values:
-            _require(len(value) <= FILTER_LENGTH_MAX, name, f"values are at most {FILTER_LENGTH_MAX} long")
+            require(len(value) <= FILTER_LENGTH_MAX, name, f"values are at most {FILTER_LENGTH_MAX} long")
             if closed is not None:
-                _require(value in closed, name, f"must be one of {', '.join(sorted(closed))}")
+                require(value in closed, name, f"must be one of {', '.join(sorted(closed))}")
 
 
 def _sql(asked: Completeness, generation: int, ttl: ServeTtl) -> tuple[str, tuple[str, ...]]:
@@ -217,8 +217,3 @@ def _measures(sums: Sequence[int]) -> tuple[Any, ...]:
         double_fires,
         duplicate_renders,
     )
-
-
-def _require(good: bool, field: str, why: str) -> None:  # noqa: FBT001 (what is required)
-    if not good:
-        raise QueryRefused(field, why)

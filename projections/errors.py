@@ -29,6 +29,12 @@ class QueryRefused(ProjectionError):
         self.field = field
 
 
+def require(good: bool, field: str, why: str) -> None:  # noqa: FBT001 (what is required)
+    """Raise `QueryRefused` unless *good*."""
+    if not good:
+        raise QueryRefused(field, why)
+
+
 class QuestionTooLarge(ProjectionError):
     """The answer takes more time, rows or memory than one question may."""
 

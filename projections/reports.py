@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from domain.reasons import ReasonClass
 from domain.vocabulary import DataSet
-from projections.errors import QueryRefused
+from projections.errors import require
 from projections.metrics import columns_of, pack_parameters
 from projections.vocabulary import (
     MONEY_METRICS,
@@ -88,15 +88,15 @@ def check(report: Report) -> Report:
         QueryRefused: naming the parameter that is wrong.
     """
     _check_span(report)
-    _require(1 <= report.rows_max <= ROWS_MAX, "limit", f"must be 1 to {ROWS_MAX}")
-    _require(bool(report.metrics), "metrics", "must name at least one")
-    _require(len(set(report.metrics)) == len(report.metrics), "metrics", "must name each once")
-    _require(len(set(report.dimensions)) == len(report.dimensions), "dimensions", "must name each once")
-    _require(len(report.dimensions) <= DIMENSIONS_MAX, "dimensions", f"may name at most {DIMENSIONS_MAX}")
-    _require(len(report.packs) <= PACKS_MAX, "pack", f"may name at most {PACKS_MAX}")
-    _require(len(set(report.packs)) == len(report.packs), "pack", "must name each once")
+    require(1 <= report.rows_max <= ROWS_MAX, "limit", f"must be 1 to {ROWS_MAX}")
+    require(bool(report.metrics), "metrics", "must name at least one")
+    require(len(set(report.metrics)) == len(report.metrics), "metrics", "must name each once")
+    require(len(set(report.dimensions)) == len(report.dimensions), "dimensions", "must name each once")
+    require(len(report.dimensions) <= DIMENSIONS_MAX, "dimensions", f"may name at most {DIMENSIONS_MAX}")
+    require(len(report.packs) <= PACKS_MAX, "pack", f"may name at most {PACKS_MAX}")
+    require(len(set(report.packs)) == len(report.packs), "pack", "must name each once")
     for pack in report.packs:
-        _require(_PACK.fullmatch(pack) is not None, "pack", "must be 1 to 64 letters, digits, points, _ and -")
+        require(_PACK.fullmatch(pack) is not None, "pack", "must be 1 to 64 letters, digits, points, _ and -")
     for dimension, values in report.filters.items():
         _check_filter(dimension, values)
     asked = replace(report, dimensions=(*report.dimensions, *_split_of(report)))
@@ -221,31 +221,26 @@ def _parameters(report: Report) -> dict[str, Any]:
 
 
 def _check_span(report: Report) -> None:
-    _require(report.since < report.until, "until", "must be after since")
-    _require(
+    require(report.since < report.until, "until", "must be after since")
+    require(
         report.until - report.since <= SPAN_MAX_MS, "until", f"may be at most {SPAN_MAX_MS // DAY_MS} days after since"
     )
     if report.granularity is Granularity.MINUTE:
         short = report.until - report.since <= MINUTES_SPAN_MAX_MS
-        _require(short, "granularity", f"may be minute for at most {MINUTES_SPAN_MAX_MS // DAY_MS} days")
+        require(short, "granularity", f"may be minute for at most {MINUTES_SPAN_MAX_MS // DAY_MS} days")
 
 
 def _check_refused(report: Report) -> None:
     by = {*report.dimensions, *report.filters} - _OF_REFUSED - {Dimension.DATA_SET}
     by |= {Dimension.DATA_SET} & set(report.dimensions)
     names = ", ".join(sorted(by))
-    _require(not by, "metrics", f"refused renders are known by time and reason alone, not by {names}")
+    require(not by, "metrics", f"refused renders are known by time and reason alone, not by {names}")
 
 
 def _check_filter(dimension: Dimension, values: tuple[str, ...]) -> None:
-    _require(1 <= len(values) <= FILTER_VALUES_MAX, dimension.value, f"takes 1 to {FILTER_VALUES_MAX} values")
+    require(1 <= len(values) <= FILTER_VALUES_MAX, dimension.value, f"takes 1 to {FILTER_VALUES_MAX} values")
     closed = VALUES.get(dimension)
     for value in values:
-        _require(len(value) <= FILTER_LENGTH_MAX, dimension.value, f"values are at most {FILTER_LENGTH_MAX} long")
+        require(len(value) <= FILTER_LENGTH_MAX, dimension.value, f"values are at most {FILTER_LENGTH_MAX} long")
         if closed is not None:
-            _require(value in closed, dimension.value, f"must be one of {', '.join(sorted(closed))}")
-
-
-def _require(good: bool, field: str, why: str) -> None:  # noqa: FBT001 (what is required)
-    if not good:
-        raise QueryRefused(field, why)
+            require(value in closed, dimension.value, f"must be one of {', '.join(sorted(closed))}")

@@ -1,14 +1,12 @@
 """The command line. Every command that answers and ends has `--json`; what fails says what to do next."""
 
 import asyncio
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import msgspec
 import typer
-from rich.console import RenderableType
 
 from domain.cells import CellMapError
 from domain.pack import PackError
@@ -17,6 +15,7 @@ from ml.lists.readers import ListsRefused
 from ml.traffic.access_log import LogUnreadable
 from projections.errors import ProjectionError
 from service import (
+    cli_bench,
     cli_campaigns,
     cli_capacity,
     cli_cells,
@@ -35,7 +34,7 @@ from service import (
     cli_work,
     process,
 )
-from service.cli_screen import AsJson, in_path
+from service.cli_shared import AsJson, in_path, indented, print_answer, print_json, read_settings
 from service.console import err, out
 from service.processes import LauncherError
 from service.settings import Settings, SettingsError
@@ -46,32 +45,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench_app = typer.Typer(help="Measure what this machine does.", invoke_without_command=True)
-app.add_typer(bench_app, name="bench")
-app.add_typer(cli_lists.app, name="classify")
-app.add_typer(cli_quarantine.app, name="quarantine")
-
-app.add_typer(cli_campaigns.app, name="campaigns")
-app.add_typer(cli_cells.app, name="cells")
-app.add_typer(cli_models.app, name="models")
-app.command(name="promote")(cli_models.promote)
-app.command(name="rollback")(cli_models.rollback)
-app.add_typer(cli_packs.app, name="packs")
-app.command(name="demo")(cli_demo.demo)
-app.command(name="drill")(cli_drill.drill)
-app.command(name="monitors")(cli_monitors.monitors)
-app.command(name="monitor")(cli_monitors.monitor)
-app.command(name="capacity")(cli_capacity.capacity)
-app.command(name="evaluate")(cli_evaluate.evaluate)
-app.add_typer(cli_shelter.app, name="shelter")
-app.command(name="train")(cli_train.train)
-app.command(name="starter", hidden=True)(cli_train.starter)
-app.add_typer(cli_feedback.app, name="feedback")
-app.add_typer(cli_work.letters_app, name="dead-letters")
-app.add_typer(cli_reevaluations.app, name="reevaluations")
-app.command(name="reevaluate")(cli_reevaluations.reevaluate)
-app.command(name="work")(cli_work.work)
-app.command(name="scheduler")(cli_work.scheduler)
 
 
 def main() -> None:
@@ -89,19 +62,18 @@ def main() -> None:
     except LogUnreadable as error:
         _fail(str(error), "Name a log that is whole, plain or gzip.")
     except LauncherError as error:
-        _fail(str(error), "`impledger doctor` looks at everything that can be in the way.")
+        _fail(str(error), error.next_step)
     except (LedgerUnavailable, ProjectionError) as error:
         _fail(str(error), "Is it running? `impledger up` starts everything on this machine.")
 
 
-@app.command()
 def up() -> None:
     """Run everything on this machine until Ctrl-C: PostgreSQL, Valkey, gate, desk, work and scheduler."""
     from service.logs import set_up_logs  # noqa: PLC0415 (each command loads what it needs)
     from service.machine import children, ports, starter  # noqa: PLC0415
     from service.supervisor import Supervisor  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     set_up_logs("up", settings.log_json, quiet=True)
     once = [starter(settings)] if settings.starter == "yes" else []
     supervisor = Supervisor(
@@ -114,21 +86,19 @@ def up() -> None:
     supervisor.run()
 
 
-@app.command()
 def migrate(as_json: AsJson = False) -> None:
     """Bring the tables of PostgreSQL (which must run) and ClickHouse to this version; safe to repeat."""
     from service.machine import migrate as run  # noqa: PLC0415
     from service.migrate_tables import migrate_tables  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     version = run(settings)
     applied = asyncio.run(migrate_tables(settings))
     tables = "in the running desk's hands" if applied is None else f"{len(applied)} files applied"
     facts = {"postgres": version, "clickhouse": applied}
-    _print(facts, as_json, f"PostgreSQL is at version {version}; ClickHouse: {tables}.")
+    print_answer(facts, as_json, lambda: f"PostgreSQL is at version {version}; ClickHouse: {tables}.")
 
 
-@app.command()
 def gate() -> None:
     """Run the write API alone, against the servers that the settings name."""
     from service.gate import Gate  # noqa: PLC0415
@@ -152,7 +122,6 @@ def gate() -> None:
     process.run(serve())
 
 
-@app.command()
 def desk() -> None:
     """Run the read API and the projector alone, against the servers that the settings name."""
     from service.access import Access  # noqa: PLC0415
@@ -165,7 +134,6 @@ def desk() -> None:
     process.run(run_desk(open_store(settings), database_url(settings), settings, access))
 
 
-@app.command(name="replay-log")
 def replay_log(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Combined access log, plain or .gz.")],
     site: Annotated[str, typer.Option(help="Name of the site; starts every campaign's name.")] = "site",
@@ -179,10 +147,11 @@ def replay_log(
     from service.logs import set_up_logs  # noqa: PLC0415
     from service.replay import replay  # noqa: PLC0415
     from service.replay_log import ReplayStopped  # noqa: PLC0415
+    from service.replay_screen import replay_screen  # noqa: PLC0415
 
     if not site or not site.isprintable():
         raise typer.BadParameter("a site is a name that can be printed")
-    settings = _settings()
+    settings = read_settings()
     set_up_logs("replay-log", settings.log_json, quiet=True)
     try:
         report = replay(settings, file, site=site, tell=lambda text: None if as_json else err.print(text))
@@ -190,48 +159,10 @@ def replay_log(
         answered = sum(stopped.report.statuses.values())
         what = f"{stopped}; {answered} impressions of {stopped.report.lines} lines were answered before"
         _fail(what, "Is the gate of this data folder running? Replay the log again then: no line counts twice.")
-    _print(report, as_json, report.table())
+    print_answer(report, as_json, lambda: replay_screen(report))
     raise typer.Exit(0 if report.holds else 1)
 
 
-@bench_app.callback()
-def bench(
-    context: typer.Context,
-    decisions: Annotated[int, typer.Option(min=1_000, help="Decisions at saturation.")] = 100_000,
-    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Renders per request.")] = 100,
-    seed: Annotated[int, typer.Option()] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Measure durable decisions per second, and what each costs in every process, on this machine."""
-    if context.invoked_subcommand:
-        return
-    from service.bench import bench as run  # noqa: PLC0415
-    from service.logs import set_up_logs  # noqa: PLC0415
-
-    settings = _settings()
-    set_up_logs("bench", settings.log_json, quiet=True)
-    measured = run(
-        settings,
-        decisions=decisions,
-        batch=batch,
-        seed=seed,
-        tell=lambda text: None if as_json else err.print(text),
-    )
-    _print(measured, as_json, msgspec.json.format(msgspec.json.encode(measured)).decode())
-
-
-@bench_app.command(name="lists")
-def bench_lists(
-    seed: Annotated[int, typer.Option(help="Draws the addresses that are looked up.")] = 1, as_json: AsJson = False
-) -> None:
-    """Measure recall and false positives of the lists on agents they were not made of, and what a look-up costs."""
-    from service.bench_lists import bench_lists as run  # noqa: PLC0415
-
-    measured = run(seed=seed)
-    _print(measured, as_json, measured.table())
-
-
-@app.command()
 def report(
     by: Annotated[list[str], typer.Option(help="Dimension to cut by; may be given several times.")] = [],  # noqa: B006
     metric: Annotated[list[str], typer.Option(help="Metric to show; may be given several times.")] = [],  # noqa: B006
@@ -262,28 +193,26 @@ def report(
         "limit": limit,
     }
     if as_csv and not as_json:
-        values = ask_csv(_settings(), "/v1/reports", asked)
+        values = ask_csv(read_settings(), "/v1/reports", asked)
         print(values.text, end="")
         if values.truncated:
             _fail("there are more rows than these", "Raise --limit, or ask for a shorter time or fewer dimensions.")
         return
-    answer = ask(_settings(), "/v1/reports", asked)
-    _print(answer, as_json, "" if as_json else screen_of(answer))
+    answer = ask(read_settings(), "/v1/reports", asked)
+    print_answer(answer, as_json, lambda: screen_of(answer))
     identity = identity_of(answer)
     raise typer.Exit(0 if identity is None or identity.holds else 1)
 
 
-@app.command()
 def pacing(campaign: str, as_json: AsJson = False) -> None:
     """Ask the running desk what a campaign has spent and reserved."""
     from service.asking import ask  # noqa: PLC0415
     from service.report_screen import pacing_screen_of  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
-    _print(answer, as_json, "" if as_json else pacing_screen_of(answer))
+    answer = ask(read_settings(), f"/v1/campaigns/{in_path(campaign)}/pacing", {})
+    print_answer(answer, as_json, lambda: pacing_screen_of(answer))
 
 
-@app.command()
 def completeness(
     by: Annotated[list[str], typer.Option(help="campaign, surface, format or sdk; may be given several times.")] = [],  # noqa: B006
     since: Annotated[str, typer.Option(help="Served from this time on, RFC 3339.")] = "",
@@ -294,31 +223,29 @@ def completeness(
     from service.asking import ask  # noqa: PLC0415
     from service.served_screen import completeness_table  # noqa: PLC0415
 
-    answer = ask(_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
-    _print(answer, as_json, "" if as_json else completeness_table(answer))
+    answer = ask(read_settings(), "/v1/completeness", {"dimensions": by, "since": since, "until": until})
+    print_answer(answer, as_json, lambda: completeness_table(answer))
 
 
-@app.command()
 def show(impression: str, as_json: AsJson = False) -> None:
     """Ask the running desk for one impression: where it stands, and its events from the ledger."""
     from service.asking import ask  # noqa: PLC0415
 
-    answer = ask(_settings(), f"/v1/impressions/{in_path(impression)}", {})
-    _print(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode())
+    answer = ask(read_settings(), f"/v1/impressions/{in_path(impression)}", {})
+    print_answer(answer, as_json, lambda: indented(answer))
 
 
-@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Look at everything that can be in the way, and say what to do about it."""
     from service.doctor import checks  # noqa: PLC0415
 
     try:
-        settings, problems = _settings(), []
+        settings, problems = read_settings(), []
     except SettingsError as error:
         settings, problems = error.usable, error.problems
     found = list(checks(settings, problems))
     if as_json:
-        print(msgspec.json.encode({"checks": found}).decode())
+        print_json({"checks": found})
     else:
         for check in found:
             mark, colour = ("ok  ", "green") if check.ok else ("fail", "red")
@@ -347,24 +274,72 @@ class _Watch:
             host = self._settings.host
             err.print(f"write API  http://{host}:{self._settings.gate_port}/v1/impressions")
             err.print(f"read API   http://{host}:{self._settings.desk_port}/v1/reports")
+            err.print("In another terminal: `impledger report`; `impledger --help` lists all that can be asked.")
             err.print("Ctrl-C stops everything; the data stay in " + str(self._settings.data_dir))
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)
-
-
-def _print(facts: object, as_json: bool, text: RenderableType) -> None:
-    if as_json:
-        print(msgspec.json.encode(facts).decode())
-    else:
-        out.print(text)
 
 
 def _fail(what: str, next_step: str) -> NoReturn:
     err.print(what, style="red")
     err.print(next_step)
     sys.exit(1)
+
+
+_COMMANDS: dict[str, dict[str, Callable[..., object] | typer.Typer]] = {
+    "Run it": {
+        "demo": cli_demo.demo,
+        "up": up,
+        "replay-log": replay_log,
+        "doctor": doctor,
+        "migrate": migrate,
+        "gate": gate,
+        "desk": desk,
+        "work": cli_work.work,
+        "scheduler": cli_work.scheduler,
+        "drill": cli_drill.drill,
+    },
+    "Ask it": {
+        "report": report,
+        "pacing": pacing,
+        "completeness": completeness,
+        "show": show,
+        "monitors": cli_monitors.monitors,
+        "monitor": cli_monitors.monitor,
+        "feedback": cli_feedback.app,
+        "reevaluations": cli_reevaluations.app,
+    },
+    "Tell it": {
+        "campaigns": cli_campaigns.app,
+        "quarantine": cli_quarantine.app,
+        "dead-letters": cli_work.letters_app,
+        "reevaluate": cli_reevaluations.reevaluate,
+        "shelter": cli_shelter.app,
+    },
+    "Models": {
+        "train": cli_train.train,
+        "evaluate": cli_evaluate.evaluate,
+        "models": cli_models.app,
+        "promote": cli_models.promote,
+        "rollback": cli_models.rollback,
+    },
+    "Rules and cells": {
+        "classify": cli_lists.app,
+        "packs": cli_packs.app,
+        "cells": cli_cells.app,
+    },
+    "Plan and measure": {
+        "capacity": cli_capacity.capacity,
+        "bench": cli_bench.app,
+    },
+}
+"""As `--help` shows them."""
+
+for _panel, _named in _COMMANDS.items():
+    for _name, _command in _named.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(name=_name, rich_help_panel=_panel)(_command)
+app.command(name="starter", hidden=True)(cli_train.starter)
 
 
 if __name__ == "__main__":

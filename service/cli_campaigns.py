@@ -1,17 +1,14 @@
 """`impledger campaigns`: open, show and change campaigns through the running gate; compare what follows from them."""
 
 import asyncio
-import os
 from typing import Annotated, Any
 from uuid import uuid4
 
-import msgspec
 import typer
 
 from domain.vocabulary import BillingEvent
-from service.cli_screen import AsJson, in_path
+from service.cli_shared import AsJson, gate_client, in_path, indented, print_answer, print_json, read_settings
 from service.console import Grid, out
-from service.settings import Settings
 
 app = typer.Typer(help="Campaigns: flights, budgets, and what has been spent of them.", no_args_is_help=True)
 
@@ -35,9 +32,10 @@ def list_campaigns(
 ) -> None:
     """List campaigns in order of their ids."""
     asked = {"advertiser": advertiser, "after": after, "limit": str(limit)}
-    answer = _tell("GET", "/v1/campaigns", parameters=asked)
+    with gate_client() as gate:
+        answer = gate.get("/v1/campaigns", asked)
     if as_json:
-        print(msgspec.json.encode(answer).decode())
+        print_json(answer)
         return
     table = Grid(box=None, pad_edge=False)
     for name in ("campaign", "status", "flight end", "budget", "spent", "leased", "currency"):
@@ -55,7 +53,8 @@ def list_campaigns(
 @app.command()
 def show(id_: Id, as_json: AsJson = False) -> None:
     """Show a campaign as the ledger has it, and how its budget stands."""
-    _print(_tell("GET", _path(id_)), as_json)
+    with gate_client() as gate:
+        _show(gate.get(_path(id_)), as_json)
 
 
 @app.command(name="open")
@@ -89,7 +88,8 @@ def open_campaign(
         "budget_micros": budget_micros,
         "daily_budget_micros": daily_budget_micros,
     }
-    _print(_tell("POST", "/v1/campaigns", document=document), as_json)
+    with gate_client() as gate:
+        _show(gate.post("/v1/campaigns", document), as_json)
 
 
 @app.command(name="set")
@@ -117,19 +117,19 @@ def set_campaign(
         changes["daily_budget_micros"] = None
     if not changes:
         raise typer.BadParameter("name something to change; --help lists what there is")
-    _print(_change(id_, request_id, changes), as_json)
+    _show(_change(id_, request_id, changes), as_json)
 
 
 @app.command()
 def pause(id_: Id, request_id: RequestId = "", as_json: AsJson = False) -> None:
     """Pause a campaign: from now on nothing of it counts."""
-    _print(_change(id_, request_id, {"paused": True}), as_json)
+    _show(_change(id_, request_id, {"paused": True}), as_json)
 
 
 @app.command()
 def resume(id_: Id, request_id: RequestId = "", as_json: AsJson = False) -> None:
     """Let a paused campaign run again."""
-    _print(_change(id_, request_id, {"paused": False}), as_json)
+    _show(_change(id_, request_id, {"paused": False}), as_json)
 
 
 @app.command()
@@ -140,9 +140,9 @@ def verify(
     """Compare the list of campaigns, and budgets if they are kept, with the ledger; exits 1 if they differ."""
     from service.campaigns_check import check_campaigns  # noqa: PLC0415 (each command loads what it needs)
 
-    checked = asyncio.run(check_campaigns(_settings(), mend=mend))
+    checked = asyncio.run(check_campaigns(read_settings(), mend=mend))
     if as_json:
-        print(msgspec.json.encode(checked).decode())
+        print_json(checked)
     else:
         for line in _verified_lines(checked):
             out.print(line)
@@ -180,14 +180,9 @@ def _verified_lines(checked: Any) -> list[str]:
 
 def _change(id_: str, request_id: str, changes: dict[str, Any]) -> Any:
     """Whoever changed the campaign between the two requests wins, and this change is refused."""
-    version = _tell("GET", _path(id_))["version"]
-    return _tell("PATCH", _path(id_), document={"request_id": request_id or str(uuid4()), **changes}, version=version)
-
-
-def _tell(method: str, path: str, **asked: Any) -> Any:
-    from service.telling import tell  # noqa: PLC0415
-
-    return tell(_settings(), method, path, **asked)
+    with gate_client() as gate:
+        version = gate.get(_path(id_))["version"]
+        return gate.patch(_path(id_), {"request_id": request_id or str(uuid4()), **changes}, version)
 
 
 def _path(id_: str) -> str:
@@ -198,13 +193,5 @@ def _time(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def _print(answer: Any, as_json: bool) -> None:
-    written = msgspec.json.encode(answer)
-    if as_json:
-        print(written.decode())
-    else:
-        out.print(msgspec.json.format(written).decode())
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)
+def _show(answer: Any, as_json: bool) -> None:
+    print_answer(answer, as_json, lambda: indented(answer))

@@ -18,7 +18,7 @@ from service.capacity_screen import (
     sensitivity_table,
 )
 from service.capacity_sensitivity import Measure, sensitivity
-from service.cli_screen import AsJson
+from service.cli_shared import AsJson, print_json
 from service.console import PROSE_WIDTH, Grid, err, out
 
 LEAST_FACTOR = 1.05
@@ -112,7 +112,7 @@ def _known(book: Book, keys: list[str]) -> list[str]:
 
 def _print(facts: object, shown: str | list[Table], *, as_json: bool, as_markdown: bool = False) -> None:
     if as_json:
-        print(msgspec.json.encode(facts).decode())
+        print_json(facts)
     elif isinstance(shown, str):
         out.print(shown)
     elif as_markdown:

@@ -1,14 +1,12 @@
 """`impledger cells`: show a cell map, grow it by a cell, and say which cell an impression belongs to."""
 
-import os
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
-from service.cli_screen import AsJson, tell
+from service.cli_shared import AsJson, epoch_ms, read_settings, tell
 from service.clock import now_ms
 from service.parameters import rfc3339
 
@@ -78,7 +76,7 @@ def grow_map(
 
     path = _path(file)
     cell = Cell(name, region or _region(path), address)
-    at = _time(since) if since else (now_ms() // 1_000 + LEAD_S) * 1_000
+    at = epoch_ms(since, "--since") if since else (now_ms() // 1_000 + LEAD_S) * 1_000
     if at < now_ms():
         raise typer.BadParameter(f"{since} is over: ids that were minted since are of an older epoch")
     try:
@@ -163,9 +161,7 @@ def _map_lines(regions: list[dict[str, Any]]) -> list[str]:
 
 
 def _path(file: Path | None) -> Path:
-    from service.settings import Settings  # noqa: PLC0415
-
-    named = str(file) if file else Settings.from_env(os.environ).cell_map
+    named = str(file) if file else read_settings().cell_map
     if not named:
         raise typer.BadParameter("name the file with --map, or set IMPLEDGER_CELL_MAP")
     return Path(named)
@@ -174,10 +170,9 @@ def _path(file: Path | None) -> Path:
 def _region(path: Path) -> str:
     """Return the region that is meant where none is named: the map's only one, else that of the settings."""
     from service.cell_maps import load_cell_map  # noqa: PLC0415
-    from service.settings import Settings  # noqa: PLC0415
 
     regions = load_cell_map(path).regions
-    return regions[0] if len(regions) == 1 else Settings.from_env(os.environ).region
+    return regions[0] if len(regions) == 1 else read_settings().region
 
 
 def _impression(text: str) -> UUID:
@@ -187,13 +182,3 @@ def _impression(text: str) -> UUID:
     if not is_impression_id(impression):
         raise ValueError(f"{impression} is no UUIDv7")
     return impression
-
-
-def _time(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no RFC 3339 time") from error
-    if moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} must say its offset from UTC")
-    return int(moment.timestamp() * 1_000)

@@ -1,18 +1,15 @@
 """`impledger drill RUNG`: the running gate does without something for a while; what came of it is told in the end."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import msgspec
 import typer
 from msgspec import Struct
 
 from domain.ladder import LADDER
-from service.cli_screen import AsJson
-from service.console import Grid, err, out
-from service.settings import Settings
+from service.cli_shared import AsJson, gate_client, print_answer
+from service.console import Grid, err
 
 POLL_S = 0.5
 RECOVERED_WITHIN_S = 60.0
@@ -41,17 +38,15 @@ def drill(
     as_json: AsJson = False,
 ) -> None:
     """Have the running gate do without something for a while, and say what it decided; exits 1 if it stays so."""
-    from service.asking_gate import GateClient  # noqa: PLC0415 (each command loads what it needs)
-
     if not rung and not show:
         raise typer.BadParameter("name a rung, or ask for --list")
-    with GateClient(Settings.from_env(os.environ)) as gate:
+    with gate_client() as gate:
         if show:
             standing = gate.get("/v1/drills", {})
-            _print(standing, as_json, lambda: _ladder(standing))
+            print_answer(standing, as_json, lambda: _ladder(standing))
             return
         done = run(gate, rung, seconds, lambda text: None if as_json else err.print(text))
-    _print(done, as_json, lambda: _told(done))
+    print_answer(done, as_json, lambda: _told(done))
     raise typer.Exit(1 if done.recovered_after_s is None else 0)
 
 
@@ -116,10 +111,3 @@ def _told(done: Drilled) -> Grid:
     recovered = done.recovered_after_s
     table.caption = "it has not recovered" if recovered is None else f"recovered {recovered:.1f} s after its end"
     return table
-
-
-def _print(facts: object, as_json: bool, table: Callable[[], Grid]) -> None:
-    if as_json:
-        print(msgspec.json.encode(facts).decode())
-    else:
-        out.print(table())

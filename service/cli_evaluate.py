@@ -1,6 +1,5 @@
 """`impledger evaluate`: what a model is worth, and a card that says so."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import msgspec
 import typer
 
-from service.cli_screen import SEED_MAX, AsJson
+from service.cli_shared import SEED_MAX, AsJson, print_json, read_settings
 from service.console import Grid, err, out
 from service.settings import Settings
 
@@ -59,7 +58,7 @@ def evaluate(
     from service.compiled import keep_compiled  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
-    settings = Settings.from_env(os.environ)
+    settings = read_settings()
     set_up_logs("evaluate", settings.log_json, quiet=True)
     keep_compiled(settings.data_dir)
     from service.evaluating import Order  # noqa: PLC0415
@@ -93,7 +92,7 @@ def _evaluate_generated(
     if folder is not None:
         _write(evaluated, folder)
     if as_json:
-        print(msgspec.json.encode(evaluated.found).decode())
+        print_json(evaluated.found)
         return
     _show(evaluated.found)
     out.print("next: --out FOLDER writes the whole card" if folder is None else f"next: {folder / CARD} says all of it")
@@ -113,7 +112,7 @@ def _evaluate_range(data: bytes | None, text: str, order: "Order", settings: Set
     except NothingLabelled as error:
         _fail(f"Nothing to measure: {error}.", "Labels come by POST /v1/feedback; another --range may have some.")
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
         return
     _show_range(found)
 

@@ -1,14 +1,12 @@
 """`impledger feedback`: what became of feedback. Asks the running gate."""
 
-import os
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from service.cli_screen import AsJson, in_path, tell
+from service.cli_shared import AsJson, gate_client, in_path, indented, print_answer, tell
 from service.console import out
-from service.settings import Settings
 
 app = typer.Typer(help="See what became of feedback.", no_args_is_help=True)
 
@@ -26,7 +24,7 @@ def list_(
 ) -> None:
     """List feedback, the newest first."""
     asked = {"state": state, "impression_id": impression, "failing": "true" if failing else "", "limit": str(limit)}
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get("/v1/feedback", asked)
     tell(answer, as_json, [_line(one) for one in answer["feedback"]] or ["there is none"])
     if not as_json and answer["after"]:
@@ -38,27 +36,21 @@ def show(
     id_: Annotated[str, typer.Argument(metavar="ID", help="As its sender gave it.")], as_json: AsJson = False
 ) -> None:
     """Show one piece of feedback, what it says and where it stands."""
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get(f"/v1/feedback/{in_path(id_)}", {})
-    tell(answer, as_json, msgspec.json.format(msgspec.json.encode(answer)).decode().split("\n"))
+    print_answer(answer, as_json, lambda: indented(answer))
 
 
 @app.command()
 def books(as_json: AsJson = False) -> None:
     """Say what was accepted and where it is; exits 1 if something is nowhere."""
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get("/v1/feedback/books", {})
     parts = " + ".join(
         f"{name} {answer[name]}" for name in ("applied", "parked", "orphaned", "waiting", "held", "refused")
     )
     tell(answer, as_json, [f"accepted {answer['accepted']} = {parts}"])
     raise typer.Exit(0 if answer["unaccounted"] == 0 else 1)
-
-
-def _gate() -> Any:
-    from service.asking_gate import GateClient  # noqa: PLC0415 (each command loads what it needs)
-
-    return GateClient(Settings.from_env(os.environ))
 
 
 def _line(one: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Commands about the lists: `impledger classify ...`."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from service.cli_shared import print_json, read_settings
 from service.console import Grid, err, out, shown
-from service.settings import Settings
 
 app = typer.Typer(help="What the lists say of user agents and network addresses.", no_args_is_help=True)
 
@@ -25,7 +24,7 @@ def agents(file: File, is_log: IsLog = False, name: Named = "current", as_json: 
     """Say of each user agent in FILE what it is, and which list in which version says so."""
     from service.classify import agents as classify  # noqa: PLC0415 (each command loads what it needs)
 
-    lines = classify(_settings(), file, is_log=is_log, name=name)
+    lines = classify(read_settings(), file, is_log=is_log, name=name)
     _show(((line, line.verdict, line.list, line.agent) for line in lines), as_json)
 
 
@@ -34,7 +33,7 @@ def networks(file: File, is_log: IsLog = False, name: Named = "current", as_json
     """Say of each network address in FILE what it is, and which list in which version says so."""
     from service.classify import networks as classify  # noqa: PLC0415
 
-    lines = classify(_settings(), file, is_log=is_log, name=name)
+    lines = classify(read_settings(), file, is_log=is_log, name=name)
     _show(((line, line.verdict, line.list, line.network) for line in lines), as_json)
 
 
@@ -50,7 +49,7 @@ def diff(
     """Say which distinct agents (or addresses) in FILE are something else under lists NEW than under lists OLD."""
     from service.classify import changes, lists_named  # noqa: PLC0415
 
-    before, after = (lists_named(_settings(), name) for name in (old, new))
+    before, after = (lists_named(read_settings(), name) for name in (old, new))
     found = changes(before, after, file, of_networks=of_networks, is_log=is_log)
     _show(
         ((one, f"{one.before} -> {one.after}", one.after_list or "-", one.text) for one in found),
@@ -64,9 +63,9 @@ def lists_(name: Named = "current", as_json: AsJson = False) -> None:
     """Say what a version of the lists consists of, and how old each part is."""
     from service.classify import in_force  # noqa: PLC0415
 
-    found = in_force(_settings(), name)
+    found = in_force(read_settings(), name)
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
         return
     table = Grid("part", "list", "version", "date", "entries", "origin", box=None, title=found.lists)
     for part, what in found.parts.items():
@@ -82,7 +81,3 @@ def _show(lines: Iterator[tuple[object, str, str, str]], as_json: bool, if_none:
         print(msgspec.json.encode(line).decode() if as_json else f"{verdict}\t{whose}\t{shown(text)}")
     if not as_json:
         err.print(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) or if_none)
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)

@@ -1,19 +1,16 @@
 """`impledger models`, `promote` and `rollback`: which models there are and which decide, told to the running gate."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import msgspec
 import typer
 
 from domain.placement_events import Stage
-from service.cli_screen import AsJson, in_path
+from service.cli_shared import AsJson, gate_client, in_path, indented, print_answer, print_json, read_settings
 from service.console import Grid, out
-from service.settings import Settings
 
 app = typer.Typer(help="Models: which there are, which decide, and how they compare.", no_args_is_help=True)
 
@@ -30,9 +27,10 @@ def list_models(
     as_json: AsJson = False,
 ) -> None:
     """List models, the latest first, and what is in force."""
-    answer = _tell("GET", "/v1/models", parameters={"stage": stage, "after": after, "limit": str(limit)})
+    with gate_client() as gate:
+        answer = gate.get("/v1/models", {"stage": stage, "after": after, "limit": str(limit)})
     if as_json:
-        _print(answer)
+        print_json(answer)
         return
     _table(answer["models"], ("model", "stage", "role", "bytes", "rows", "trained_until", "added_at"))
     _say_in_force(answer)
@@ -43,11 +41,9 @@ def list_models(
 @app.command()
 def show(id_: Id, as_json: AsJson = False) -> None:
     """Show a model with its card."""
-    answer = _tell("GET", f"/v1/models/{in_path(id_)}")
-    if as_json:
-        _print(answer)
-    else:
-        out.print(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    with gate_client() as gate:
+        answer = gate.get(f"/v1/models/{in_path(id_)}")
+    print_answer(answer, as_json, lambda: indented(answer))
 
 
 @app.command()
@@ -56,9 +52,10 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put a model into the registry; it decides nothing until it is promoted."""
-    answer = _tell("POST", "/v1/models", content=file.read_bytes())
+    with gate_client() as gate:
+        answer = gate.post("/v1/models", file.read_bytes())
     if as_json:
-        _print(answer)
+        print_json(answer)
         return
     out.print(f"{answer['model']} is in the registry, {answer['bytes']:,} bytes.")
     out.print(f"next: impledger promote {answer['model']} --shadow")
@@ -71,9 +68,10 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Show who put which model in force when, and why, the latest first."""
-    answer = _tell("GET", "/v1/models/placements", parameters={"limit": str(limit), "before": str(before)})
+    with gate_client() as gate:
+        answer = gate.get("/v1/models/placements", {"limit": str(limit), "before": str(before)})
     if as_json:
-        _print(answer)
+        print_json(answer)
         return
     _table(answer["placements"], ("version", "at", "stage", "role", "model", "share", "by", "reason"))
 
@@ -84,9 +82,10 @@ def beside(
     as_json: AsJson = False,
 ) -> None:
     """Show hour by hour what challenger and canary said beside the champion."""
-    answer = _tell("GET", "/v1/models/comparisons", parameters={"hours": str(hours)})
+    with gate_client() as gate:
+        answer = gate.get("/v1/models/comparisons", {"hours": str(hours)})
     if as_json:
-        _print(answer)
+        print_json(answer)
         return
     figures = ("agreement", "stricter", "milder", "difference_mean", "money_micros")
     _table(answer["hours"], ("hour", "role", "other", "currency", "rows", *figures))
@@ -102,9 +101,9 @@ def compare(
     """Compare two models on matured labels, in agreement and in money; may be asked as often as one likes."""
     from service.models_compare import compare_models  # noqa: PLC0415 (each command loads what it needs)
 
-    found = asyncio.run(compare_models(_settings(), champion, other, mature_h))
+    found = asyncio.run(compare_models(read_settings(), champion, other, mature_h))
     if as_json:
-        _print(found)
+        print_json(found)
         return
     result = found.result
     out.print(f"{found.other} against {found.champion}: {result.finding.value}")
@@ -149,7 +148,8 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """End the canary; without one, have the champion before decide again."""
-    standing = _tell("GET", "/v1/models", parameters={"limit": "1"})["in_force"][stage.value]
+    with gate_client() as gate:
+        standing = gate.get("/v1/models", {"limit": "1"})["in_force"][stage.value]
     latest = standing["canary"] or standing["champion"] or ""
     _place("roll_back", latest, reason, request_id, as_json, stage=stage.value)
 
@@ -162,9 +162,10 @@ def _place(action: str, model: str, reason: str, request_id: str, as_json: bool,
         "reason": reason,
         **more,
     }
-    answer = _tell("POST", "/v1/models/placements", document=document)
+    with gate_client() as gate:
+        answer = gate.post("/v1/models/placements", document)
     if as_json:
-        _print(answer)
+        print_json(answer)
         return
     if not answer["changed"]:
         out.print("It was so already.")
@@ -194,17 +195,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _tell(method: str, path: str, **asked: Any) -> Any:
-    from service.telling import tell  # noqa: PLC0415
-
-    return tell(_settings(), method, path, **asked)
-
-
-def _print(answer: object) -> None:
-    print(msgspec.json.encode(answer).decode())
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)

@@ -1,15 +1,11 @@
 """`impledger monitors` asks the running desk; `impledger monitor` looks by itself, now."""
 
 import asyncio
-import os
 from typing import Annotated
 
-import msgspec
 import typer
 
-from service.cli_screen import AsJson
-from service.console import out
-from service.settings import Settings
+from service.cli_shared import AsJson, print_answer, read_settings
 
 
 def monitors(as_json: AsJson = False) -> None:
@@ -17,11 +13,8 @@ def monitors(as_json: AsJson = False) -> None:
     from service.asking import ask  # noqa: PLC0415 (each command loads what it needs)
     from service.monitors_screen import monitors_table  # noqa: PLC0415
 
-    answer = ask(_settings(), "/v1/monitors", {})
-    if as_json:
-        print(msgspec.json.encode(answer).decode())
-    else:
-        out.print(monitors_table(answer))
+    answer = ask(read_settings(), "/v1/monitors", {})
+    print_answer(answer, as_json, lambda: monitors_table(answer))
 
 
 def monitor(
@@ -33,18 +26,11 @@ def monitor(
     """Compare the ledger's end with the model's training and with a replay, now; exits 1 if anything is found."""
     from service.compiled import keep_compiled  # noqa: PLC0415
 
-    settings = _settings()
+    settings = read_settings()
     keep_compiled(settings.data_dir)
     from service.monitors_once import look_once  # noqa: PLC0415
     from service.monitors_screen import monitors_table  # noqa: PLC0415
 
     answer = asyncio.run(look_once(settings, commits))
-    if as_json:
-        print(msgspec.json.encode(answer).decode())
-    else:
-        out.print(monitors_table(answer))
+    print_answer(answer, as_json, lambda: monitors_table(answer))
     raise typer.Exit(1 if answer["alarms"] else 0)
-
-
-def _settings() -> Settings:
-    return Settings.from_env(os.environ)

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from domain.pack import PackError
-from service.cli_screen import AsJson
+from service.cli_shared import AsJson, print_json
 from service.console import out
 
 app = typer.Typer(help="Rule packs: list those that ship, show one, check the file of one.", no_args_is_help=True)
@@ -21,7 +21,7 @@ def list_packs(as_json: AsJson = False) -> None:
 
     found = list(packs.summaries())
     if as_json:
-        print(msgspec.json.encode({"packs": found}).decode())
+        print_json({"packs": found})
         return
     for pack in found:
         names = ", ".join(map(str, pack["viewability_packs"]))  # type: ignore[call-overload]
@@ -61,7 +61,7 @@ def check(
     unproved = uncovered(pack, found) if not failed else []
     report = {"id": pack.id, "vectors": sum(1 for _ in found.all()), "failed": failed, "unproved": unproved}
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     else:
         out.print(f"{pack.id}: the file is sound; {report['vectors']} vectors, {len(failed)} of them fail.")
         for failure in failed:

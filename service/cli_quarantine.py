@@ -1,6 +1,5 @@
 """`impledger quarantine`: look at what could not be read, explain it, mend it, replay it. Asks the running gate."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,9 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from service.cli_screen import AsJson
+from service.cli_shared import AsJson, gate_client, print_json
 from service.console import PROSE_WIDTH, Grid, err, out, shown
-from service.settings import Settings
 
 app = typer.Typer(help="Look at renders that could not be read, mend and replay them.", no_args_is_help=True)
 
@@ -34,10 +32,10 @@ def list_(
 ) -> None:
     """List what is in quarantine, the newest first; floods are best seen with --summary."""
     asked: dict[str, Any] = {"since": since, "code": code, "state": state, "limit": str(limit)}
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get("/v1/quarantine/summary" if summary else "/v1/quarantine", asked)
     if as_json:
-        print(msgspec.json.encode(answer).decode())
+        print_json(answer)
         return
     out.print(_groups(answer["groups"]) if summary else _entries(answer["entries"]))
     if not summary and answer["after"]:
@@ -51,10 +49,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Decrypt one body, mark what cannot be read, and say what would mend it."""
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get(f"/v1/quarantine/{_checked(name)}", {"raw": "true" if raw else ""})
     if as_json:
-        print(msgspec.json.encode(answer).decode())
+        print_json(answer)
         return
     entry = answer["entry"]
     out.print(f"{entry['code']} at {shown(entry['path'])}: {shown(entry['detail'])}")
@@ -90,7 +88,7 @@ def replay(
         raise typer.BadParameter("name entries, or choose those that wait with --code; not both")
     document = {"patch": _patch(set_, patch), "suggested": suggested, "dry_run": dry_run}
     done: list[dict[str, Any]] = []
-    with _gate() as gate:
+    with gate_client() as gate:
         chosen = [_checked(name) for name in names] if names else _waiting(gate, code, since)
         for name in chosen:
             done.append(_replayed(gate, name, document))
@@ -98,16 +96,10 @@ def replay(
                 out.print(shown(_told(done[-1])))
     failed = sum(not one["ok"] for one in done)
     if as_json:
-        print(msgspec.json.encode({"replays": done, "failed": failed}).decode())
+        print_json({"replays": done, "failed": failed})
     else:
         err.print(f"{len(done) - failed} of {len(done)} {'could be ' if dry_run else ''}replayed")
     raise typer.Exit(1 if failed else 0)
-
-
-def _gate() -> Any:
-    from service.asking_gate import GateClient  # noqa: PLC0415 (each command loads what it needs)
-
-    return GateClient(Settings.from_env(os.environ))
 
 
 def _waiting(gate: Any, codes: list[str], since: str) -> Iterator[str]:
@@ -123,7 +115,7 @@ def _waiting(gate: Any, codes: list[str], since: str) -> Iterator[str]:
 
 
 def _replayed(gate: Any, name: str, document: object) -> dict[str, Any]:
-    from service.asking_gate import Refused  # noqa: PLC0415
+    from service.asking import Refused  # noqa: PLC0415
 
     try:
         answer = gate.post(f"/v1/quarantine/{name}/replay", document)

@@ -1,19 +1,16 @@
 """`impledger reevaluate` and `reevaluations`: looks at a period again, and tells what looking again has found."""
 
 import asyncio
-import os
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
-from service.cli_screen import AsJson, in_path, tell
+from service.cli_shared import AsJson, epoch_ms, gate_client, in_path, read_settings, tell
+from service.clock import now_ms
 from service.console import out
-from service.settings import Settings
 
 app = typer.Typer(help="See what looking again would have otherwise; nothing is changed.", invoke_without_command=True)
-
-_SHOWN_MAX = 200
 
 
 def reevaluate(
@@ -27,7 +24,11 @@ def reevaluate(
     """Have everything that counts in a period looked at again, before it is closed; safe to stop and to repeat."""
     from service.finalise import Period, finalise, plan  # noqa: PLC0415 (each command loads what it needs)
 
-    settings, period = Settings.from_env(os.environ), Period.of(since, until, campaign)
+    settings, period = read_settings(), Period(epoch_ms(since, "--since"), epoch_ms(until, "--until"), campaign)
+    if not period.since < period.until:
+        raise typer.BadParameter("--since must be before --until")
+    if period.until > now_ms():
+        raise typer.BadParameter("--until must be past: until then more may come to count")
     if not go:
         planned = asyncio.run(plan(settings, period))
         tell(planned, as_json, [planned.line(), "Nothing was done: say --go to do it."])
@@ -83,9 +84,7 @@ def show(impression: Annotated[str, typer.Argument(help="Its id.")], as_json: As
 
 
 def _asked(path: str, parameters: dict[str, str]) -> Any:
-    from service.asking_gate import GateClient  # noqa: PLC0415
-
-    with GateClient(Settings.from_env(os.environ)) as gate:
+    with gate_client() as gate:
         return gate.get(path, parameters)
 
 

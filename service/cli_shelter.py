@@ -1,7 +1,6 @@
 """`impledger shelter`: order that another region's renders are kept here, take that back, and bring them home."""
 
 import asyncio
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 import typer
 
-from service.cli_screen import AsJson, tell
+from service.cli_shared import AsJson, gate_client, print_json, read_settings, tell
 from service.clock import now_ms
 from service.settings import Settings
 
@@ -40,9 +39,9 @@ def order(
         raise typer.BadParameter(f"a reason has at most {REASON_MAX} characters")
     signed = _signed(region, key, minutes, cell, reason) if key else _read(document)
     if only_sign:
-        print(msgspec.json.encode(signed).decode())
+        print_json(signed)
         return
-    with _gate() as gate:
+    with gate_client() as gate:
         facts = gate.post("/v1/shelter/orders", msgspec.to_builtins(signed))
     revoke_with = f"impledger shelter revoke {facts['order_id']}"
     lines = [f"{', '.join(facts['cells'])}: shelters {facts['region']} until {facts['valid_until']}."]
@@ -55,7 +54,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Take an order back: from then on renders of its region get 421 again. What is sheltered is kept and forwarded."""
-    with _gate() as gate:
+    with gate_client() as gate:
         facts = gate.post(f"/v1/shelter/orders/{_uuid(order_id)}/revoke", {})
     tell(facts, as_json, [f"The order for {facts['region']} is revoked since {facts['revoked_at']}."])
 
@@ -63,7 +62,7 @@ def revoke(
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Say what is sheltered here, by which order, how much waits, and how other regions look."""
-    with _gate() as gate:
+    with gate_client() as gate:
         facts = gate.get("/v1/shelter", {})
     tell(facts, as_json, _status_lines(facts))
 
@@ -94,7 +93,7 @@ def keys(
     from service.keyfiles import load_or_make_keys  # noqa: PLC0415
     from service.shelter_files import entry_of, load_or_make_shelter_keys, make_operator  # noqa: PLC0415
 
-    settings = Settings.from_env(os.environ)
+    settings = read_settings()
     if operator is not None:
         if not name:
             raise typer.BadParameter("say whose key it is with --name")
@@ -113,7 +112,7 @@ def admit(as_json: AsJson = False) -> None:
     """Make a bearer token with which one other cell may forward to this one, and print it; restart the gate after."""
     from service.shelter_files import admit_peer  # noqa: PLC0415
 
-    bearer = admit_peer(Settings.from_env(os.environ).data_dir)
+    bearer = admit_peer(read_settings().data_dir)
     tell({"bearer": bearer}, as_json, [bearer])
 
 
@@ -126,7 +125,7 @@ def peer(
     """Keep the bearer token that another cell has given to this one; restart the gate after."""
     from service.shelter_files import keep_peer  # noqa: PLC0415
 
-    settings = Settings.from_env(os.environ)
+    settings = read_settings()
     _check_in_map(settings, cell)
     keep_peer(settings.data_dir, cell, bearer.strip())
     tell({"cell": cell}, as_json, [f"kept for {cell}; the gate reads it when it starts"])
@@ -136,7 +135,7 @@ def _signed(region: str, key: Path, minutes: int, cells: list[str], reason: str)
     from domain.shelter import Ground, Order  # noqa: PLC0415
     from service.shelter_files import operator_of  # noqa: PLC0415
 
-    own = Settings.from_env(os.environ).cell
+    own = read_settings().cell
     if not region or not (cells or own):
         raise typer.BadParameter("name the region, and the cells with --cell if IMPLEDGER_CELL does not")
     signer, now = operator_of(key), now_ms()
@@ -181,7 +180,7 @@ async def _forward(seconds: int) -> dict[str, Any]:
     from service.shelter_forwarding import Forwarding  # noqa: PLC0415
 
     deadline = time.monotonic() + seconds
-    async with Forwarding(Settings.from_env(os.environ)) as forwarding:
+    async with Forwarding(read_settings()) as forwarding:
         while True:
             facts = await forwarding.run()
             if not facts["left"] or time.monotonic() + _ROUNDS_PAUSE_S > deadline:
@@ -204,12 +203,6 @@ def _status_lines(facts: dict[str, Any]) -> list[str]:
         for one in facts["homes"]
     ]
     return lines
-
-
-def _gate() -> Any:
-    from service.asking_gate import GateClient  # noqa: PLC0415
-
-    return GateClient(Settings.from_env(os.environ))
 
 
 def _uuid(text: str) -> UUID:

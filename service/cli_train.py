@@ -1,15 +1,12 @@
 """`impledger train`: models out of what labels say."""
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from service.cli_screen import SEED_MAX, AsJson
+from service.cli_shared import SEED_MAX, AsJson, print_json, read_settings
 from service.console import Grid, err, out
-from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.training import ModelReport, TrainReport
@@ -48,7 +45,7 @@ def train(
     from service.compiled import keep_compiled  # noqa: PLC0415
     from service.logs import set_up_logs  # noqa: PLC0415
 
-    settings = Settings.from_env(os.environ)
+    settings = read_settings()
     set_up_logs("train", settings.log_json, quiet=True)
     keep_compiled(settings.data_dir)
     from service.generated import Generated  # noqa: PLC0415
@@ -79,7 +76,7 @@ def train(
         err.print(_ADVICE_ON_GENERATED if generated else _ADVICE_ON_LEDGER)
         raise typer.Exit(1) from error
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
         return
     _show(report)
 

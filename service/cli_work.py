@@ -1,6 +1,5 @@
 """`impledger work`, `scheduler` and `dead-letters`: what applies feedback and the like, and what it could not do."""
 
-import os
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -8,9 +7,8 @@ import msgspec
 import typer
 
 from service import process
-from service.cli_screen import AsJson, tell
+from service.cli_shared import AsJson, gate_client, tell
 from service.console import out
-from service.settings import Settings
 
 letters_app = typer.Typer(help="Look at messages that no worker could process, and replay them.", no_args_is_help=True)
 
@@ -46,7 +44,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List messages that died, the last to die first."""
-    with _gate() as gate:
+    with gate_client() as gate:
         answer = gate.get("/v1/dead-letters", {"state": state, "limit": str(limit)})
     letters = answer["letters"]
     tell(answer, as_json, [_line(one) for one in letters] or ["there are none"])
@@ -60,7 +58,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: what it asked for, and the end of the error that it died of."""
-    with _gate() as gate:
+    with gate_client() as gate:
         letter = gate.get(f"/v1/dead-letters/{_checked(name)}", {})
     args = msgspec.json.encode(letter["args"]).decode()
     tell(letter, as_json, [_line(letter), f"{letter['actor']}{args}", *letter["error"].split("\n")])
@@ -75,18 +73,12 @@ def replay(
     """Have letters sent again within seconds; safe to repeat. Exits 1 if there is none of a name."""
     if bool(names) is everything:
         raise typer.BadParameter("name letters, or say --all; not both")
-    with _gate() as gate:
+    with gate_client() as gate:
         done = [_replayed(gate, _checked(name)) for name in (list(_dead(gate)) if everything else names)]
     missing = sum(not one["ok"] for one in done)
     lines = [f"{one['name']}  {'is sent again' if one['ok'] else one['problem']}" for one in done]
     tell({"replays": done, "failed": missing}, as_json, lines or ["nothing is dead"])
     raise typer.Exit(1 if missing else 0)
-
-
-def _gate() -> Any:
-    from service.asking_gate import GateClient  # noqa: PLC0415
-
-    return GateClient(Settings.from_env(os.environ))
 
 
 def _dead(gate: Any) -> Iterator[str]:
@@ -100,7 +92,7 @@ def _dead(gate: Any) -> Iterator[str]:
 
 
 def _replayed(gate: Any, name: str) -> dict[str, Any]:
-    from service.asking_gate import Refused  # noqa: PLC0415
+    from service.asking import Refused  # noqa: PLC0415
 
     try:
         letter = gate.post(f"/v1/dead-letters/{name}/replay", {})

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 from msgspec import Struct
 
 from commands.budget_upkeep import Difference
 from domain.reasons import Reason
+from ledger.store import READ_MAX
 from ml.traffic.client import LoadClient
 from ml.traffic.events import TruthFile
 from ml.traffic.generator import Plan, Traffic
@@ -29,11 +31,13 @@ from service.clock import now_ms
 from service.demo_campaigns import open_campaigns
 from service.demo_serves import Served, in_short_times, served_of
 from service.keyfiles import Keys, load_or_make_keys
+from service.processes import LauncherError
 from service.reader import Desk
 from service.settings import Settings
 from service.spooling import is_drained
 from service.stage import machine, stage, start_model, watch_over
 from service.supervisor import Supervisor
+from service.wiring import open_store
 
 SAMPLE_S = 0.2
 SHOW_S = 0.5
@@ -49,6 +53,12 @@ class Budgets(Struct, frozen=True, kw_only=True):
     accounts: int
     over_budget: int
     differences: list[Difference]
+
+
+class LedgerInUse(LauncherError):
+    """The demo was to run on a ledger that others' traffic is in."""
+
+    next_step = "Choose a new folder with IMPLEDGER_DATA_DIR, or leave --keep out."
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):
@@ -98,12 +108,32 @@ def demo(settings: Settings, plan: Plan, *, keep: bool, show: Show, tell: Callab
 
     Raises:
         LauncherError: the machine is not fit for it; the text says why.
+        LedgerInUse: there are impressions of others in its books.
     """
-    tell("starting PostgreSQL, Valkey, gate and desk")
+    tell("starting PostgreSQL, Valkey, gate, desk, work and scheduler")
     alone = replace(settings, campaigns=Authority.REGISTRY.value, cell="", cell_map="")
     settings = in_short_times(alone)
     with stage(settings, keep=keep) as (staged, supervisor):
         return asyncio.run(_demo(staged, supervisor, plan, show, tell))
+
+
+async def check_unused(settings: Settings) -> None:
+    """
+    See to it that the books will be those of the demo alone.
+
+    Raises:
+        LedgerInUse: the ledger begins with impressions already.
+        LedgerUnavailable: it did not answer.
+    """
+    store = open_store(settings)
+    try:
+        is_used = any(isinstance(commit.stream, UUID) for commit in await store.read_all(0, READ_MAX))
+    finally:
+        await store.close()
+    if is_used:
+        raise LedgerInUse(
+            f"The ledger of {settings.data_dir} has impressions already, and a demo checks the books of its own alone."
+        )
 
 
 async def _demo(
@@ -112,6 +142,7 @@ async def _demo(
     keys = load_or_make_keys(settings.data_dir)
     watch = asyncio.create_task(watch_over(supervisor))
     try:
+        await check_unused(settings)
         await start_model(settings, tell)
         tell(f"driving {plan.seconds:g} s of traffic at {plan.rate:g} events/s (seed {plan.seed})")
         async with Desk(settings) as desk:

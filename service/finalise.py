@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 
 from msgspec import Struct
 
@@ -73,14 +72,6 @@ class Period(Struct, frozen=True):
     since: int
     until: int
     campaign: str
-
-    @classmethod
-    def of(cls, since: str, until: str, campaign: str) -> "Period":
-        """Raises `LauncherError` where they are no times of a period that is over."""
-        period = cls(_at(since, "--since"), _at(until, "--until"), campaign)
-        if not period.since < period.until <= now_ms():
-            raise LauncherError("--since must be before --until, and --until must be over")
-        return period
 
     @property
     def name(self) -> str:
@@ -192,13 +183,3 @@ async def _caught_up(desk: Desk, store: EventStore) -> tuple[int, int]:
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         raise LauncherError("the desk is behind the ledger, and what counts is read from its tables") from error
-
-
-def _at(text: str, option: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise LauncherError(f"{option}: {text} is no time of RFC 3339, such as 2026-03-01T00:00:00Z") from error
-    if moment.tzinfo is None:
-        raise LauncherError(f"{option}: {text} must say its offset from UTC, such as Z")
-    return int(moment.timestamp() * 1_000)

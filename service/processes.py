@@ -17,7 +17,9 @@ _KILLED_WITHIN_S = 5.0
 
 
 class LauncherError(RuntimeError):
-    """Something on this machine is in the way; the text says what, and what to do next."""
+    """Something on this machine is in the way; the text says what, `next_step` where to look."""
+
+    next_step = "`impledger doctor` looks at everything that can be in the way."
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from msgspec import Struct
 from domain.vocabulary import DataSet
 from service.books import Books, check_books
 from service.cell_maps import load_cell_map
-from service.console import Grid
 from service.folders import lock_holder
 from service.keyfiles import load_or_make_keys
 from service.replay_log import ReplayReport, ReplaySettings, replay_log
@@ -50,17 +49,6 @@ class Replay(Struct, frozen=True, kw_only=True):
     def holds(self) -> bool:
         return all(self.invariants.values()) and not self.problems
 
-    def table(self) -> Grid:
-        table = Grid(box=None, show_header=False, pad_edge=False)
-        for name in ("lines", "impressions", "not_images", "malformed", "verdicts", "reasons"):
-            table.add_row(name, str(getattr(self, name)))
-        parts = f"{self.net} net + {self.givt} givt + {self.sivt} sivt + {self.undecided} undecided"
-        table.add_row("gross (all replays)", f"{self.gross} = {parts}")
-        table.add_row("invariants", str(self.invariants))
-        for problem in self.problems:
-            table.add_row("problem", problem)
-        return table
-
 
 def replay(settings: Settings, path: Path, *, site: str, tell: Callable[[str], None]) -> Replay:
     """
@@ -73,7 +61,7 @@ def replay(settings: Settings, path: Path, *, site: str, tell: Callable[[str], N
     """
     with ExitStack() as stack:
         if settings.ledger_url == EMBEDDED and lock_holder(settings.data_dir) is None:
-            tell("nothing runs here yet: starting PostgreSQL, Valkey, gate and desk for the replay")
+            tell("nothing runs here yet: starting PostgreSQL, Valkey, gate, desk, work and scheduler for the replay")
             stack.enter_context(stage(settings, keep=True))
         keys = load_or_make_keys(settings.data_dir)
         url = f"http://{settings.host}:{settings.gate_port}"

@@ -23,10 +23,10 @@ from ml.features.schema import SCHEMA_ID
 from ml.models.artifact import CorruptArtifact, SchemaMismatch
 from ml.models.s3 import load_any
 from ml.training.params import Params
+from service.asking import AskedInVain, GateClient
 from service.clock import now_ms
 from service.generated import Generated
 from service.settings import Settings
-from service.telling import ToldInVain, tell
 from service.training import MODELS, Order, train_on_generated
 
 IMPRESSIONS = 16_000
@@ -55,7 +55,7 @@ def ensure_starter(settings: Settings, say: Callable[[str], None]) -> dict[str, 
     Safe to repeat, also after a crash half-way: models are kept by their content, a promotion has one id.
 
     Raises:
-        ToldInVain: the gate does not answer, or refuses.
+        AskedInVain: the gate does not answer, or refuses.
     """
     if not _lacks(settings, Stage.S2.value):
         return {}
@@ -101,14 +101,15 @@ def _key() -> str:
 
 
 def _promote(settings: Settings, model: str) -> None:
-    tell(settings, "POST", "/v1/models", content=_file(settings.data_dir / MODELS, model).read_bytes())
     document = {
         "request_id": str(uuid5(_REQUESTS, model)),
         "action": "promote",
         "model": model,
         "reason": NOTE,
     }
-    tell(settings, "POST", "/v1/models/placements", document=document)
+    with GateClient(settings) as gate:
+        gate.post("/v1/models", _file(settings.data_dir / MODELS, model).read_bytes())
+        gate.post("/v1/models/placements", document)
 
 
 def _lacks(settings: Settings, stage: str) -> bool:
@@ -121,16 +122,14 @@ def _in_force(settings: Settings) -> dict[str, dict[str, object]]:
     until = time.monotonic() + GATE_WITHIN_S
     while True:
         try:
-            answer: dict[str, dict[str, dict[str, object]]] = tell(
-                settings, "GET", "/v1/models", parameters={"limit": "1"}
-            )
-        except ToldInVain:
+            with GateClient(settings) as gate:
+                in_force: dict[str, dict[str, object]] = gate.get("/v1/models", {"limit": "1"})["in_force"]
+        except AskedInVain:
             if time.monotonic() >= until:
                 raise
             time.sleep(_POLL_S)
         else:
-            found: dict[str, dict[str, object]] = answer["in_force"]
-            return found
+            return in_force
 
 
 def _file(folder: Path, model: str) -> Path:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from builders import MINTED, SECOND, a_render, a_token, a_view, admit, cause, decide
+from builders import MINTED, SECOND, a_render, a_token, admit, cause, decide
 from modelkit import an_artifact, trees
 from msgspec.structs import replace
 
@@ -94,10 +94,6 @@ def a_lesson(source=LabelSource.THIRD_PARTY, label=Label.INVALID, at=NOW, id_=No
         observed_at=at - SECOND,
         received_at=at,
     )
-
-
-def a_late_view(at, **measures):
-    return a_view(received_at=at, **measures)
 
 
 def a_later_artifact(margin=None, column=NEXT_HOUR, **changes):

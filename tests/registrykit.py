@@ -3,19 +3,17 @@
 from itertools import count
 from uuid import UUID
 
-import numpy as np
 from modelkit import an_artifact, trees
 
 from domain.ids import digest_of
 from domain.placement_events import ModelRef, Role, Stage
 from domain.placing import KnownModel, PlaceModel, RetireModel, RollBack
 from ml.features.schema import SCHEMA_ID
-from ml.models.artifact import Calibration, dump, load, model_id
+from ml.models.artifact import dump, load, model_id
 from ml.models.scorer import Scorer
 
 NOW = 1_790_000_000_000
 _numbers = count(1)
-STEEP = Calibration("platt", np.array([50.0, 0.0]), np.array([]))
 
 
 def a_ref(name="a", features=SCHEMA_ID):

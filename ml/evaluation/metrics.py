@@ -127,23 +127,6 @@ def reliability(y: Floats, p: Floats, weight: Floats, bins: Places) -> tuple[Flo
     return foretold[kept] / mass[kept], found[kept] / mass[kept], mass[kept]
 
 
-def calibration_ratio(y: Floats, p: Floats, weight: Floats) -> float:
-    """Return how much invalid traffic there was for each that the scores foretold: over 1, they are too low."""
-    foretold = float(weight @ p)
-    return float(weight @ y) / foretold if foretold > 0 else np.nan
-
-
-def share(of: Floats, weight: Floats) -> float:
-    """Return the weighted mean of *of*: the uncertain share, a rate of errors, a cost per row."""
-    total = float(weight.sum())
-    return float(weight @ of) / total if total > 0 else np.nan
-
-
-def cost_per_thousand(cost_micros: Floats, weight: Floats) -> float:
-    """Return what a thousand impressions cost, in micros of the one currency that all rows have."""
-    return 1_000 * share(cost_micros, weight)
-
-
 def _calibration_error(y: Floats, p: Floats, weight: Floats, places: Places, bins: int) -> float:
     total = float(weight.sum())
     if total <= 0:

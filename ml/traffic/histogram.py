@@ -28,12 +28,6 @@ class Histogram:
                 return _middle_us(bucket) / 1e3
         return 0.0
 
-    def share_within(self, ms: float) -> float:
-        """Return the share of durations up to *ms*, right to one bucket; 1 if there are none."""
-        if not self.total:
-            return 1.0
-        return sum(self.counts[: int(log2(ms * 1e3) * _STEPS_PER_DOUBLING) + 1]) / self.total
-
     def take(self, other: "Histogram") -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.total += other.total

@@ -25,3 +25,14 @@ def test_the_demo_checks_its_books_and_prints_one_object(tmp_path):
     assert report["accepted"] == report["renders"] + report["views"]
     assert set(report["verdicts"]) == {"valid", "dropped", "duplicate", "uncertain"}
     assert not settings.data_dir.exists()
+
+
+def test_a_demo_checks_no_books_that_others_have_written_in(tmp_path):
+    settings = replace(on_free_ports(Settings(starter="no")), data_dir=tmp_path / "data")
+    first, second = (
+        impledger(settings, "demo", "--seconds", "2", "--rate", "50", "--keep", "--seed", seed) for seed in "12"
+    )
+    assert first.returncode == 0, first.stderr
+    assert f"The data stay in {settings.data_dir}; `impledger up` goes on with them." in first.stdout
+    assert second.returncode == 1
+    assert f"The ledger of {settings.data_dir} has impressions already" in second.stderr

@@ -9,16 +9,17 @@ from test_cli import Up
 
 from ml.features.schema import PLACE
 from ml.models.s3 import load_any
+from service.asking import GateClient
 from service.settings import Settings
 from service.stage import on_free_ports
 from service.starter import NOTE, UNSCALED, kept_starter
-from service.telling import tell
 
 pytestmark = pytest.mark.slow
 
 
 def models_of(settings):
-    return tell(settings, "GET", "/v1/models")
+    with GateClient(settings) as gate:
+        return gate.get("/v1/models")
 
 
 def test_up_puts_a_starter_model_in_force_once_and_keeps_it(tmp_path):

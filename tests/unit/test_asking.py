@@ -2,11 +2,9 @@
 
 import pytest
 
-from service.asking import ask, said_of
-from service.asking_gate import GateClient
+from service.asking import GateClient, ask, said_of
 from service.keyfiles import NoKeys
 from service.settings import Settings
-from service.telling import tell
 
 
 @pytest.fixture
@@ -18,7 +16,6 @@ def settings(tmp_path):
     "client",
     [
         lambda settings: ask(settings, "/v1/reports", {}),
-        lambda settings: tell(settings, "GET", "/v1/campaigns"),
         GateClient,
     ],
 )

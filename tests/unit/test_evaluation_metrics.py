@@ -15,8 +15,6 @@ from ml.evaluation.bootstrap import ENTITIES_MIN, Entities, Estimate, estimates
 from ml.evaluation.measures import ratio
 from ml.evaluation.metrics import (
     Ranked,
-    calibration_ratio,
-    cost_per_thousand,
     ece,
     ece_by_mass,
     equal_mass,
@@ -25,7 +23,6 @@ from ml.evaluation.metrics import (
     recall_at_fpr,
     reliability,
     roc_auc,
-    share,
     threshold_at_fpr,
 )
 
@@ -57,7 +54,7 @@ def columns(rows):
 
 
 def mean_of(values):
-    return lambda drawing: [share(values, drawing.weight)]
+    return lambda drawing: [float(np.average(values, weights=drawing.weight))]
 
 
 def a_world(rng, entities=60, spread=1.5):
@@ -114,7 +111,7 @@ def test_weights_count_rows_so_that_a_row_of_weight_three_is_three_rows():
     y, p, weight = of(1, 0, 1, 0, 0), of(0.9, 0.8, 0.3, 0.3, 0.1), of(1, 3, 2, 1, 2)
     times = weight.astype(int)
     again = np.repeat(y, times), np.repeat(p, times), ones(times.sum())
-    for figure in (pr_auc, roc_auc, ece, ece_by_mass, calibration_ratio):
+    for figure in (pr_auc, roc_auc, ece, ece_by_mass):
         assert figure(y, p, weight) == pytest.approx(figure(*again))
 
 
@@ -152,20 +149,10 @@ def test_a_score_of_one_is_in_the_last_bin():
     assert equal_width(of(0.0, 0.0999, 0.1, 1.0), 10).tolist() == [0, 0, 1, 9]
 
 
-def test_a_calibration_ratio_over_one_says_that_scores_are_too_low():
-    assert calibration_ratio(of(1, 1, 0, 0), of(0.5, 0.3, 0.1, 0.1), ones(4)) == pytest.approx(2.0)
-
-
-def test_the_cost_of_a_thousand_impressions_is_their_mean_times_a_thousand():
-    assert cost_per_thousand(of(0, 4_000, 0, 0), ones(4)) == 1_000_000
-    assert cost_per_thousand(of(0, 4_000, 0, 0), of(1, 0, 1, 1)) == 0
-
-
 def test_what_cannot_be_measured_is_no_number():
     nothing, two = of(), of(0.2, 0.4)
-    for figure in (pr_auc, roc_auc, ece, ece_by_mass, calibration_ratio):
+    for figure in (pr_auc, roc_auc, ece, ece_by_mass):
         assert math.isnan(figure(nothing, nothing, nothing))
-    assert math.isnan(share(nothing, nothing))
     assert math.isnan(pr_auc(of(0, 0), two, ones(2)))
     assert math.isnan(recall_at_fpr(of(0, 0), two, ones(2), 0.01))
     assert math.isnan(recall_at_fpr(of(1, 1), two, ones(2), 0.01))

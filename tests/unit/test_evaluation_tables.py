@@ -55,7 +55,10 @@ def test_a_row_says_the_figures_of_its_rows_with_intervals_around_them():
     found = row("all", cell, ASKED)
     assert (found.rows, found.invalid) == (4_000, int(cell.y.sum()))
     assert value(found, "pr_auc") == metrics.pr_auc(cell.y, cell.scores["model"], cell.weight)
-    assert value(found, "ece") == pytest.approx(metrics.ece(cell.y, cell.scores["model"], cell.weight))
+    p = cell.scores["model"]
+    assert value(found, "ece") == pytest.approx(metrics.ece(cell.y, p, cell.weight))
+    assert value(found, "ece_by_mass") == pytest.approx(metrics.ece_by_mass(cell.y, p, cell.weight))
+    assert value(found, "calibration_ratio") == pytest.approx((cell.weight @ cell.y) / (cell.weight @ p))
     for name in ("pr_auc", "recall_low", "recall_high", "ece", "calibration_ratio", "uncertain_share"):
         one = found.figures[name]
         assert one.low < one.high

@@ -175,7 +175,6 @@ def test_a_model_that_is_too_large_is_refused(monkeypatch):
 
 
 STUMP = trees(("area_px", 1.0, False, 2.0, -2.0))
-ROOT_ONLY = {"left": np.array([-1], np.int32), "right": np.array([-1], np.int32)}
 
 
 def changed(name, at, value):

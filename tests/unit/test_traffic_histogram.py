@@ -1,7 +1,5 @@
 """Quantiles from buckets: close to the true ones, and of the window that is asked for."""
 
-from random import Random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +17,8 @@ def test_a_quantile_is_within_a_bucket_of_the_true_one(durations_us, share):
     assert histogram.quantile_ms(share) * 1e3 == pytest.approx(ordered[rank - 1], rel=0.03)
 
 
-def test_an_empty_histogram_has_no_latency_and_nothing_late():
-    histogram = Histogram()
-    assert histogram.quantile_ms(0.5) == 0
-    assert histogram.share_within(50) == 1
+def test_an_empty_histogram_has_no_latency():
+    assert Histogram().quantile_ms(0.5) == 0
 
 
 def test_what_is_out_of_range_is_counted_at_its_end():
@@ -32,13 +28,6 @@ def test_what_is_out_of_range_is_counted_at_its_end():
     assert histogram.total == 3
     assert histogram.quantile_ms(0.5) < 0.01
     assert histogram.quantile_ms(1.0) > 60_000
-
-
-def test_the_share_within_a_limit_is_that_of_the_durations():
-    histogram, rng = Histogram(), Random(1)
-    for _ in range(5_000):
-        histogram.add(rng.uniform(0, 100_000))
-    assert histogram.share_within(50) == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_window_forgets_and_the_whole_does_not():

@@ -1,9 +1,11 @@
 """What the demo shows in a terminal: a live table, and a summary that states the identities."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live as LiveDisplay
 from rich.styled import Styled
 from rich.table import Table
@@ -56,17 +58,27 @@ class DemoScreen:
         facts = Table(box=None, show_header=False, pad_edge=False)
         for name, value in _facts(report):
             facts.add_row(name, value)
-        lines = [
-            Text.assemble(("holds", "green") if good else ("FAILS", "red"), f"  {name}  {_MEANING[name]}")
-            for name, good in report.invariants.items()
-        ]
-        problems = [Styled(problem, "red") for problem in report.problems]
-        return Group(facts, Text(), *lines, *problems)
+        return Group(facts, Text(), *invariant_lines(report.invariants, report.problems))
 
     def _end(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def invariant_lines(invariants: Mapping[str, bool], problems: Sequence[str]) -> list[RenderableType]:
+    """Return a line for each identity, and below them what is wrong."""
+    return [
+        *(
+            Text.assemble(("holds", "green") if good else ("FAILS", "red"), f"  {name}  {_MEANING[name]}")
+            for name, good in invariants.items()
+        ),
+        *(Styled(problem, "red") for problem in problems),
+    ]
+
+
+def spelled(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in Counter(counts).most_common()) or "none"
 
 
 def _moment(live: Live, lag_s: float) -> Table:
@@ -90,7 +102,7 @@ def _alarms(served: Served) -> str:
     of_clients = ", ".join(served.alarms) or "no alarm"
     if not served.model_alarms:
         return of_clients
-    return f"{of_clients}; {served.model_alarms:,} of the model (`impledger monitors`)"
+    return f"{of_clients}; {served.model_alarms:,} of the model (docs/monitors.md)"
 
 
 def _budgets(budgets: Budgets) -> str:
@@ -100,9 +112,6 @@ def _budgets(budgets: Budgets) -> str:
 
 
 def _facts(report: DemoReport) -> list[tuple[str, str]]:
-    def spelled(counts: dict[str, int]) -> str:
-        return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
-
     books = f"{report.gross:,} = {report.net:,} net + {report.givt:,} givt + {report.sivt:,} sivt"
     money = ", ".join(f"{micros / 1e6:,.2f} {currency}" for currency, micros in report.billable_micros.items())
     return [
