@@ -162,7 +162,7 @@ def test_of_a_member_that_stands_twice_the_last_counts():
         (b'{"\xff": 1}', "not UTF-8"),
         (b"[]", "no object"),
         (b'"text"', "no object"),
-        (b"{" + b" " * BODY_MAX_BYTES + b"}", "no render is larger"),
+        (b"{" + b" " * BODY_MAX_BYTES + b"}", "more than 65536 bytes, as no render has"),
         (b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", "too deep"),
         (msgspec.json.encode({f"f{n}": n for n in range(MEMBERS_MAX + 1)}), "201 members"),
     ],

@@ -28,38 +28,46 @@ STARTER, OWN = saying(-4.0), saying(4.0)
 
 
 class Gate:
-    """A gate's endpoints of models, which `tell` talks to in process."""
+    """A gate's endpoints of models, talked to in process as a `GateClient` talks to it."""
 
     def __init__(self):
         modelling = Modelling(MemoryStore(), memory_tables(), ModelHolder(), Contest("eu-1", LIMITS, now_ms))
         self.app = Starlette(routes=ModelsHttp(modelling, Access(API)).routes())
 
-    def tell(self, _, method, path, *, parameters=None, document=None, content=None):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_): ...
+
+    def get(self, path, parameters=None):
+        return self._ask("GET", path, params=parameters)
+
+    def post(self, path, document):
+        return self._ask("POST", path, **({"content": document} if isinstance(document, bytes) else {"json": document}))
+
+    def place(self, action, model):
+        document = {"request_id": str(uuid4()), "action": action, "model": model, "reason": "a test"}
+        self.post("/v1/models/placements", document)
+
+    @property
+    def champion(self):
+        return self.get("/v1/models")["in_force"]["s2"]["champion"]
+
+    def _ask(self, method, path, **sent):
         async def ask():
             async with httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://gate") as http:
-                kind = {} if content is None else {"content-type": "application/octet-stream"}
-                headers = {**ADMIN, **kind}
-                return await http.request(
-                    method, path, params=parameters, json=document, content=content, headers=headers
-                )
+                kind = {"content-type": "application/octet-stream"} if "content" in sent else {}
+                return await http.request(method, path, headers={**ADMIN, **kind}, **sent)
 
         answer = asyncio.run(ask())
         assert answer.is_success, answer.text
         return answer.json()
 
-    def place(self, action, model):
-        document = {"request_id": str(uuid4()), "action": action, "model": model, "reason": "a test"}
-        self.tell(None, "POST", "/v1/models/placements", document=document)
-
-    @property
-    def champion(self):
-        return self.tell(None, "GET", "/v1/models")["in_force"]["s2"]["champion"]
-
 
 @pytest.fixture
 def gate(monkeypatch):
     gate = Gate()
-    monkeypatch.setattr(starter, "tell", gate.tell)
+    monkeypatch.setattr(starter, "GateClient", lambda _: gate)
     return gate
 
 
@@ -86,7 +94,7 @@ def test_where_there_never_was_a_model_the_starter_decides_from_then_on(gate, se
 
 @pytest.mark.parametrize("data", [STARTER, OWN], ids=["the starter", "a model of their own"])
 def test_where_an_operator_has_retired_a_model_rules_alone_go_on_deciding(gate, settings, data):
-    gate.tell(None, "POST", "/v1/models", content=data)
+    gate.post("/v1/models", data)
     gate.place("promote", model_id(data))
     gate.place("retire", model_id(data))
     assert ensured(settings) == {}
