@@ -18,7 +18,7 @@ from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, Commit, EventStore, LedgerError
 from projections.checkpoints import Checkpoints, Lease, Progress, Range
 from projections.errors import LeaseLost, ProjectionError
-from projections.tables import Sink
+from projections.tables import LATE_S, Sink
 
 BLOCK_MAX = 10_000
 """Most commits in one block; more of them make it cheaper per commit and later."""
@@ -126,17 +126,21 @@ class Projector:
         if lease is None:
             return 0
         generation = self._generation or known.generation
-        progress = await checkpoints.progress(generation)
         asked_at = self._ports.now()
+        progress = await checkpoints.progress(generation)
         commits = await self._read(progress)
         if not commits:
             await self._touch(lease, generation, asked_at)
             return 0
         block = Range(progress.done, commits[-1].position)
+        began_at = asked_at
         if progress.pending is None:
+            began_at = self._ports.now()
             await checkpoints.begin(lease, generation, block)
         elif progress.pending != block:
             raise LostCommits(f"{progress.pending} was begun, the ledger has {block}")
+        if self._ports.now() - began_at > LATE_S * 1_000:
+            raise LeaseLost("this process stood still, and another may have the block by now")
         with self._metrics.block_s.time():
             rows = await self._ports.sink.write(generation, block, commits)
         full = len(commits) == self.pace.block_max or progress.pending is not None

@@ -5,17 +5,25 @@ ClickHouse counts a repeated token once, in the table and in every target of its
 until it is known to be whole: after a crash, a lost answer, or a view that failed half-way.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from ledger.codec import UnreadableCommit
 from ledger.store import Commit
 from projections.checkpoints import Range
 from projections.engine import Client, Clients
+from projections.errors import TablesUnavailable
 from projections.native import Block
 from projections.rows import Fact, answers, rows
 from projections.schema import columns
 from projections.served import served_rows
+
+LATE_S = 60.0
+"""
+What is not inserted so long after its block was begun is not inserted at all: whoever has taken over meanwhile has, and
+its token is remembered among a thousand parts, nine minutes of traffic.
+"""
 
 
 class Sink(Protocol):
@@ -29,17 +37,27 @@ class Sink(Protocol):
         """
 
 
-class Tables:
-    """A `Sink` into ClickHouse; *clients* has one thread, so that blocks go in one after another."""
+_Place: TypeAlias = tuple[int, Range, float]
+"""A generation, a block, and when that was begun."""
 
-    def __init__(self, clients: Clients) -> None:
+
+class Tables:
+    """
+    A `Sink` into ClickHouse; *clients* has one thread, so that blocks go in one after another.
+
+    *clock* gives seconds, also of a time in which this process stood still.
+    """
+
+    def __init__(self, clients: Clients, clock: Callable[[], float] = time.time) -> None:
         self._clients = clients
+        self._clock = clock
         self._blocks: dict[str, Block] = {}
 
     async def write(self, generation: int, block: Range, commits: Sequence[Commit]) -> int:
-        return await self._clients.run(lambda client: self._write(client, generation, block, commits))
+        began = self._clock()
+        return await self._clients.run(lambda client: self._write(client, (generation, block, began), commits))
 
-    def _write(self, client: Client, generation: int, block: Range, commits: Sequence[Commit]) -> int:
+    def _write(self, client: Client, at: _Place, commits: Sequence[Commit]) -> int:
         facts: list[Fact] = []
         for commit in commits:
             facts += rows(commit)
@@ -53,13 +71,13 @@ class Tables:
             "sequences": sequences,
         }
         for name, added in found.items():
-            self._insert(client, name, (generation, block), added)
+            self._insert(client, name, at, added)
         return sum(map(len, found.values()))
 
-    def _insert(self, client: Client, name: str, at: tuple[int, Range], found: Sequence[tuple[Any, ...]]) -> None:
+    def _insert(self, client: Client, name: str, at: _Place, found: Sequence[tuple[Any, ...]]) -> None:
         if not found:
             return
-        generation, block = at
+        generation, block, began = at
         table = f"{name}_{generation}"
         writer = self._blocks.get(table)
         if writer is None:
@@ -68,6 +86,8 @@ class Tables:
             written = writer.encode(found)
         except (KeyError, OverflowError) as error:
             raise UnreadableCommit(f"{name} cannot hold what stands in {block}: {error!r}") from error
+        if self._clock() - began > LATE_S:
+            raise TablesUnavailable(f"{block} was begun over {LATE_S:.0f} s ago, and another may have it by now")
         client.raw_insert(
             table,
             writer.names,

@@ -21,6 +21,7 @@ from service.processes import LauncherError, born
 _LOG_MAX_BYTES = 10_000_000
 _TAIL_BYTES = 4_000
 _TAIL_LINES = 8
+_DOUBLINGS_MAX = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +50,19 @@ class Child:
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How often and how fast a child that dies is started again; `stable_s` of being ready forgets its deaths."""
+    """
+    How fast a child that dies is started again; `stable_s` of being ready forgets its deaths.
+
+    One that was never ready is given up after `deaths_max`. One that was is not, for the others serve without it.
+    """
 
     deaths_max: int = 6
     pause_s: float = 0.2
-    pause_max_s: float = 10
+    pause_max_s: float = 30
     stable_s: float = 10
 
     def pause(self, deaths: int) -> float:
-        return float(min(self.pause_s * 2 ** (deaths - 1), self.pause_max_s))
+        return float(min(self.pause_s * 2 ** min(deaths - 1, _DOUBLINGS_MAX), self.pause_max_s))
 
 
 class State(StrEnum):
@@ -84,7 +89,7 @@ class ChildState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChildFailed(LauncherError):
-    """A child was not ready in time or died too often; `log` is its log file unless its output was inherited."""
+    """A child was never ready in time or died too often; `log` is its log file unless its output was inherited."""
 
     def __init__(self, name: str, what: str, log: Path | None) -> None:
         where = f" Its log is {log}{_tail(log)}" if log else ""
@@ -136,7 +141,7 @@ class Watched:
         Look at the process once and do what is due at monotonic time *now*.
 
         Raises:
-            ChildFailed: It was never ready in time, or died too often.
+            ChildFailed: It was never ready in time, or died too often before.
             LauncherError: What must come before its start failed.
         """
         code = self._process.poll() if self._process else None
@@ -215,11 +220,12 @@ class Watched:
     def _died(self, now: float, what: str) -> None:
         self._reap()
         self._deaths += 1
-        if self._deaths >= self._patience.deaths_max:
+        if self._deaths >= self._patience.deaths_max and not self._was_ready:
             often = f"was given up: it ended {self._deaths} times in a row; the last time it {what}"
             raise ChildFailed(self.child.name, often, self._log)
         self._deadline = now + self._patience.pause(self._deaths)
-        self._become(State.PAUSED, f"it {what}")
+        again = f", {self._deaths} times in a row" if self._deaths > 1 else ""
+        self._become(State.PAUSED, f"it {what}{again}")
 
     def _finish(self, why: str = "") -> None:
         self._become(State.STOPPED, self._reap() + why)

@@ -99,7 +99,7 @@ class Supervisor:
         Raises:
             AlreadyRunning: Another supervisor has the data folder.
             PortsTaken: A port is not free.
-            ChildFailed: A child was not ready in time, or died too often. All are stopped again.
+            ChildFailed: A child was never ready in time, or died too often before. All are stopped again.
             LauncherError: Something else on the machine is in the way.
             Interrupted: A signal came. All are stopped again.
         """
@@ -125,7 +125,7 @@ class Supervisor:
         Look at every child once, start again what died, and say whether all are ready.
 
         Raises:
-            ChildFailed: A child was not ready in time, or died too often.
+            ChildFailed: A child was never ready in time, or died too often before.
             Interrupted: A signal came meanwhile.
         """
         with self._signals_deferred():

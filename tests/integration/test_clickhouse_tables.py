@@ -102,6 +102,19 @@ def test_a_block_written_again_counts_once_in_every_table(world):
     asyncio.run(main())
 
 
+def test_an_insert_that_comes_long_after_its_block_was_begun_is_not_done(world):
+    async def main():
+        commits = await world.store.read_all(0, 10_000)
+        times = iter([0.0, 1.0, 61.0])
+        with pytest.raises(TablesUnavailable, match="another may have it"):
+            await Tables(world.clients, lambda: next(times)).write(1, EVERYTHING, commits)
+        assert [count > 0 for count in world.counts()].count(True) < len(TABLES)
+        await Tables(world.clients).write(1, EVERYTHING, commits)
+        assert (await world.verified()).good
+
+    asyncio.run(main())
+
+
 def test_a_view_that_failed_is_healed_by_the_same_block(world):
     async def main():
         world.client.command("RENAME TABLE pacing_minute_1 TO away")

@@ -199,6 +199,26 @@ def test_a_projector_that_lost_its_lease_stands_by(world):
     asyncio.run(main())
 
 
+def test_a_projector_that_stood_still_writes_nothing_that_another_may_have_written(world):
+    async def main():
+        begin = world.checkpoints.begin
+
+        async def and_stand_still(*arguments):
+            await begin(*arguments)
+            world.clock.pass_by(61_000)
+
+        world.checkpoints.begin = and_stand_still
+        projector = world.projector()
+        with pytest.raises(LeaseLost, match="stood still"):
+            await projector.step()
+        assert world.tables.facts == {}
+        world.checkpoints.begin = begin
+        await drain(world.projector(holder="two"))
+        assert world.found() == await world.expected()
+
+    asyncio.run(main())
+
+
 def test_what_is_known_is_as_fresh_as_the_last_look_that_found_nothing(world):
     async def main():
         projector = world.projector()

@@ -183,12 +183,22 @@ def test_waits_longer_after_each_death_up_to_a_limit():
     assert [patience.pause(deaths) for deaths in range(1, 6)] == [0.2, 0.4, 0.8, 1, 1]
 
 
-def test_forgets_the_deaths_of_a_child_that_ran_well_since(tmp_path):
-    with Supervisor(tmp_path, [python_child(SLEEPER)], patience=Patience(deaths_max=2, pause_s=0, stable_s=0)) as s:
-        for deaths in range(3):
-            s.poll()
-            kill(only(s).pid)
-            eventually(lambda expected=deaths + 1: s.poll() and only(s).restarts == expected)
+def test_waits_no_shorter_after_thousands_of_deaths():
+    assert Patience().pause(5_000) == Patience().pause_max_s
+
+
+@pytest.mark.parametrize(("stable_s", "says"), [(0, "ended by SIGKILL"), (60, "ended by SIGKILL, 4 times in a row")])
+def test_starts_what_was_ready_once_again_however_often_it_ends_and_says_how_often(tmp_path, stable_s, says):
+    children = [python_child(SLEEPER), python_child(SLEEPER, name="other")]
+    patience = Patience(deaths_max=2, pause_s=0.01, stable_s=stable_s)
+    with Supervisor(tmp_path, children, patience=patience) as supervisor:
+        other = supervisor.states()[1].pid
+        for deaths in range(4):
+            supervisor.poll()
+            kill(supervisor.states()[0].pid)
+            eventually(lambda expected=deaths + 1: supervisor.poll() and supervisor.states()[0].restarts == expected)
+        assert supervisor.states()[0].says.endswith(says)
+        assert supervisor.states()[1].pid == other
 
 
 def test_names_the_log_of_a_child_that_is_never_ready_and_stops_the_others(tmp_path):
