@@ -21,12 +21,10 @@ from domain.campaign_events import (
     FlightChanged,
 )
 from domain.currency import CURRENCIES, MONEY_MAX
-from domain.ids import CauseId
+from domain.ids import TIME_MAX_MS, CauseId
 from domain.impression import ImpossibleTransition
 from domain.vocabulary import BillingEvent
 
-TIME_MAX_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z: later times cannot be written as RFC 3339."""
 CHANGES_MAX = 8_000
 """Events of one campaign, so that its stream is read in one go."""
 PAUSES_MAX = 256

@@ -12,6 +12,8 @@ CauseId: TypeAlias = UUID
 """Id of what made somebody append: a client's `event_id`, a correction id, a label id."""
 
 SHARDS = 4_096
+TIME_MAX_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: later times cannot be written as RFC 3339, and have no day."""
 _RANDOM_BITS = 62
 _VERSION_7 = 0x7 << 76
 _VARIANT = 0x2 << _RANDOM_BITS

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from domain.ids import ImpressionId, is_impression_id
+from domain.ids import TIME_MAX_MS, ImpressionId, is_impression_id, minted_at
 from domain.vocabulary import BillingEvent, Format, Surface
 
 _VERSION = "v1"
@@ -147,8 +147,8 @@ def _unpacked(payload: str) -> Token:
         token = _DECODER.decode(packed)
     except (msgspec.DecodeError, UnicodeDecodeError, Base64Error) as error:
         raise TokenInvalid("the token's payload is not readable") from error
-    if not is_impression_id(token.impression):
-        raise TokenInvalid("the token's impression id is not a UUIDv7")
+    if not is_impression_id(token.impression) or minted_at(token.impression) > TIME_MAX_MS:
+        raise TokenInvalid("the token's impression id is not a UUIDv7, or of no day that there is")
     _check_names(packed)
     return token
 

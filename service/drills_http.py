@@ -47,7 +47,7 @@ class DrillsHttp:
         if request.method == "GET":
             return json_reply(self._standing())
         if request.method != "POST":
-            raise MethodNotAllowed("ask with GET, begin with POST")
+            raise MethodNotAllowed("ask with GET, begin with POST", "GET, POST")
         asked = read_as(await body_of(request, BODY_MAX_BYTES), _Asked, "{rung, seconds}")
         drill = self._ladder.drill(asked.rung, asked.seconds)
         log.warning("drill begun", rung=drill.rung.value, seconds=asked.seconds, key=self._key(request))
@@ -55,7 +55,7 @@ class DrillsHttp:
 
     async def _stop(self, request: Request) -> Reply:
         if request.method != "DELETE":
-            raise MethodNotAllowed("end a drill with DELETE")
+            raise MethodNotAllowed("end a drill with DELETE", "DELETE")
         rung = str(request.path_params["rung"])
         if not self._ladder.stop(rung):
             raise DrillRefused("no drill of that rung is under way")

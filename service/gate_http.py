@@ -75,7 +75,7 @@ class GateApp:
 
     async def _impressions(self, scope: Scope, headers: dict[bytes, str], receive: Receive, request_id: str) -> Reply:
         if scope["method"] != "POST":
-            raise MethodNotAllowed("send renders with POST")
+            raise MethodNotAllowed("send renders with POST", "POST")
         scopes = self._access.scopes(headers.get(b"authorization"))
         media_type = media_type_of(headers.get(b"content-type", ""))
         if media_type not in {JSON, NDJSON}:

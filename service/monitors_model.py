@@ -72,9 +72,9 @@ class DecisionInspection:
         began = self._sources.now()
         read = await tail(self._sources.store, self._after, self._sample)
         decisions = await asyncio.to_thread(decisions_of, read.commits)
-        self._after = read.through
         model = self._model = _main_model(decisions) or self._model
         reference = await self._sources.references.reference(model) if model else None
+        self._after = read.through  # where the reference cannot be had, these are looked at again
         known = KnownThrough(read.through, began)
         if reference is None or reference.schema_id != SCHEMA_ID:
             return Seen(known_through=known, lag_s=0.0, measured=[], says=_why_nothing(model, reference))

@@ -74,7 +74,11 @@ class NoSuchThing(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    pass
+    """`allowed` are those that are, as the header `Allow` names them."""
+
+    def __init__(self, what: str, allowed: str = "") -> None:
+        super().__init__(what)
+        self.allowed = allowed
 
 
 class CampaignConflict(RequestError):
@@ -190,6 +194,11 @@ FEEDBACK_MALFORMED = Problem(422, "The feedback cannot be read")
 FEEDBACK_DEFERRED = Problem(503, "There is no room for more feedback; send the same again")
 REPORT_MALFORMED = Problem(422, "The report cannot be read")
 RETRY_AFTER_S = 1
+_HEADERS: Mapping[int, tuple[tuple[str, str], ...]] = {
+    401: (("www-authenticate", "Bearer"),),
+    503: (("retry-after", str(RETRY_AFTER_S)),),
+}
+"""By status, as RFC 9110 wants them."""
 _SHOWN = (RequestError, QuarantineError, DrillRefused, OrderRefused, QueryRefused, QuestionTooLarge)
 
 
@@ -211,7 +220,9 @@ def reply_for(error: Exception, request_id: str) -> Reply:
     """Return the problem document for *error*; only our own errors' texts are shown."""
     problem = problem_of(error)
     detail = str(error) if isinstance(error, _SHOWN) else ""
-    headers = (("retry-after", str(RETRY_AFTER_S)),) if problem.status == 503 else ()
+    headers = _HEADERS.get(problem.status, ())
+    if isinstance(error, MethodNotAllowed) and error.allowed:
+        headers = (("allow", error.allowed),)
     facts = {"field": error.field} if isinstance(error, QueryRefused) else {}
     return document(problem, request_id, detail=detail, headers=headers, **facts)
 

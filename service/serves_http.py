@@ -52,7 +52,7 @@ class ServesApp:
 
     async def _record(self, request: Request, request_id: str) -> Reply:
         if request.method != "POST":
-            raise MethodNotAllowed("send reports with POST")
+            raise MethodNotAllowed("send reports with POST", "POST")
         if "decide" not in self._access.scopes(request.headers.get("authorization")):
             raise ScopeMissing("this needs the scope decide")
         if media_type_of(request.headers.get("content-type", "")) != JSON:

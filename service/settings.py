@@ -186,6 +186,9 @@ class Settings:
             if name not in readers:
                 problems.append(f"{variable} is not a setting; see docs/settings.md for the list.")
                 continue
+            if name == "data_dir" and not text:
+                problems.append(f"{variable} is empty; name a folder, or leave it out.")
+                continue
             try:
                 values[name] = readers[name](text)
             except ValueError:

@@ -27,7 +27,7 @@ from ml.features.matrix import Vectors, vectors
 from ml.features.publishers import NO_HISTORY
 from ml.features.schema import Group
 from ml.lists.screen_lists import Lists
-from ml.traffic.access_log import BLANK, Request, read_access_log, referrer_parts
+from ml.traffic.access_log import BLANK, LogUnreadable, Request, read_access_log, referrer_parts
 
 IDLE_MS = 1_800_000
 """An address that was silent for so long begins another session."""
@@ -37,7 +37,7 @@ UNREAD = frozenset({Group.AGENT, Group.FINGERPRINT})
 _PRICE_MICROS = 1_000
 
 
-class LogTooLong(ValueError):
+class LogTooLong(LogUnreadable):
     """The log has more lines than fit in memory at once."""
 
 

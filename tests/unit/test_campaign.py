@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from domain import campaign as rules
 from domain.campaign import (
-    TIME_MAX_MS,
     CampaignRefusal,
     CampaignRefused,
     Opened,
@@ -23,6 +22,7 @@ from domain.campaign import (
 )
 from domain.campaign_events import BudgetChanged, CampaignOpened, CampaignPaused, CampaignResumed, FlightChanged
 from domain.currency import MONEY_MAX
+from domain.ids import TIME_MAX_MS
 from domain.impression import ImpossibleTransition
 
 DAY = 86_400_000

@@ -91,6 +91,7 @@ def test_other_methods_and_drills_that_are_not_there_are_refused():
         ("DELETE", "/v1/drills/shed", b"", ADMIN),
     )
     assert [answer.status_code for answer in answers] == [405, 405, 422]
+    assert [answer.headers["allow"] for answer in answers[:2]] == ["GET, POST", "DELETE"]
 
 
 def test_the_metrics_say_what_is_in_force_and_what_was_decided():

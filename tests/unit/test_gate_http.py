@@ -199,8 +199,12 @@ def test_wrong_requests_get_their_own_errors():
     async def test(_, clients, http):
         event = clients.render()
         is_problem(await post(http, event, "text/plain"), 415)
-        is_problem(await http.get("/v1/impressions"), 405)
-        is_problem(await post(http, event, headers={"authorization": "Bearer wrong"}), 401)
+        wrong_method = await http.get("/v1/impressions")
+        is_problem(wrong_method, 405)
+        assert wrong_method.headers["allow"] == "POST"
+        unknown = await post(http, event, headers={"authorization": "Bearer wrong"})
+        is_problem(unknown, 401)
+        assert unknown.headers["www-authenticate"] == "Bearer"
         is_problem(await post(http, event, headers={"authorization": "Basic server"}), 401)
         is_problem(await post(http, [event] * 4), 413)
         is_problem(await post(http, b" " * 5_000), 413)

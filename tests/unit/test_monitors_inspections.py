@@ -284,6 +284,25 @@ def test_a_window_forgets_what_is_older_than_it(reference):
     asyncio.run(run())
 
 
+def test_decisions_of_a_look_in_which_the_registry_was_away_are_looked_at_again(reference):
+    async def run():
+        world = await World().open()
+        references = Known(s2_trained=reference)
+        inspection = DecisionInspection(world.sources(references), every_s=60, window_s=3_600, sample=10_000)
+        known = references.reference
+
+        async def away(_):
+            raise LedgerUnavailable("the registry does not answer")
+
+        references.reference = away
+        with pytest.raises(LedgerUnavailable):
+            await inspection.measure()
+        references.reference = known
+        assert (await inspection.measure()).says.startswith("3,000 new decisions")
+
+    asyncio.run(run())
+
+
 def test_a_models_reference_comes_out_of_the_registry(reference):
     async def run():
         store = MemoryModels()

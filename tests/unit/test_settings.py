@@ -21,12 +21,13 @@ def test_all_errors_are_told_at_once():
                 "IMPLEDGER_LEDGER_URL": "mysql://x",
                 "IMPLEDGER_TYPO": "1",
                 "IMPLEDGER_DESK_PORT": "70000",
+                "IMPLEDGER_DATA_DIR": "",
             }
         )
     told = "\n".join(caught.value.problems)
-    for variable in ("GATE_PORT", "BATCH_MAX", "LEDGER_URL", "TYPO", "DESK_PORT"):
+    for variable in ("GATE_PORT", "BATCH_MAX", "LEDGER_URL", "TYPO", "DESK_PORT", "DATA_DIR"):
         assert PREFIX + variable in told
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 6
 
 
 def test_what_is_right_can_be_used_beside_what_is_wrong():

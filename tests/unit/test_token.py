@@ -9,7 +9,7 @@ from builders import KEY, MINTED, PRICE, a_token
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.ids import mint
+from domain.ids import TIME_MAX_MS, mint
 from domain.token import PRICE_MAX_MICROS, Token, TokenInvalid, TokenKey, check_token, mint_token, read_token
 
 KEYS = {"k1": KEY, "k2": TokenKey(signing=b"t" * 32, price=b"q" * 32)}
@@ -167,6 +167,13 @@ def test_a_price_that_nobody_can_owe_is_neither_minted_nor_read(price):
     hidden = msgspec.structs.replace(a_token(), price_micros=price ^ KEY.pad(a_token().impression))
     with pytest.raises(TokenInvalid, match="price"):
         check_token(signed(urlsafe_b64encode(msgspec.json.encode(hidden)).rstrip(b"=").decode()), KEYS)
+
+
+def test_an_impression_of_no_day_that_there_is_has_no_token():
+    last, later = (mint_token(a_token(impression=mint(at, 0, 1)), "k1", KEY) for at in (TIME_MAX_MS, TIME_MAX_MS + 1))
+    assert check_token(last, KEYS).impression == mint(TIME_MAX_MS, 0, 1)
+    with pytest.raises(TokenInvalid, match="of no day"):
+        check_token(later, KEYS)
 
 
 def test_an_invalid_token_is_not_told_what_would_have_been_valid():
