@@ -106,14 +106,15 @@ def read_later_table(snapshot: Snapshot, seed: int) -> Table:
 
 
 def _rows(snapshot: Snapshot) -> pl.DataFrame:
-    return (
-        snapshot.scan("rows")
-        .filter(pl.col("begun") & (pl.col("data_set") == DataSet.LIVE.value) & ~pl.col("agent_class").is_in(_DECLARED))
-        .select(*_READ, *FEATURES)
-        .collect()
-        .unique("impression", keep="last", maintain_order=True)
-        .tail(ROWS_MAX)
-    )
+    """Of a data set that is larger than memory, no more than where its newest rows begin is read to its end."""
+    is_read = pl.col("begun") & (pl.col("data_set") == DataSet.LIVE.value) & ~pl.col("agent_class").is_in(_DECLARED)
+    rows = snapshot.scan("rows").filter(is_read)
+    places = _newest(rows.select("impression", "position"))["position"]
+    return _newest(rows.filter(pl.col("position") >= (places.min() or 0)).select(*_READ, *FEATURES))
+
+
+def _newest(rows: pl.LazyFrame) -> pl.DataFrame:
+    return rows.collect().unique("impression", keep="last", maintain_order=True).tail(ROWS_MAX)
 
 
 def _features(rows: pl.DataFrame) -> Floats:

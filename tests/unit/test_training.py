@@ -34,7 +34,7 @@ from ml.models.masks import FULL, MASKS
 from ml.models.s3 import load_s3
 from ml.models.scorer import Scorer
 from ml.registry.trials import terms_for
-from ml.training import bands, calibration
+from ml.training import bands, calibration, table
 from ml.training.bands import Costs, band_of, expected_cost, open_share
 from ml.training.calibration import ISOTONIC_MIN, calibrate, expected_error
 from ml.training.dropout import with_holes, without
@@ -126,6 +126,14 @@ def test_no_verdict_score_or_reason_of_the_system_makes_an_example_of_anything()
     assert read_table(other).facts["reason"].to_list().count("RATE_ABUSIVE") > 300
     assert same_examples(read_table(one), read_table(other))
     assert same_examples(read_later_table(one, 1), read_later_table(other, 1))
+
+
+def test_of_more_rows_than_are_read_the_newest_are(monkeypatch):
+    snapshot = snapshot_of(a_world(300, days=3))
+    everything = read_table(snapshot).facts["position"].to_list()
+    monkeypatch.setattr(table, "ROWS_MAX", 100)
+    assert read_table(snapshot).facts["position"].to_list() == everything[-100:]
+    assert read_later_table(snapshot, 1).facts["position"].is_in(everything[-100:]).all()
 
 
 @pytest.mark.parametrize("authority", [a for a in Authority if a is not Authority.EXPIRY])
