@@ -66,11 +66,13 @@ def test_in_every_cut_as_known_at_any_position_gross_adds_up_and_is_what_the_led
         known = data.draw(st.integers(1, len(placed)))
         fewer = tuple(one for one in dimensions if data.draw(st.booleans()))
         for asked, folded in (({"position": placed[known - 1].position}, placed[:known]), ({}, placed)):
-            found, _ = by_sql(world, dimensions, **asked)
-            assert found == of(by_fold(folded, dimensions), COLUMNS)
+            found, split_by = by_sql(world, dimensions, **asked)
+            cut = (*dimensions, *split_by)
+            assert found == of(by_fold(folded, cut), COLUMNS)
             assert found
             assert all(identity_holds(Counter(total)) for total in found.values())
-            assert coarser(found, dimensions, fewer) == by_sql(world, fewer, **asked)[0]
+            some, split_by = by_sql(world, fewer, **asked)
+            assert coarser(found, cut, (*fewer, *split_by)) == some
 
 
 @LAW
@@ -80,7 +82,7 @@ def test_what_is_split_adds_up_too_and_is_never_mixed(world, commits, dimensions
     known = data.draw(st.integers(1, len(placed)))
     for asked, folded in (({"position": placed[known - 1].position}, placed[:known]), ({}, placed)):
         found, split_by = by_sql(world, dimensions, SPLIT, packs=("mrc", "mrc_cross_media"), **asked)
-        assert {*dimensions, *split_by} >= {Dimension.FORMAT, Dimension.CURRENCY}
+        assert {*dimensions, *split_by} >= {Dimension.FORMAT, Dimension.CURRENCY, Dimension.DATA_SET}
         assert found == of(by_fold(folded, (*dimensions, *split_by)), SPLIT_COLUMNS)
 
 
@@ -89,8 +91,10 @@ def test_what_is_split_adds_up_too_and_is_never_mixed(world, commits, dimensions
 def test_minutes_hours_and_days_add_up_to_the_same(world, commits, data):
     placed = world.hold(commits)
     for position in (None, data.draw(st.sampled_from(placed)).position):
-        [whole] = world.rows(metrics=COUNTED, filters=BOTH, position=position)
-        for granularity in (Granularity.MINUTE, Granularity.HOUR, Granularity.DAY):
-            rows = world.rows(metrics=COUNTED, filters=BOTH, position=position, granularity=granularity)
-            assert all(identity_holds(row) for row in rows)
-            assert {name: sum(row[name] for row in rows) for name in whole} == whole
+        for data_set in DataSet:
+            asked = {"metrics": COUNTED, "filters": {Dimension.DATA_SET: (data_set,)}, "position": position}
+            whole = world.rows(**asked)
+            for granularity in (Granularity.MINUTE, Granularity.HOUR, Granularity.DAY):
+                rows = world.rows(**asked, granularity=granularity)
+                assert all(identity_holds(row) for row in rows)
+                assert [{name: sum(row[name] for row in rows) for name in total} for total in whole] == whole
