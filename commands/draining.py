@@ -257,9 +257,13 @@ class Drain:
         if _is_pending(events):
             return
         self._decider.recall(impression, events)
-        if is_new and self._counted.get(impression.int) is None:  # it may be brought in again
-            self._counted.put(impression.int, True)
-            self._activity.count([event for event in events if isinstance(event, ImpressionRendered)])
+        if not is_new:
+            return
+        renders = [event for event in events if isinstance(event, ImpressionRendered)]
+        fresh = [one for one in renders if self._counted.get(one.cause.int) is None]  # they may be brought in again
+        for one in fresh:
+            self._counted.put(one.cause.int, True)
+        self._activity.count(fresh)
 
     async def _count(self, append: Append) -> None:
         """A stream that only counts takes an append wherever it ends; the cause makes that once."""

@@ -178,6 +178,30 @@ def test_draining_that_is_begun_again_counts_nobodys_renders_twice(tmp_path):
     asyncio.run(main())
 
 
+def test_of_an_impression_whose_appends_were_all_left_unanswered_every_render_counts(tmp_path):
+    async def main():
+        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
+        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
+        await gate.warm()
+        append = gate.store.append
+
+        async def unanswered(appends, recorded_at):
+            await append(appends, recorded_at)
+            raise LedgerUnavailable("it was written")
+
+        gate.store.append = unanswered
+        proof = shown_at(clients, BURST_AT, user="bot")
+        await gate.send({name: value for name, value in proof.items() if name != "on_screen_at"})
+        await gate.send({**proof, "event_id": str(clients.uuid())})
+        gate.store.append = append
+        await gate.backlog.work()
+        await gate.send(*burst(clients, LIMIT - 3))
+        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
+        assert told(await gate.send(*late)) == [VALID, DROPPED]
+
+    asyncio.run(main())
+
+
 def test_midnight_gives_nobody_a_fresh_start():
     async def test(gate, clients):
         gate.now = MIDNIGHT + 5_000
