@@ -124,7 +124,7 @@ def test_a_name_with_a_control_character_is_neither_minted_nor_read(name, contro
         check_token(signed(urlsafe_b64encode(msgspec.json.encode(token)).rstrip(b"=").decode()), KEYS)
 
 
-@pytest.mark.parametrize("price", [-1, PRICE_MAX_MICROS + 1, 1 << 62, 1 << 63])
+@pytest.mark.parametrize("price", [-1, PRICE_MAX_MICROS + 1, 1 << 63, 1 << 70])
 def test_a_price_that_no_sum_bears_is_neither_minted_nor_read(price):
     token = a_token(price_micros=price)
     with pytest.raises(TokenInvalid, match="price"):
@@ -158,15 +158,6 @@ def test_another_price_key_hides_otherwise_and_shows_no_price():
     assert mint_token(a_token(), "k1", other) != TEXT
     with pytest.raises(TokenInvalid, match="price"):
         check_token(TEXT, {"k1": other})
-
-
-@pytest.mark.parametrize("price", [-1, PRICE_MAX_MICROS + 1, 1 << 63, 1 << 70])
-def test_a_price_that_nobody_can_owe_is_neither_minted_nor_read(price):
-    with pytest.raises(TokenInvalid, match="price"):
-        mint_token(a_token(price_micros=price), "k1", KEY)
-    hidden = msgspec.structs.replace(a_token(), price_micros=price ^ KEY.pad(a_token().impression))
-    with pytest.raises(TokenInvalid, match="price"):
-        check_token(signed(urlsafe_b64encode(msgspec.json.encode(hidden)).rstrip(b"=").decode()), KEYS)
 
 
 def test_an_impression_of_no_day_that_there_is_has_no_token():
