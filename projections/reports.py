@@ -5,7 +5,7 @@ Whole hours as they are known now come from the hourly sums; minutes, other boun
 come from the facts. Both tables name everything alike, so it is one query.
 
 What must not be mixed is split whether asked or not: viewability by format (display and video are reported apart),
-money by currency, everything by data set.
+money by currency, impressions by data set.
 """
 
 import re
@@ -159,7 +159,8 @@ def _split_of(report: Report) -> list[Dimension]:
         for dimension, metrics in apart.items()
         if not metrics.isdisjoint(report.metrics) and len(set(report.filters.get(dimension, ()))) != 1
     ]
-    if len(set(report.filters.get(Dimension.DATA_SET, ()))) > 1:
+    is_of_impressions = not REFUSED_METRICS.issuperset(report.metrics)
+    if is_of_impressions and len(set(report.filters.get(Dimension.DATA_SET, ()))) > 1:
         split.append(Dimension.DATA_SET)
     return [dimension for dimension in split if dimension not in report.dimensions]
 

@@ -167,6 +167,14 @@ def test_a_question_that_cannot_be_asked_names_its_field(changes, field):
     assert caught.value.field == field
 
 
+def test_refused_renders_alone_are_not_cut_by_data_set_for_they_are_in_none():
+    both = {Dimension.DATA_SET: ("live", "replay")}
+    assert check(a_report(metrics=(Metric.REFUSED,), filters=both)).dimensions == ()
+    assert check(a_report(metrics=(Metric.GROSS,), filters=both)).dimensions == (Dimension.DATA_SET,)
+    with pytest.raises(QueryRefused, match="not by data_set"):
+        check(a_report(metrics=(Metric.GROSS, Metric.REFUSED), filters=both))
+
+
 @pytest.mark.parametrize(
     ("asked", "days"),
     [
