@@ -8,13 +8,14 @@ from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
+from domain.ids import TIME_MAX_MS
 from service.problems import BadParameter
 
 E = TypeVar("E", bound=StrEnum)
 
 _TIME_MAX = 1 << 47
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_RFC3339_MIN, _RFC3339_MAX = -62_135_596_800_000, 253_402_300_799_999
+_RFC3339_MIN = -62_135_596_800_000
 _AFTER_DIGITS_MAX = 15
 
 
@@ -96,7 +97,7 @@ def member_of(name: str, text: str, kind: type[E]) -> E:
 
 def rfc3339(at: int) -> str:
     """Return epoch ms as RFC 3339, UTC, with milliseconds; of years that it has no digits for, the nearest time."""
-    moment = _EPOCH + timedelta(milliseconds=min(max(at, _RFC3339_MIN), _RFC3339_MAX))
+    moment = _EPOCH + timedelta(milliseconds=min(max(at, _RFC3339_MIN), TIME_MAX_MS))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
