@@ -18,7 +18,7 @@ from domain.events import Versions
 from domain.ids import day_of, minted_at
 from domain.pack import Pack
 from domain.reasons import Reason
-from domain.render import Fingerprint, Render, content, millis
+from domain.render import RENDER_MAX_BYTES, Fingerprint, Render, content, millis
 from domain.screen import REQUEST_REASONS, UNKNOWN_DEVICE, Traits, claim, screen
 from domain.token import Token, TokenInvalid, TokenKey, check_token
 from domain.vocabulary import AgentClass, DataSet, NetworkClass, Rung
@@ -120,19 +120,18 @@ class Intake(Struct, frozen=True, kw_only=True):
         return found
 
     def _parse(self, raw: bytes | msgspec.Raw, caller: Caller, now: int) -> _Parsed | Malformed | Refused:
+        if len(raw) > RENDER_MAX_BYTES:
+            fault = Fault(code="invalid", detail=f"a render has at most {RENDER_MAX_BYTES} bytes")
+            return Malformed(raw, fault, now, _event_id(raw))
         try:
             render = _RENDER.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Malformed(raw, fault_of(error), now, _event_id(raw))
         received_at, data_set = now, DataSet.LIVE
         if render.received_at is not None:
-            if _REPLAY not in caller.scopes:
-                fault = Fault(code="forbidden", detail="received_at needs the scope replay", path="$.received_at")
-                return Malformed(raw, fault, now, render.event_id)
             received_at, data_set = millis(render.received_at), DataSet.REPLAY
-            if received_at - now > self.pack.clock_ahead_max_ms:
-                fault = Fault(code="invalid", detail="received_at is in the future", path="$.received_at")
-                return Malformed(raw, fault, now, render.event_id)
+            if wrong := self._flaw_of_history(received_at, caller, now):
+                return Malformed(raw, wrong, now, render.event_id)
         try:
             token = check_token(render.token, self.token_keys)
         except TokenInvalid:
@@ -142,6 +141,13 @@ class Intake(Struct, frozen=True, kw_only=True):
             home = None if homes is None else homes.home_of(token)
             return Refused(render.event_id, Reason.REGION_MISDIRECTED, token.impression, home)
         return _Parsed(render, token, raw, received_at, data_set, _days(token))
+
+    def _flaw_of_history(self, received_at: int, caller: Caller, now: int) -> Fault | None:
+        if _REPLAY not in caller.scopes:
+            return Fault(code="forbidden", detail="received_at needs the scope replay", path="$.received_at")
+        if received_at - now > self.pack.clock_ahead_max_ms:
+            return Fault(code="invalid", detail="received_at is in the future", path="$.received_at")
+        return None
 
     def _screen(self, one: _Parsed, caller: Caller, rung: Rung) -> Item:
         render, token, received_at = one.render, one.token, one.received_at

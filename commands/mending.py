@@ -14,10 +14,8 @@ from msgspec import Raw, Struct
 from msgspec.structs import FieldInfo
 
 from commands.quarantine_entries import FixRefused, NotReplayable
-from domain.render import Render
+from domain.render import RENDER_MAX_BYTES, Render
 
-BODY_MAX_BYTES = 65_536
-"""A render with every field at its longest is a tenth of this; what is larger is none."""
 MEMBERS_MAX = 200
 
 IDENTIFIERS = frozenset({"token", "user", "device", "network", "agent", "session"})
@@ -69,8 +67,8 @@ def read(body: bytes) -> Document:
     Raises:
         NotReplayable: it is no JSON object, or far too large for a render.
     """
-    if len(body) > BODY_MAX_BYTES:
-        raise NotReplayable(f"it has more than {BODY_MAX_BYTES} bytes, as no render has; its beginning is kept")
+    if len(body) > RENDER_MAX_BYTES:
+        raise NotReplayable(f"it has more than {RENDER_MAX_BYTES} bytes, as no render has; its beginning is kept")
     try:
         document = _DOCUMENT.decode(body)
     except msgspec.ValidationError as error:

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from commands.items import Caller, Fault, Item, Malformed, Ready
 from commands.keyring import DAY_MS, KEY_BYTES, LIFE_DAYS, DayKeys, Keyring
-from commands.mending import BODY_MAX_BYTES
 from commands.quarantine_entries import REUSED
 from domain.ids import ImpressionId, minted_at
+from domain.render import RENDER_MAX_BYTES
 
 DROPPED_MAX = 10_000
 """One call of `drop_expired` deletes at most so much of each kind: nobody waits for more."""
@@ -226,7 +226,7 @@ class Holding:
             received_at=item.received_at,
             expires_at=min(now + self._ttl_ms, (day + LIFE_DAYS) * DAY_MS),
             key_day=day,
-            sealed=keys.seal(raw[: BODY_MAX_BYTES + 1], secrets.token_bytes(_NONCE_BYTES), name),
+            sealed=keys.seal(raw[: RENDER_MAX_BYTES + 1], secrets.token_bytes(_NONCE_BYTES), name),
             sdk=_sdk(raw),
             sender=None if item.caller is None else _sealed_sender(item.caller, keys, name),
         )

@@ -19,7 +19,7 @@ from commands.answers import elsewhere, refused
 from commands.intake import Intake
 from commands.items import Answer, Deferred, Item, Malformed, Ready, Refused, Status
 from commands.keyring import KEY_BYTES, Keyring
-from commands.mending import BODY_MAX_BYTES, IDENTIFIERS, Document, Flaw, Patch, derived, flaws, masked, mend, read
+from commands.mending import IDENTIFIERS, Document, Flaw, Patch, derived, flaws, masked, mend, read
 from commands.quarantine import Sender, unsealed_sender
 from commands.quarantine_entries import (
     REUSED,
@@ -38,6 +38,7 @@ from commands.streams import events_of
 from domain.ids import ImpressionId, day_of, minted_at
 from domain.impression import Decided, ImpossibleTransition, fold
 from domain.reasons import Reason
+from domain.render import RENDER_MAX_BYTES
 from domain.token import TokenInvalid, check_token
 from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, EventStore, LedgerUnavailable
@@ -131,7 +132,7 @@ class Quarantine(Struct, frozen=True, kw_only=True):
         try:
             document = read(body)
         except NotReplayable as error:
-            shown = _as_it_came(body) if raw else f"<{len(body)} bytes, hidden>"
+            shown = _as_it_came(body) if raw else f"<{found.entry.size} bytes, hidden>"
             return Explained(entry=found.entry, body=shown, advice=f"It cannot be replayed: {error}.")
         wrong = flaws(document, may_be_history=sender.may_be_history)
         follows = derived(wrong)
@@ -259,7 +260,7 @@ def _as_it_came(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body[:BODY_MAX_BYTES].decode(errors="replace")
+        return body[:RENDER_MAX_BYTES].decode(errors="replace")
 
 
 def _check_may_replay(entry: Entry) -> None:

@@ -24,13 +24,12 @@ from commands.shelter_trust import Trust
 from domain.cells import Cell
 from domain.ids import ImpressionId
 from domain.reasons import Reason, Verdict
+from domain.render import RENDER_MAX_BYTES
 from domain.token import Token, TokenInvalid, TokenKey, check_token, read_token
 from domain.vocabulary import Rung
 from ledger.store import LedgerUnavailable
 
-BODY_MAX_BYTES = 65_536
-"""Larger bodies are no renders; they are not sheltered."""
-BOX_MAX_BYTES = BODY_MAX_BYTES + 8_192 + OVERHEAD_BYTES
+BOX_MAX_BYTES = RENDER_MAX_BYTES + 8_192 + OVERHEAD_BYTES
 TOKEN_MAX = 2_048
 _AGENT_MAX, _NETWORK_MAX = 1_024, 128
 _NO_ROOM = "the shelter of its region has no room; send it again later"
@@ -117,7 +116,7 @@ class Shelter:
         return {one.place: _busy(one, _NO_ROOM) if one.key in refused else _taken(one) for one in found}
 
     def _find(self, place: int, raw: bytes | msgspec.Raw, regions: frozenset[str]) -> _Found | None:
-        if len(memoryview(raw)) > BODY_MAX_BYTES:
+        if len(raw) > RENDER_MAX_BYTES:
             return None
         try:
             named = _NAMED.decode(raw)

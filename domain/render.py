@@ -11,6 +11,8 @@ from msgspec.structs import astuple
 from domain.ids import CauseId
 from domain.vocabulary import OmidType
 
+RENDER_MAX_BYTES = 65_536
+"""A render with every field at its longest is a tenth of this; what is larger is none, whatever it says."""
 _TIME_MAX_MS = 1 << 47
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -17,6 +17,7 @@ from domain.events import ImpressionDeduped, ImpressionRendered, ImpressionScore
 from domain.ids import minted_at
 from domain.impression import Decided
 from domain.reasons import Reason, Verdict
+from domain.render import RENDER_MAX_BYTES
 from domain.standing import Valid
 from domain.vocabulary import OmidType, Rung, Surface
 from ledger.memory import MemoryStore
@@ -177,6 +178,22 @@ def test_a_malformed_render_is_quarantined_and_its_neighbours_are_counted(raw):
         assert body.size == len(raw)
         assert len(raw) < 8 or raw not in body.sealed
         assert await gate.store.head() == 2
+
+    run_gate(test)
+
+
+@pytest.mark.parametrize("kind", ["render", "view"])
+def test_what_is_larger_than_any_render_is_quarantined_whatever_it_says(kind):
+    async def test(gate, clients):
+        event = msgspec.json.encode(getattr(clients, kind)(clients.token()))
+        padding = b" " * (RENDER_MAX_BYTES - len(event))
+        largest, larger = event[:-1] + padding + b"}", event[:-1] + padding + b" }"
+        [refused] = await gate.send(larger)
+        assert (refused.status, str(refused.event_id)) == (Status.QUARANTINED, msgspec.json.decode(event)["event_id"])
+        assert refused.errors == ("invalid at $: a render has at most 65536 bytes",)
+        assert not gate.holding_store.views
+        [taken] = await gate.send(largest)
+        assert taken.status in {Status.DECIDED, Status.PARKED}
 
     run_gate(test)
 

@@ -6,9 +6,9 @@ from gatekit import NOW, Minter
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from commands.mending import BODY_MAX_BYTES, MEMBERS_MAX, derived, flaws, masked, mend, merge_patch, read
+from commands.mending import MEMBERS_MAX, derived, flaws, masked, mend, merge_patch, read
 from commands.quarantine_entries import FixRefused, NotReplayable
-from domain.render import Render
+from domain.render import RENDER_MAX_BYTES, Render
 
 NAME = "0123456789abcdef0123456789abcdef"
 
@@ -162,7 +162,7 @@ def test_of_a_member_that_stands_twice_the_last_counts():
         (b'{"\xff": 1}', "not UTF-8"),
         (b"[]", "no object"),
         (b'"text"', "no object"),
-        (b"{" + b" " * BODY_MAX_BYTES + b"}", "more than 65536 bytes, as no render has"),
+        (b"{" + b" " * RENDER_MAX_BYTES + b"}", "more than 65536 bytes, as no render has"),
         (b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", "too deep"),
         (msgspec.json.encode({f"f{n}": n for n in range(MEMBERS_MAX + 1)}), "201 members"),
     ],

@@ -9,12 +9,12 @@ from shelterkit import FINGERPRINTS, ShelterGate, an_order, region_token, run, s
 
 from commands.items import Status
 from commands.quarantine_entries import Wanted
-from commands.shelter import BODY_MAX_BYTES
 from commands.shelter_arrivals import Envelope, Fate
 from commands.shelter_memory import MemoryShelter
 from commands.shelter_store import Counts, Room
 from commands.shelter_trust import OrderRefused
 from domain.reasons import Reason, Verdict
+from domain.render import RENDER_MAX_BYTES
 from domain.token import TokenKey, mint_token
 from domain.vocabulary import Rung
 from ledger.store import LedgerUnavailable
@@ -209,7 +209,7 @@ def test_where_the_tables_do_not_answer_it_is_busy_and_own_renders_are_decided()
 def test_what_is_too_large_for_a_render_is_not_sheltered():
     async def test(pair):
         await pair.away.ordered()
-        event = pair.clients.render(agent="x" * BODY_MAX_BYTES)
+        event = pair.clients.render(agent="x" * RENDER_MAX_BYTES)
         assert not await sheltered(pair, event)
 
     run(test)
