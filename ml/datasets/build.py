@@ -140,7 +140,7 @@ class Builder:
             part.flush()
         cutoff = self._last_at if self._recipe.cutoff is None else self._recipe.cutoff
         return Snapshot(
-            id=snapshot_id(self._digest.digest(), SCHEMA_ID, replace(self._recipe, cutoff=cutoff)),
+            id=snapshot_id(self._digest.digest(), SCHEMA_ID, replace(self._recipe, cutoff=cutoff), self._unreadable),
             recipe=self._recipe,
             cutoff=cutoff,
             schema_id=SCHEMA_ID,

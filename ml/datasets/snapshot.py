@@ -39,7 +39,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     A data set. `ledger_range` is the first and last position that were read, `parts` how many rows each part has;
     `unreadable` commits are in none, for they are damaged, or of a newer program.
 
-    The same ledger, recipe and features have the same `id`; the parts are in `folder`.
+    The same ledger, recipe and features have the same `id`, if as much of it can be read; the parts are in `folder`.
     """
 
     id: str
@@ -75,9 +75,9 @@ class RangeDigest:
         return self._hash.hexdigest()
 
 
-def snapshot_id(range_digest: str, schema_id: str, recipe: Recipe) -> str:
-    """Return the id of the data set that *recipe* makes of a range of the ledger."""
-    inputs = msgspec.json.encode((FORMAT, range_digest, schema_id, recipe))
+def snapshot_id(range_digest: str, schema_id: str, recipe: Recipe, unreadable: int) -> str:
+    """Return the id of the data set that *recipe* makes of a range of the ledger without *unreadable* commits of it."""
+    inputs = msgspec.json.encode((FORMAT, range_digest, schema_id, recipe, unreadable))
     return f"data-{blake2b(inputs, digest_size=_ID_BYTES).hexdigest()}"
 
 

@@ -13,7 +13,8 @@ from learnkit import a_commit, a_label, a_world, read
 from msgspec.structs import replace
 
 from domain.events import ImpressionViewed
-from ledger.codec import decode, encode
+from ledger import codec
+from ledger.codec import UnreadableCommit, decode, decode_impression, encode
 from ml.datasets.build import Builder, build
 from ml.datasets.history import RENDERS_MIN, PublisherLog
 from ml.datasets.later import later_columns
@@ -108,6 +109,20 @@ def test_commits_that_cannot_be_read_are_left_out_and_counted(snapshot, tmp_path
     made = built(tmp_path, damaged)
     assert (made.unreadable, snapshot.unreadable) == (2, 0)
     assert made.parts["rows"] == snapshot.parts["rows"] - 2
+
+
+def test_a_program_that_can_read_more_does_not_take_the_data_set_of_one_that_could_not(snapshot, tmp_path, monkeypatch):
+    newer = WORLD.commits[6].data
+
+    def of_old(data):
+        if data == newer:
+            raise UnreadableCommit("a newer schema")
+        return decode_impression(data)
+
+    with monkeypatch.context() as before:
+        before.setattr(codec, "decode_impression", of_old)
+        assert built(tmp_path).unreadable == 1
+    assert (built(tmp_path).unreadable, built(tmp_path).id) == (0, snapshot.id)
 
 
 def test_what_is_no_data_set_is_refused(tmp_path):
