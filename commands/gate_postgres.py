@@ -36,18 +36,15 @@ with wanted as (
         %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
     ) as v(n, e, c, d, p, k, z, t, r, x, y, s, f)
     left join quarantine q on q.name = n cross join quarantine_room room
-),
-kept as (
-    insert into quarantine (
-        name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
-    )
-    select n, nullif(e, '')::uuid, c, d, p, k, z, t, r, r, x, y, s, nullif(f, ''::bytea)
-    from wanted where is_here or (nth <= %s and upto <= %s) order by n
-    on conflict (name) do update
-    set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
-    returning name
 )
-select n from wanted where n not in (select name from kept)
+insert into quarantine (
+    name, event_id, code, detail, path, sdk, size, times, received_at, last_at, expires_at, key_day, sealed, sender
+)
+select n, nullif(e, '')::uuid, c, d, p, k, z, t, r, r, x, y, s, nullif(f, ''::bytea)
+from wanted where is_here or (nth <= %s and upto <= %s) order by n
+on conflict (name) do update
+set times = quarantine.times + excluded.times, last_at = greatest(quarantine.last_at, excluded.last_at), {_RENEWED}
+returning name
 """  # noqa: S608 (made of constants)
 _COUNT = """
 select
@@ -134,7 +131,7 @@ class PostgresHolding:
             known = by_name.get(body.name)
             by_name[body.name] = body if known is None else replace(known, times=known.times + body.times)
         rows = [by_name[name] for name in sorted(by_name)]  # in one order everywhere: two batches never deadlock
-        refused = await self._connection.fetch(
+        kept = await self._connection.fetch(
             _QUARANTINE,
             [
                 *(TextArray.of([str(getattr(row, name) or "") for row in rows]) for name in _TEXTS),
@@ -145,7 +142,7 @@ class PostgresHolding:
                 room.body_bytes,
             ],
         )
-        return {name for [name] in refused}
+        return by_name.keys() - {name for [name] in kept}
 
     async def park(self, views: Sequence[ParkedView], room: Room) -> list[Parking]:
         if not views:

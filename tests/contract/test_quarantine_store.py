@@ -312,6 +312,17 @@ def test_entries_have_room_again_when_they_are_forgotten(run):
 
 
 @pytest.mark.slow
+def test_where_nobody_knows_how_much_is_kept_nothing_is_said_to_be_kept(postgres_url):
+    async def main():
+        connection = PostgresConnection(postgres_url, 10.0)
+        await connection.fetch("delete from quarantine_room returning entries", [])
+        assert await PostgresHolding(connection).quarantine([a_body(1)], ROOM) == {name(1)}
+        await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
 def test_many_at_once_pass_the_room_by_no_more_than_they_bring_and_wait_for_nobody_for_ever(postgres_url):
     """Four gates that get the same bodies in other orders while they expire: no deadlock."""
     room = Room(entries=50)
