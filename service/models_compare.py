@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from domain.placement_events import Stage
 from domain.placements import fold_placements
+from ledger.codec import UnreadableCommit
 from ledger.postgres_connection import PostgresConnection
 from ledger.store import EventStore, read_everything
 from ml.models.scorer import Scorer
@@ -43,7 +44,7 @@ async def compare_models(settings: Settings, champion: str, other: str, mature_h
     """
     store, connection = open_store(settings), PostgresConnection(database_url(settings), _DEADLINE_S)
     try:
-        champion, other = await _named(store, champion, other)
+        champion, other = await named_or_in_force(store, champion, other)
         models = PostgresModels(connection)
         ours, theirs = [await _scorer(models, model) for model in (champion, other)]
         terms = terms_for((ours, theirs), now_ms(), load_pack(settings.rule_pack).accuses, mature_h)
@@ -54,8 +55,20 @@ async def compare_models(settings: Settings, champion: str, other: str, mature_h
         await store.close()
 
 
-async def _named(store: EventStore, champion: str, other: str) -> tuple[str, str]:
-    in_force = fold_placements(await read_placements(store)).of(Stage.S2)
+async def named_or_in_force(store: EventStore, champion: str, other: str) -> tuple[str, str]:
+    """
+    Return *champion* and *other*; for one that is empty, what *store* says is in force.
+
+    Raises:
+        NothingToCompare: nothing is in force, or that cannot be read.
+        LedgerUnavailable: the store did not answer.
+    """
+    if champion and other:
+        return champion, other
+    try:
+        in_force = fold_placements(await read_placements(store)).of(Stage.S2)
+    except UnreadableCommit as error:
+        raise NothingToCompare(f"what is in force cannot be read ({error}); name two models.") from error
     rival = in_force.challenger if in_force.canary is None else in_force.canary.ref
     named = [
         name or ("" if ref is None else ref.model) for name, ref in ((champion, in_force.champion), (other, rival))
