@@ -144,7 +144,7 @@ class Budget:
         await self._leases.tick()
 
     async def close(self) -> bool:
-        """Report everything, give everything back, and be forgotten; answers whether that was possible."""
+        """Report everything, give everything back, and leave; answers whether that was possible."""
         leases = self._leases
         for _ in range(_CLOSE_ROUNDS_MAX):
             for purse in leases.purses.values():

@@ -116,7 +116,7 @@ class Leases:
                     self._kept.pop(account, None)
 
     async def leave(self) -> None:
-        """Be forgotten by the store, after everything was reported and given back."""
+        """Have the store let this holder go, after everything was reported and given back."""
         with suppress(LedgerUnavailable):
             await self._store.leave(self.holder)
 
