@@ -30,7 +30,7 @@ _RENEWED = ", ".join(
 _QUARANTINE = f"""
 with wanted as (
     select v.*, q.sealed is not null as is_here,
-        room.entries + count(*) filter (where q.name is null) over (order by n) as nth,
+        room.bodies + count(*) filter (where q.sealed is null) over (order by n) as nth,
         room.bytes + sum(length(s)) filter (where q.sealed is null) over (order by n) as upto
     from unnest(
         %s, %s, %s, %s, %s, %s, %s::integer[], %s::integer[], %s::bigint[], %s::bigint[], %s::integer[], %s, %s
@@ -138,7 +138,7 @@ class PostgresHolding:
                 *([getattr(row, name) for row in rows] for name in _NUMBERS),
                 ByteaArray.of([row.sealed for row in rows]),
                 ByteaArray.of([row.sender or b"" for row in rows]),
-                room.entries,
+                room.bodies,
                 room.body_bytes,
             ],
         )

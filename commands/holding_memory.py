@@ -101,8 +101,7 @@ class MemoryHolding:
         self._size -= 0 if body is None else len(body.sealed)
 
     def _fits(self, body: QuarantinedBody, room: Room) -> bool:
-        entries = len(self.entries) + (body.name not in self.entries)
-        return entries <= room.entries and self._size + len(body.sealed) <= room.body_bytes
+        return len(self.bodies) < room.bodies and self._size + len(body.sealed) <= room.body_bytes
 
     def _park(self, view: ParkedView, room: Room) -> Parking:
         known = self.views.get(view.event_id)

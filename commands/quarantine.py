@@ -101,19 +101,16 @@ class Parking(StrEnum):
 
 
 class Room(Struct, frozen=True, kw_only=True):
-    """
-    How much may be kept: parked views, of one impression and in all; entries of the quarantine, also those without a
-    body, and bytes of bodies.
-    """
+    """How much may be kept: parked views, of one impression and in all, and bodies in quarantine, with their bytes."""
 
     impression_views: int = 64
     views: int = 1_000_000
-    entries: int = 1_000_000
+    bodies: int = 1_000_000
     body_bytes: int = 1 << 30
 
 
 ROOM = Room()
-ANY_ROOM = Room(impression_views=1 << 62, views=1 << 62, entries=1 << 62, body_bytes=1 << 62)
+ANY_ROOM = Room(impression_views=1 << 62, views=1 << 62, bodies=1 << 62, body_bytes=1 << 62)
 """For what comes out of a spool: that was answered as taken, and the size of the spool bounds it."""
 
 

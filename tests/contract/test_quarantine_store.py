@@ -273,7 +273,7 @@ def test_a_question_without_end_is_refused():
 
 def test_what_there_is_no_room_for_is_named_and_what_is_here_needs_none(run):
     async def test(holding, quarantine):
-        room = Room(entries=2)
+        room = Room(bodies=2)
         assert await holding.quarantine([a_body(1), a_body(2), a_body(3), a_body(1)], room) == {name(3)}
         assert await holding.quarantine([a_body(4), a_body(2)], room) == {name(4)}
         assert await names(quarantine) == [2, 1]
@@ -299,14 +299,15 @@ def test_bodies_have_room_in_bytes_which_is_free_again_when_they_are_gone(run):
     run(test)
 
 
-def test_entries_have_room_again_when_they_are_forgotten(run):
-    async def test(holding, _):
-        room = Room(entries=1)
+def test_a_body_whose_time_is_up_makes_room_for_another(run):
+    async def test(holding, quarantine):
+        room = Room(bodies=1)
         await holding.quarantine([a_body(1)], room)
-        await holding.drop_expired(NOW + TTL, 0)
         assert await holding.quarantine([a_body(2)], room) == {name(2)}
-        await holding.drop_expired(NOW + TTL + RECORD_KEPT_MS, 0)
-        assert await holding.quarantine([a_body(2)], room) == set()
+        await holding.drop_expired(NOW + TTL, 0)
+        assert await holding.quarantine([a_body(2, expires_at=NOW + 2 * TTL)], room) == set()
+        assert await holding.quarantine([a_body(1, received_at=NOW + TTL)], room) == {name(1)}
+        assert (await quarantine.find(name(1))).entry.state is EntryState.EXPIRED
 
     run(test)
 
@@ -315,7 +316,7 @@ def test_entries_have_room_again_when_they_are_forgotten(run):
 def test_where_nobody_knows_how_much_is_kept_nothing_is_said_to_be_kept(postgres_url):
     async def main():
         connection = PostgresConnection(postgres_url, 10.0)
-        await connection.fetch("delete from quarantine_room returning entries", [])
+        await connection.fetch("delete from quarantine_room returning bodies", [])
         assert await PostgresHolding(connection).quarantine([a_body(1)], ROOM) == {name(1)}
         await connection.close()
 
@@ -325,7 +326,7 @@ def test_where_nobody_knows_how_much_is_kept_nothing_is_said_to_be_kept(postgres
 @pytest.mark.slow
 def test_many_at_once_pass_the_room_by_no_more_than_they_bring_and_wait_for_nobody_for_ever(postgres_url):
     """Four gates that get the same bodies in other orders while they expire: no deadlock."""
-    room = Room(entries=50)
+    room = Room(bodies=50)
 
     async def gate(number):
         connection = PostgresConnection(postgres_url, 10.0)
@@ -339,12 +340,12 @@ def test_many_at_once_pass_the_room_by_no_more_than_they_bring_and_wait_for_nobo
     async def main():
         await asyncio.gather(*(gate(number) for number in range(4)))
         connection = PostgresConnection(postgres_url, 10.0)
-        [[entries, size]] = await connection.fetch("select entries, bytes from quarantine_room", [])
+        [[bodies, size]] = await connection.fetch("select bodies, bytes from quarantine_room", [])
         counted = await connection.fetch(
-            "select count(*), coalesce(sum(length(sealed)), 0)::bigint from quarantine", []
+            "select count(sealed), coalesce(sum(length(sealed)), 0)::bigint from quarantine", []
         )
         await connection.close()
-        assert [(entries, size)] == [tuple(row) for row in counted]
-        assert 0 < entries <= 50 + 4 * 20
+        assert [(bodies, size)] == [tuple(row) for row in counted]
+        assert 0 <= bodies <= 50 + 4 * 20
 
     asyncio.run(main())

@@ -485,7 +485,7 @@ def test_a_decision_on_lists_that_nobody_refreshed_says_so():
 
 
 def test_what_the_quarantine_has_no_room_for_is_deferred_and_nothing_else_of_the_batch(monkeypatch):
-    monkeypatch.setattr(ingest, "ROOM", Room(entries=1))
+    monkeypatch.setattr(ingest, "ROOM", Room(bodies=1))
 
     async def test(gate, clients):
         event = clients.render()

@@ -1,4 +1,4 @@
-"""The quarantine has a limit, of entries and of bytes; what they add up to is kept with every change of them."""
+"""The quarantine has a limit, of bodies and of their bytes; what they add up to is kept with every change of them."""
 
 from alembic import op
 
@@ -10,18 +10,18 @@ depends_on = None
 _COUNT = """
 create function count_quarantine() returns trigger language plpgsql as $$
 declare
-    more_entries bigint := 0;
+    more_bodies bigint := 0;
     more_bytes bigint := 0;
 begin
     if tg_op <> 'DELETE' then
-        select count(*), coalesce(sum(length(sealed)), 0) into more_entries, more_bytes from after_it;
+        select count(sealed), coalesce(sum(length(sealed)), 0) into more_bodies, more_bytes from after_it;
     end if;
     if tg_op <> 'INSERT' then
-        select more_entries - count(*), more_bytes - coalesce(sum(length(sealed)), 0)
-        into more_entries, more_bytes from before_it;
+        select more_bodies - count(sealed), more_bytes - coalesce(sum(length(sealed)), 0)
+        into more_bodies, more_bytes from before_it;
     end if;
-    if more_entries <> 0 or more_bytes <> 0 then
-        update quarantine_room set entries = entries + more_entries, bytes = bytes + more_bytes;
+    if more_bodies <> 0 or more_bytes <> 0 then
+        update quarantine_room set bodies = bodies + more_bodies, bytes = bytes + more_bytes;
     end if;
     return null;
 end
@@ -35,14 +35,14 @@ _TABLES = {
 
 
 def upgrade() -> None:
-    op.execute("create table quarantine_room (entries bigint not null, bytes bigint not null)")
+    op.execute("create table quarantine_room (bodies bigint not null, bytes bigint not null)")
     op.execute(_COUNT)
     for event, tables in _TABLES.items():
         op.execute(f"""
             create trigger quarantine_{event} after {event} on quarantine
             referencing {tables} for each statement execute function count_quarantine()
             """)
-    op.execute("insert into quarantine_room select count(*), coalesce(sum(length(sealed)), 0) from quarantine")
+    op.execute("insert into quarantine_room select count(sealed), coalesce(sum(length(sealed)), 0) from quarantine")
 
 
 def downgrade() -> None:
