@@ -19,7 +19,9 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json  # else without the values of local variables, which are tokens, people and keys
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
     last = [renderer]
     if as_json:
@@ -31,6 +33,7 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=logging.WARNING, handlers=[_of_libraries(process, shared, last)])
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # of each request that is no HTTP it would warn
 
 
 def _of_libraries(

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 LIBRARY = """
 import logging, threading
 import structlog
@@ -42,3 +44,35 @@ def test_every_line_is_json_if_asked_also_of_libraries_in_their_threads():
 def test_lines_for_people_name_the_library():
     lines = written("no")
     assert any("lost it" in line and "dramatiq.worker" in line for line in lines)
+
+
+FAILING = """
+import logging
+import structlog
+from service.logs import set_up_logs
+
+def fail(token):
+    raise ValueError("why")
+
+set_up_logs("gate", {log_json!r})
+for log in (structlog.get_logger(), logging.getLogger("library")):
+    try:
+        fail("a-" + "secret")
+    except ValueError:
+        log.exception("failed")
+"""
+
+
+@pytest.mark.parametrize("log_json", ["yes", "no"])
+def test_a_traceback_says_where_and_not_what_the_variables_held(log_json):
+    code = FAILING.format(log_json=log_json)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert told.count("ValueError: why") == 2
+    assert "a-secret" not in told
+
+
+def test_what_is_no_http_leaves_no_line_for_anybody_could_fill_a_disk_with_them():
+    code = "import logging; from service.logs import set_up_logs; set_up_logs('gate', 'yes')\n"
+    code += "logging.getLogger('uvicorn.error').warning('Invalid HTTP request received.')"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert told == ""
