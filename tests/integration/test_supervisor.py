@@ -431,6 +431,27 @@ def test_puts_a_big_log_aside_at_a_start(tmp_path):
     assert (logs / "child.log.1").stat().st_size == 20_000_000
 
 
+CHATTERBOX = """
+import time
+while True:
+    print("x" * 1_000_000, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_puts_a_big_log_aside_while_its_child_writes_on(tmp_path):
+    log = tmp_path / "logs" / "child.log"
+    with Supervisor(tmp_path, [python_child(CHATTERBOX)]) as supervisor:
+
+        def is_put_aside_and_written_again():
+            supervisor.poll()
+            return log.with_suffix(".log.1").exists() and 0 < log.stat().st_size < 10_000_000
+
+        eventually(is_put_aside_and_written_again)
+        assert [state.restarts for state in supervisor.states()] == [0]
+    assert log.with_suffix(".log.1").stat().st_size > 10_000_000
+
+
 def test_lets_children_write_where_the_caller_does_if_asked(tmp_path, capfd):
     child = python_child("print('hello', flush=True)\n" + SLEEPER)
     heard = []
