@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 import structlog
 
@@ -29,11 +31,26 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Losing(sys.stderr)),  # type: ignore[arg-type]
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=logging.WARNING, handlers=[_of_libraries(process, shared, last)])
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # of each request that is no HTTP it would warn
+
+
+class _Losing:
+    """What cannot be written to *file*, as its disk is full, is lost; whoever has something to say goes on."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def _of_libraries(

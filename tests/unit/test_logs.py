@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+FULL = Path("/dev/full")
+"""A file on a disk that is full (Linux)."""
 
 LIBRARY = """
 import logging, threading
@@ -76,3 +80,12 @@ def test_what_is_no_http_leaves_no_line_for_anybody_could_fill_a_disk_with_them(
     code += "logging.getLogger('uvicorn.error').warning('Invalid HTTP request received.')"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     assert told == ""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("log_json", ["yes", "no"])
+def test_whoever_logs_to_a_full_disk_goes_on(log_json):
+    code = LIBRARY.format(log_json=log_json) + "structlog.get_logger().error('more')\nprint('went on')"
+    with FULL.open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+    assert done.stdout == "went on\n"
