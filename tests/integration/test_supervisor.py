@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -419,6 +420,15 @@ def test_a_record_that_cannot_be_read_is_no_obstacle(tmp_path):
 def test_refuses_needs_that_cannot_be_met(tmp_path, needs):
     with pytest.raises(ValueError, match="need each other in a circle"):
         Supervisor(tmp_path, [python_child("", name=name, needs=need) for name, need in needs.items()])
+
+
+def test_goes_on_though_what_it_tells_cannot_be_written(tmp_path):
+    def on_a_full_disk(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Supervisor(tmp_path, [python_child(SLEEPER)], watch=on_a_full_disk, patience=HASTY) as supervisor:
+        os.kill(supervisor.states()[0].pid, signal.SIGKILL)
+        eventually(lambda: supervisor.poll() and supervisor.states()[0].restarts == 1)
 
 
 def test_puts_a_big_log_aside_at_a_start(tmp_path):
