@@ -82,11 +82,13 @@ def test_requests_within_the_limit_follow_each_other_whatever_their_bodies_are()
     on_server(talk)
 
 
+UNFINISHED = (b"\r\n", POST, POST + b"content-length: 9\r\n\r\nabc", CHUNKED + b"3\r\nabc\r\n")
+
+
 @pytest.mark.parametrize(
-    "begin", [b"", b"\r\n", POST, POST + b"content-length: 9\r\n\r\nabc", CHUNKED + b"3\r\nabc\r\n"]
+    ("before", "begin"), [(0, b""), *((before, begin) for before in (0, 1) for begin in UNFINISHED)]
 )
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_connection_whose_request_does_not_come_is_closed_in_time(monkeypatch, begin, before):
+def test_a_connection_whose_request_does_not_come_is_closed_in_time(monkeypatch, before, begin):
     monkeypatch.setattr(serving, "REQUEST_WITHIN_S", 0.1)
 
     async def talk(reader, writer):
