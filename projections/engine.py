@@ -8,6 +8,7 @@ folder's name count only for the handle that opens the engine, so that one is op
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, local
 from types import MappingProxyType
@@ -163,6 +164,8 @@ def _open_folder(dsn: str) -> Any:
         raise TablesUnavailable(f"{dsn} names no folder; write chdb:///the/whole/path")
     folder = Path(parts.path)
     folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # it may be another user's
+        folder.chmod(0o700)  # ClickHouse makes its files for everybody to read
     try:
         return session.Session(f"{folder.resolve()}?{urlencode(_LIMITS)}")  # type: ignore[no-untyped-call]
     except RuntimeError as error:

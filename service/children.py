@@ -1,6 +1,7 @@
 """One supervised process: what it is, how it is started and stopped, and what becomes of it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -145,6 +146,8 @@ class Watched:
             LauncherError: What must come before its start failed.
         """
         code = self._process.poll() if self._process else None
+        if self._log is not None:
+            _keep_small(self._log)
         match self._state:
             case State.WAITING | State.PAUSED:
                 if needs_ready and now >= self._deadline:
@@ -266,9 +269,18 @@ def _spawn(child: Child, log: Path | None) -> subprocess.Popen[bytes]:
 
 def _open_log(log: Path) -> int:
     private(log.parent)
-    if log.exists() and log.stat().st_size > _LOG_MAX_BYTES:
-        log.replace(log.with_suffix(".log.1"))
+    _keep_small(log)
     return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _keep_small(log: Path) -> None:
+    """Put a big *log* aside, also while its process writes it: of what comes at that moment lines may be lost."""
+    with suppress(OSError):
+        if log.stat().st_size <= _LOG_MAX_BYTES:
+            return
+        with suppress(OSError):  # a full disk has no room for both
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def _tail(log: Path) -> str:

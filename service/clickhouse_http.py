@@ -42,6 +42,8 @@ _MORE_THAN_READING = frozenset({"infile", "outfile", "file", "python"})
 _HARMLESS = frozenset(
     {"format", "generate_series", "generateseries", "null", "numbers", "numbers_mt", "values", "view", "zeros"}
 )
+_NAMES_FILE = re.compile(r"""[`'"\u201c\u2018](?:\\[x/.]|\.{0,2}/+[^`'"\u201d\u2019/])""")
+"""Embedded, each file of this machine is a table named after its path, and the engine tells whether it exists."""
 _NAMES_FORMAT = re.compile(r"\bformat\s+\w+\s*;?\s*$", re.IGNORECASE)
 _FORMAT = re.compile(r"\w+")
 _BOUND = re.compile(r"\{(\w+):[^}]+\}")
@@ -136,6 +138,12 @@ def refuse_unless_reading(text: str, unserved: frozenset[str]) -> None:
         raise TablesUnavailable("Code: 164. only single statements that read are served here. (READONLY)", _READONLY)
     if "\\" in text and ("`" in text or '"' in text):
         raise TablesUnavailable("Code: 164. no name with an escape is served here. (READONLY)", _READONLY)
+    if _NAMES_FILE.search(text) is not None:
+        raise TablesUnavailable(
+            "Code: 164. nothing in quotes that begins as a path is served here; bind it as a parameter if it is a "
+            "value. (READONLY)",
+            _READONLY,
+        )
     found = min(unserved.intersection(_WORD.findall(text.lower())), default=None)
     if found is not None:
         raise TablesUnavailable(

@@ -29,6 +29,7 @@ from service.embedded_valkey import ValkeyServer, valkey_binary
 from service.folders import Holder, check_user, lock_file, lock_holder, sockets
 from service.keyfiles import NoKeys, keys_file, load_keys
 from service.lists_open import lists_state
+from service.migrate import version_wanted
 from service.processes import LauncherError, ancestors, memory_free_bytes, port_error, port_holder
 from service.settings import EMBEDDED, PORTS, PREFIX, Settings
 from service.shelter_files import TrustFileError, flaws_of, trust_of
@@ -234,7 +235,10 @@ def _postgres(settings: Settings, data_dir: Path, holder: Holder | None) -> Iter
     for name in ("ledger_url", "database_url"):
         url = getattr(settings, name)
         if url.startswith("postgresql"):
-            yield _connect(name.replace("_", " "), url, f"Start that server, or change {PREFIX}{name.upper()}.")
+            answers = _connect(name.replace("_", " "), url, f"Start that server, or change {PREFIX}{name.upper()}.")
+            yield answers
+            if answers.ok:
+                yield _tables(f"{answers.name} tables", url)
 
 
 def _eventstoredb(settings: Settings) -> Iterator[Check]:
@@ -283,6 +287,24 @@ def _connect(name: str, url: str, fix: str) -> Check:
     if read_only:
         return Check(name, ok=False, says=f"{says}, but is a read-only replica", fix=f"Name the primary. {fix}")
     return Check(name, ok=True, says=says)
+
+
+def _tables(name: str, url: str) -> Check:
+    """Of a server that is named by URL; the embedded one's are made and changed by each start."""
+    wanted, found = version_wanted(), ""
+    try:
+        with psycopg.connect(url, connect_timeout=_ANSWER_WITHIN_S) as connection:
+            if connection.execute("select to_regclass('alembic_version')").fetchone() != (None,):
+                row = connection.execute("select version_num from alembic_version").fetchone()
+                found = str(row[0]) if row else ""
+    except psycopg.Error as error:
+        says, fix = str(error).splitlines()[0], "Let the user that the URL names read them."
+        return Check(name, ok=False, says=f"cannot be looked at: {says}", fix=fix)
+    if not found:
+        return Check(name, ok=False, says="not made yet", fix="Run `impledger migrate`, or start with `impledger up`.")
+    says = f"at version {found}, and this program works with {wanted}"
+    fix = "Run the newer program." if found > wanted else "Run `impledger migrate`."
+    return _check(name, found == wanted, f"at version {found}" if found == wanted else says, fix)
 
 
 def _broker(settings: Settings, data_dir: Path, holder: Holder | None) -> Check:

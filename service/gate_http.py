@@ -8,7 +8,7 @@ from uuid import uuid4
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from commands.batcher import Batcher
+from commands.batcher import Batcher, Overloaded
 from commands.intake import Intake
 from commands.items import Answer, Caller, Item, Status
 from commands.quarantine import sent_by
@@ -31,6 +31,12 @@ from service.problems import (
 from service.settings import Settings
 from service.sheltered_requests import all_busy, merged, others
 
+BODY_SMALL_BYTES = 65_536
+KEYLESS_BODIES_MAX_BYTES = 1 << 28
+"""
+Of what callers without a key have sent of bodies that are not here as a whole: they may take their time over them, and
+there may be many. Beyond it their bodies must be small.
+"""
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -57,6 +63,7 @@ class GateApp:
         self._metrics = metrics
         self._inner = inner
         self._watch = watch
+        self._keyless_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/v1/impressions":
@@ -82,7 +89,7 @@ class GateApp:
             raise UnsupportedMedia(f"send {JSON} or {NDJSON}")
         check_encoding(headers.get(b"content-encoding", ""))
         self._batcher.check_admission()
-        body = await _body(receive, headers, self._settings.body_max_bytes)
+        body = await self._body(receive, headers, is_known=bool(scopes))
         raws, is_single = split(body, media_type)
         if len(raws) > self._settings.renders_max:
             raise TooManyRenders(f"at most {self._settings.renders_max} renders go in one request")
@@ -111,23 +118,32 @@ class GateApp:
             return Reply(200, b"".join(_ENCODER.encode(answer) + b"\n" for answer in shown), NDJSON)
         return Reply(200, _ENCODER.encode(shown), JSON)
 
-
-async def _body(receive: Receive, headers: dict[bytes, str], limit: int) -> bytes:
-    declared = headers.get(b"content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise BodyTooLarge(f"a body has at most {limit} bytes")
-    chunks, size = [], 0
-    while True:
-        message: Any = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadDocument("the client went away")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"a body has at most {limit} bytes")
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
+    async def _body(self, receive: Receive, headers: dict[bytes, str], *, is_known: bool) -> bytes:
+        limit = self._settings.body_max_bytes
+        too_large = BodyTooLarge(f"a body has at most {limit} bytes")
+        declared = headers.get(b"content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+        chunks, size, counted = [], 0, 0
+        try:
+            while True:
+                message: Any = await receive()
+                if message["type"] == "http.disconnect":
+                    raise BadDocument("the client went away")
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                chunks.append(chunk)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+                if not is_known:
+                    self._keyless_bytes += len(chunk)
+                    counted += len(chunk)
+                    if self._keyless_bytes > KEYLESS_BODIES_MAX_BYTES and size > BODY_SMALL_BYTES:
+                        raise Overloaded("too much is on its way from callers without a key")
+        finally:
+            self._keyless_bytes -= counted
 
 
 def _veiled(answer: Answer) -> Answer:

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 import structlog
 
@@ -19,7 +21,9 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json  # else without the values of local variables, which are tokens, people and keys
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
     last = [renderer]
     if as_json:
@@ -27,10 +31,26 @@ def set_up_logs(process: str, log_json: str, *, quiet: bool = False) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Losing(sys.stderr)),  # type: ignore[arg-type]
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=logging.WARNING, handlers=[_of_libraries(process, shared, last)])
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # of each request that is no HTTP it would warn
+
+
+class _Losing:
+    """What cannot be written to *file*, as its disk is full, is lost; whoever has something to say goes on."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def _of_libraries(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +12,41 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 GRACE_S = 5
+REQUEST_WITHIN_S = 30.0
+"""By when a request must be here as a whole: what is here of it takes memory, and its connection a file."""
 HEAD_MAX_BYTES = 65_536
 """Of a request's head while it has not ended; one that ends within what is read at once (256 KiB) may be larger."""
 
 
 class _Protocol(HttpToolsProtocol):
-    """Closes connections whose head or trailer does not end: the parser would gather it without a limit."""
+    """
+    Closes connections whose head or trailer does not end, for the parser would gather it without a limit, and those
+    whose request is not here in time.
+    """
 
     _gathered = 0
+    _since = 0.0
+    """Loop time since when a request is awaited; infinite where none is, as after one was read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._look = self.loop.call_later(REQUEST_WITHIN_S, self._close_if_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_slow(self) -> None:
+        awaited_s = max(self.loop.time() - self._since, 0.0)
+        if awaited_s >= REQUEST_WITHIN_S:
+            self.transport.close()
+        else:
+            self._look = self.loop.call_later(REQUEST_WITHIN_S - awaited_s, self._close_if_slow)
 
     def data_received(self, data: bytes) -> None:
         self._gathered += len(data)
+        self._since = min(self._since, self.loop.time())
         super().data_received(data)
         if self._gathered > HEAD_MAX_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
@@ -36,6 +61,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._gathered = 0
+        self._since = math.inf
         super().on_message_complete()
 
 

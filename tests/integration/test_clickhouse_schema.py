@@ -81,13 +81,14 @@ def test_a_generation_can_be_removed_and_made_again(client):
     assert migrate(client, 1) != []
 
 
-def test_two_processes_cannot_open_one_folder(tmp_path):
+def test_two_processes_cannot_open_one_folder_and_other_users_cannot_look_into_it(tmp_path):
     code = (
         "import sys; from projections.engine import Engine; "
         "kept = Engine(sys.argv[1]); print('open', flush=True); input()"
     )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", code, f"chdb://{tmp_path}"]
+    tmp_path.chmod(0o755)
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"open\n"
         second = subprocess.run(
@@ -96,6 +97,7 @@ def test_two_processes_cannot_open_one_folder(tmp_path):
         assert second.returncode != 0
         assert "TablesUnavailable" in second.stderr
         first.communicate(b"\n")
+        assert tmp_path.stat().st_mode & 0o077 == 0  # what ClickHouse makes in it, everybody may read
 
 
 def test_an_engine_keeps_what_it_was_given(tmp_path):

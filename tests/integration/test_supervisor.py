@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -421,6 +422,15 @@ def test_refuses_needs_that_cannot_be_met(tmp_path, needs):
         Supervisor(tmp_path, [python_child("", name=name, needs=need) for name, need in needs.items()])
 
 
+def test_goes_on_though_what_it_tells_cannot_be_written(tmp_path):
+    def on_a_full_disk(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Supervisor(tmp_path, [python_child(SLEEPER)], watch=on_a_full_disk, patience=HASTY) as supervisor:
+        os.kill(supervisor.states()[0].pid, signal.SIGKILL)
+        eventually(lambda: supervisor.poll() and supervisor.states()[0].restarts == 1)
+
+
 def test_puts_a_big_log_aside_at_a_start(tmp_path):
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -429,6 +439,27 @@ def test_puts_a_big_log_aside_at_a_start(tmp_path):
     with Supervisor(tmp_path, [python_child(SLEEPER)]):
         assert (logs / "child.log").stat().st_size == 0
     assert (logs / "child.log.1").stat().st_size == 20_000_000
+
+
+CHATTERBOX = """
+import time
+while True:
+    print("x" * 1_000_000, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_puts_a_big_log_aside_while_its_child_writes_on(tmp_path):
+    log = tmp_path / "logs" / "child.log"
+    with Supervisor(tmp_path, [python_child(CHATTERBOX)]) as supervisor:
+
+        def is_put_aside_and_written_again():
+            supervisor.poll()
+            return log.with_suffix(".log.1").exists() and 0 < log.stat().st_size < 10_000_000
+
+        eventually(is_put_aside_and_written_again)
+        assert [state.restarts for state in supervisor.states()] == [0]
+    assert log.with_suffix(".log.1").stat().st_size > 10_000_000
 
 
 def test_lets_children_write_where_the_caller_does_if_asked(tmp_path, capfd):

@@ -16,7 +16,7 @@ from commands.batcher import Batcher, Overloaded
 from commands.quarantine import ROOM
 from domain.reasons import CLASS_OF, ReasonClass
 from ledger.store import LedgerUnavailable
-from service import problems
+from service import gate_http, problems
 from service.access import Access
 from service.gate_http import GateApp
 from service.gate_metrics import GateMetrics
@@ -132,6 +132,39 @@ def test_sdks_without_a_key_are_told_only_that_it_was_accepted():
     async def test(_, clients, http):
         answer = (await post(http, clients.render(agent="a bot"), headers={"user-agent": "a bot"})).json()
         assert (answer["status"], answer["verdict"], answer["reason"], answer["rung"]) == ("accepted", None, None, None)
+
+    run(test)
+
+
+def test_bodies_that_callers_without_a_key_are_long_in_sending_take_no_memory_without_limit(monkeypatch):
+    monkeypatch.setattr(gate_http, "KEYLESS_BODIES_MAX_BYTES", 200_000)
+    pieces = [b" " * 150_000, b"[]"]
+    released = asyncio.Event()
+
+    async def at_once():
+        for piece in pieces:
+            yield piece
+
+    async def slowly():
+        yield pieces[0]
+        await released.wait()
+        yield pieces[1]
+
+    def send(http, content, headers):
+        kind = {"content-type": "application/json"}
+        return http.post("/v1/impressions", content=content, headers={**kind, **headers})
+
+    async def test(_, clients, http):
+        slow = asyncio.create_task(send(http, slowly(), {}))
+        await asyncio.sleep(0)
+        response = await send(http, at_once(), {})
+        assert is_problem(response, 503)["title"] == "Too busy; send the same events again"
+        assert response.headers["retry-after"] == "1"
+        assert (await send(http, at_once(), SERVER)).status_code == 200
+        assert (await post(http, clients.render(), headers={})).status_code == 200
+        released.set()
+        assert (await slow).status_code == 200
+        assert (await send(http, at_once(), {})).status_code == 200
 
     run(test)
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from service import serving
 from service.serving import HEAD_MAX_BYTES, server_for
 
 FIELDS = b"".join(b"x-%04d: a\r\n" % n for n in range(500))
@@ -23,12 +24,20 @@ async def _size(request: Request) -> PlainTextResponse:
     return PlainTextResponse(f"{len(await request.body())} bytes")
 
 
+async def _late(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(3 * serving.REQUEST_WITHIN_S)
+    return PlainTextResponse("late")
+
+
+ROUTES = [Route("/", _size, methods=["POST"]), Route("/late", _late, methods=["POST"])]
+
+
 def on_server(talk):
     async def main():
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
-            server = server_for(Starlette(routes=[Route("/", _size, methods=["POST"])]), "127.0.0.1", 0)
+            server = server_for(Starlette(routes=ROUTES), "127.0.0.1", 0)
             serving = asyncio.create_task(server.serve([listener]))
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             try:
@@ -69,5 +78,37 @@ def test_requests_within_the_limit_follow_each_other_whatever_their_bodies_are()
         chunk = b"1000\r\n" + b"x" * 4_096 + b"\r\n"
         writer.write(CHUNKED + chunk * 48 + b"0\r\n\r\n")
         await reader.readuntil(b"196608 bytes")
+
+    on_server(talk)
+
+
+UNFINISHED = (b"\r\n", POST, POST + b"content-length: 9\r\n\r\nabc", CHUNKED + b"3\r\nabc\r\n")
+
+
+@pytest.mark.parametrize(
+    ("before", "begin"), [(0, b""), *((before, begin) for before in (0, 1) for begin in UNFINISHED)]
+)
+def test_a_connection_whose_request_does_not_come_is_closed_in_time(monkeypatch, before, begin):
+    monkeypatch.setattr(serving, "REQUEST_WITHIN_S", 0.1)
+
+    async def talk(reader, writer):
+        async with asyncio.timeout(WITHIN_S):
+            for _ in range(before):
+                writer.write(POST + b"content-length: 3\r\n\r\nabc")
+                await reader.readuntil(b"3 bytes")
+            writer.write(begin)
+            assert await reader.read() == b""
+
+    on_server(talk)
+
+
+def test_a_request_whose_answer_takes_long_is_answered_and_so_are_those_after_it(monkeypatch):
+    monkeypatch.setattr(serving, "REQUEST_WITHIN_S", 0.05)
+
+    async def talk(reader, writer):
+        async with asyncio.timeout(WITHIN_S):
+            for _ in range(5):
+                writer.write(b"POST /late HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n")
+                await reader.readuntil(b"late")
 
     on_server(talk)
