@@ -73,6 +73,7 @@ class Backlog:
         self._orphans: list[Owned] = []
         self._progress: dict[Path, _Progress] = {}
         self._last: dict[Path, int] = {}
+        self._not_adopted = ""
         self.totals = Totals()
 
     @property
@@ -84,13 +85,15 @@ class Backlog:
         return sum(len(orphan.segments()) for orphan in self._orphans)
 
     def adopt(self) -> int:
-        """
-        Take over spools whose processes died; return how many.
-
-        Raises:
-            OSError: they cannot be looked for.
-        """
-        found = adopt(self._root)
+        """Take over spools whose processes died; return how many. One that cannot be had keeps no gate from working."""
+        try:
+            found = adopt(self._root)
+        except OSError as error:
+            if str(error) != self._not_adopted:
+                log.error("a spool cannot be adopted: make it this user's own", error=str(error))  # noqa: TRY400
+            self._not_adopted = str(error)
+            return 0
+        self._not_adopted = ""
         self._orphans += found
         self.totals.adopted += len(found)
         for orphan in found:

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -248,6 +249,45 @@ def test_the_spool_of_a_dead_process_is_adopted_once(tmp_path):
     for path in again.segments():
         path.unlink()
     again.release()
+    assert folders(tmp_path) == []
+
+
+def test_folders_that_are_no_spools_are_left_as_they_are(tmp_path):
+    for name in ("lost+found", "keys", "postgres/base"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "keys" / "root.json").write_text("{}")
+    assert adopt(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "base", "guard", "keys", "lost+found", "postgres", "root.json",
+    ]  # fmt: skip
+
+
+def test_what_else_lies_in_a_spool_s_folder_is_not_deleted_with_it(tmp_path):
+    mine = own_new(tmp_path)
+    (mine.folder / "notes").write_text("of an operator")
+    mine.release()
+    assert [path.name for path in mine.folder.iterdir()] == ["notes"]
+    assert adopt(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_locked_holds_up_no_other_spool(tmp_path):
+    dead = own_new(tmp_path)
+    write_all(a_spool(dead.folder), PAYLOADS)
+    os.close(dead._lock)
+    (tmp_path / "strange" / "owner").mkdir(parents=True)
+    (tmp_path / "strange" / "00000001.segment").touch()
+    [orphan] = adopt(tmp_path)
+    assert orphan.owner == dead.owner
+    with pytest.raises(OSError, match="owner"):
+        adopt(tmp_path)
+
+
+def test_spools_may_be_given_up_while_others_look_for_dead_ones(tmp_path):
+    with ThreadPoolExecutor() as threads:
+        given_up = [threads.submit(lambda: [own_new(tmp_path).release() for _ in range(50)]) for _ in range(2)]
+        while not all(one.done() for one in given_up):
+            assert adopt(tmp_path) == []
+        assert [one.exception() for one in given_up] == [None, None]
     assert folders(tmp_path) == []
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from spoolkit import DEGRADED, SpoolGate, run_spool, told
+from structlog.testing import capture_logs
 
 from commands import spool_records
 from commands.items import Status
@@ -39,6 +40,18 @@ def test_a_killed_gate_is_followed_by_one_that_brings_in_what_it_left(tmp_path):
         assert folders(gate.root) == [heir.owned.folder]
         [answer] = await heir.send(event)
         assert answer.reason is Reason.DEGRADED
+
+    run_spool(test, tmp_path)
+
+
+def test_a_spool_that_cannot_be_adopted_keeps_no_gate_from_its_work(tmp_path):
+    async def test(gate, clients):
+        foreign = gate.root / "foreign"
+        (foreign / "owner").mkdir(parents=True)
+        (foreign / "00000001.segment").touch()
+        with capture_logs() as logs:
+            assert [gate.backlog.adopt(), gate.backlog.adopt()] == [0, 0]
+        assert [one["event"] for one in logs] == ["a spool cannot be adopted: make it this user's own"]
 
     run_spool(test, tmp_path)
 
