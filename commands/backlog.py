@@ -106,14 +106,17 @@ class Backlog:
 
         Raises:
             LedgerUnavailable: the rest is brought in next time.
+            OSError: a file of one spool cannot be read or deleted; the other spools are brought in.
         """
         before = self.totals.drained
-        if self._spool.segments:
-            await self._bring_in(await self._spool.seal(), self._owned.owner, own=True)
-        for orphan in list(self._orphans):
-            await self._bring_in(orphan.segments(), orphan.owner, own=False)
-            orphan.release()
-            self._orphans.remove(orphan)
+        failed: OSError | None = None
+        for owned in (self._owned, *self._orphans):
+            try:
+                await self._work_on(owned)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return self.totals.drained - before
 
     async def close(self) -> None:
@@ -121,6 +124,14 @@ class Backlog:
         await self._spool.close()
         for owned in (self._owned, *self._orphans):
             owned.release()
+
+    async def _work_on(self, owned: Owned) -> None:
+        if owned is not self._owned:
+            await self._bring_in(owned.segments(), owned.owner, own=False)
+            owned.release()
+            self._orphans.remove(owned)
+        elif self._spool.segments:
+            await self._bring_in(await self._spool.seal(), owned.owner, own=True)
 
     async def _bring_in(self, paths: Sequence[Path], owner: str, *, own: bool) -> None:
         for at in range(0, len(paths), TOGETHER_MAX):

@@ -56,6 +56,23 @@ def test_a_spool_that_cannot_be_adopted_keeps_no_gate_from_its_work(tmp_path):
     run_spool(test, tmp_path)
 
 
+def test_a_file_that_cannot_be_read_holds_up_no_other_spool(tmp_path):
+    async def test(gate, clients):
+        others = [SpoolGate(gate.root, gate.store, gate.holding_store, gate.day_keys) for _ in range(2)]
+        (others[0].owned.folder / "00000001.segment").mkdir()
+        with gate.store.away():
+            await others[1].warm()
+            await others[1].send(clients.render())
+        for other in others:
+            other.die()
+        gate.backlog.adopt()
+        with pytest.raises(IsADirectoryError):
+            await gate.backlog.work()
+        assert (gate.backlog.totals.drained, gate.backlog.orphan_segments) == (1, 1)
+
+    run_spool(test, tmp_path)
+
+
 def test_an_interrupted_draining_is_begun_again_and_ends_the_same(tmp_path):
     async def test(gate, clients):
         tokens = [clients.token() for _ in range(6)]
