@@ -55,6 +55,9 @@ class Disk(Protocol):
     def sync(self, file: int) -> None:
         """Return when everything written is on disk."""
 
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in *folder* are on disk."""
+
     def cut(self, file: int, size: int) -> None:
         """Cut the file to *size* bytes."""
 
@@ -71,6 +74,9 @@ class OsDisk:
 
     def sync(self, file: int) -> None:
         os.fsync(file)
+
+    def sync_folder(self, folder: Path) -> None:
+        sync_folder(folder)
 
     def cut(self, file: int, size: int) -> None:
         os.ftruncate(file, size)
@@ -224,7 +230,11 @@ class Spool:
         self._open = _Open(path, file)
         self._began[path] = time.time()
         self._sizes[path] = 0
-        sync_folder(self.folder)
+        try:
+            self._disk.sync_folder(self.folder)
+        except OSError:
+            self._close()  # what is written to a file whose name may be lost is not on disk
+            raise
         return self._open
 
     def _take_back(self, segment: _Open) -> None:

@@ -221,6 +221,18 @@ def test_a_batch_of_which_a_later_frame_fails_is_refused_and_leaves_nothing(tmp_
     assert read_all(tmp_path) == PAYLOADS
 
 
+def test_nothing_is_acknowledged_in_a_file_whose_name_may_be_lost(tmp_path):
+    disk = FailingDisk()
+    spool = a_spool(tmp_path, disk=disk)
+    disk.fails = {"sync_folder"}
+    with pytest.raises(SpoolBroken):
+        asyncio.run(spool.write(PAYLOADS[0]))
+    assert (spool.size, spool.segments, segments_of(tmp_path)) == (0, 0, [])
+    disk.fails = set()
+    write_all(spool, PAYLOADS)
+    assert (disk.synced_folders, read_all(tmp_path)) == (2, PAYLOADS)
+
+
 def test_a_closed_spool_leaves_what_is_not_done(tmp_path):
     spool = a_spool(tmp_path)
     write_all(spool, PAYLOADS)
