@@ -160,15 +160,12 @@ class Spool:
         """
         Keep *payloads*, the frames of one batch; all of them are on disk when this returns.
 
+        Who is cancelled meanwhile may find them kept; whoever is next waits until it shows.
+
         Raises:
             SpoolRefused, SpoolFull, SpoolDiskFull, SpoolBroken: none of them is kept.
         """
-        async with self._turn:
-            frames = await asyncio.to_thread(self._frames, payloads)
-            if self.size + sum(map(len, frames)) > self._max_bytes:
-                raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
-            await asyncio.to_thread(self._append, frames)
-            self._number += len(frames)
+        await asyncio.shield(self._write(payloads))
 
     async def seal(self) -> list[Path]:
         """Begin a new segment with the next batch; return those before it, oldest first."""
@@ -191,6 +188,14 @@ class Spool:
         """Let go of what is open; what is not done stays for whoever adopts it."""
         async with self._turn:
             self._close()
+
+    async def _write(self, payloads: Sequence[bytes]) -> None:
+        async with self._turn:
+            frames = await asyncio.to_thread(self._frames, payloads)
+            if self.size + sum(map(len, frames)) > self._max_bytes:
+                raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
+            await asyncio.to_thread(self._append, frames)
+            self._number += len(frames)
 
     def _forget(self, path: Path) -> None:
         self._sizes.pop(path, None)

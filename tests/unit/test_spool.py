@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -231,6 +232,37 @@ def test_nothing_is_acknowledged_in_a_file_whose_name_may_be_lost(tmp_path):
     disk.fails = set()
     write_all(spool, PAYLOADS)
     assert (disk.synced_folders, read_all(tmp_path)) == (2, PAYLOADS)
+
+
+class HeldDisk(FailingDisk):
+    """Syncs no file before it is `let_go`; `asked` once one is to be synced."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.let_go = Event(), Event()
+
+    def sync(self, file):
+        self.asked.set()
+        self.let_go.wait()
+        super().sync(file)
+
+
+@pytest.mark.parametrize("next_", ["write", "close"])
+def test_a_batch_whose_sender_is_gone_harms_none_after_it(tmp_path, next_):
+    async def main():
+        disk = HeldDisk()
+        spool = a_spool(tmp_path, disk=disk)
+        gone = asyncio.create_task(spool.write(PAYLOADS[0]))
+        await asyncio.to_thread(disk.asked.wait)
+        gone.cancel()
+        await asyncio.wait([gone])
+        after = asyncio.create_task(spool.write(*PAYLOADS[1:]) if next_ == "write" else spool.close())
+        await asyncio.sleep(0)
+        disk.let_go.set()
+        await after
+
+    asyncio.run(main())
+    assert read_all(tmp_path) == (PAYLOADS if next_ == "write" else PAYLOADS[:1])
 
 
 def test_a_closed_spool_leaves_what_is_not_done(tmp_path):
