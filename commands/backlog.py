@@ -207,9 +207,13 @@ class Backlog:
         del self._progress[path]
 
     def _misses_some(self, segment: Segment) -> bool:
-        """Tell whether batches are missing between this segment and the one before it."""
+        """
+        Tell whether batches are missing between this segment and the one before it.
+
+        What an operator has put back has another name, and what stood between may be in the ledger long since.
+        """
         folder, first, last = segment.path.parent, segment.first, segment.last
-        if first is None or last is None:
+        if first is None or last is None or not segment.path.stem.isdecimal():
             return False
         before = self._last.get(folder)
         self._last[folder] = last
