@@ -73,6 +73,7 @@ class Backlog:
         self._orphans: list[Owned] = []
         self._progress: dict[Path, _Progress] = {}
         self._last: dict[Path, int] = {}
+        self._not_adopted = ""
         self.totals = Totals()
 
     @property
@@ -84,13 +85,15 @@ class Backlog:
         return sum(len(orphan.segments()) for orphan in self._orphans)
 
     def adopt(self) -> int:
-        """
-        Take over spools whose processes died; return how many.
-
-        Raises:
-            OSError: they cannot be looked for.
-        """
-        found = adopt(self._root)
+        """Take over spools whose processes died; return how many. One that cannot be had keeps no gate from working."""
+        try:
+            found = adopt(self._root)
+        except OSError as error:
+            if str(error) != self._not_adopted:
+                log.error("a spool cannot be adopted: make it this user's own", error=str(error))  # noqa: TRY400
+            self._not_adopted = str(error)
+            return 0
+        self._not_adopted = ""
         self._orphans += found
         self.totals.adopted += len(found)
         for orphan in found:
@@ -103,14 +106,17 @@ class Backlog:
 
         Raises:
             LedgerUnavailable: the rest is brought in next time.
+            OSError: a file of one spool cannot be read or deleted; the other spools are brought in.
         """
         before = self.totals.drained
-        if self._spool.segments:
-            await self._bring_in(await self._spool.seal(), self._owned.owner, own=True)
-        for orphan in list(self._orphans):
-            await self._bring_in(orphan.segments(), orphan.owner, own=False)
-            orphan.release()
-            self._orphans.remove(orphan)
+        failed: OSError | None = None
+        for owned in (self._owned, *self._orphans):
+            try:
+                await self._work_on(owned)
+            except OSError as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return self.totals.drained - before
 
     async def close(self) -> None:
@@ -118,6 +124,14 @@ class Backlog:
         await self._spool.close()
         for owned in (self._owned, *self._orphans):
             owned.release()
+
+    async def _work_on(self, owned: Owned) -> None:
+        if owned is not self._owned:
+            await self._bring_in(owned.segments(), owned.owner, own=False)
+            owned.release()
+            self._orphans.remove(owned)
+        elif self._spool.segments:
+            await self._bring_in(await self._spool.seal(), owned.owner, own=True)
 
     async def _bring_in(self, paths: Sequence[Path], owner: str, *, own: bool) -> None:
         for at in range(0, len(paths), TOGETHER_MAX):
@@ -193,9 +207,13 @@ class Backlog:
         del self._progress[path]
 
     def _misses_some(self, segment: Segment) -> bool:
-        """Tell whether batches are missing between this segment and the one before it."""
+        """
+        Tell whether batches are missing between this segment and the one before it.
+
+        What an operator has put back has another name, and what stood between may be in the ledger long since.
+        """
         folder, first, last = segment.path.parent, segment.first, segment.last
-        if first is None or last is None:
+        if first is None or last is None or not segment.path.stem.isdecimal():
             return False
         before = self._last.get(folder)
         self._last[folder] = last

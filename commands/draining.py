@@ -296,7 +296,7 @@ def _appends(chunk: Sequence[KeptAppend], label: str, done: Drained) -> list[tup
         except UnreadableCommit as error:
             done.aside[one.impression or one.stream] = str(error)
             continue
-        found.append((one, _relabelled(append, label) if one.is_sent else append))
+        found.append((one, _relabelled(append, label)))
     return found
 
 
@@ -357,7 +357,8 @@ def _relabelled(append: Append, label: str) -> Append:
     Return *append* with its money under *label*.
 
     The lease that it was decided with may have been settled by the ledger since: as not spent, for it was not there.
-    Should it have arrived after all, that copy stands, with its lease, and this one is not written.
+    Should it have arrived after all, that copy stands, with its lease, and this one is not written. What was decided
+    without the ledger has the label of its spool, which is another one in a folder that an operator gave another name.
     """
     events = tuple(
         replace(event, funding=replace(event.funding, lease=label))

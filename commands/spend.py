@@ -103,7 +103,7 @@ def spends(commit: Commit) -> Sequence[Spend]:
     data = as_written_today(commit.data)
     try:
         events = _decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableCommit(f"cannot read the events at position {commit.position}: {error}") from error
     found: list[Spend] = []
     rendered: _Rendered | None = None

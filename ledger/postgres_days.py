@@ -1,7 +1,7 @@
 """Partitions of a table of PostgreSQL by the UTC day that impressions were minted on, and the table that lists them."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from uuid import UUID
 
 from psycopg import sql
@@ -13,6 +13,8 @@ from ledger.store import Append, NoPartition
 
 _DAY_MS = 86_400_000
 _LOCK_TIMEOUT_MS = 2_000
+_LOCK = 7_022_029
+"""Advisory lock of who makes a partition: `if not exists` does not see what another transaction is about to make."""
 
 
 class PartitionDays:
@@ -52,11 +54,12 @@ class PartitionDays:
         """No default partition: its rows would block making their day."""
         return [
             sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT_MS)),
+            sql.SQL("select pg_advisory_xact_lock({})").format(sql.Literal(_LOCK)),
             sql.SQL("create table if not exists {} partition of {} for values from ({}) to ({})").format(
                 sql.Identifier(f"{self._table}_{day:%Y%m%d}"),
                 sql.Identifier(self._table),
-                sql.Literal(str(_first_id(day))),
-                sql.Literal(str(_first_id(day + timedelta(days=1)))),
+                sql.Literal(str(_first_id(_number(day)))),
+                sql.Literal(str(_first_id(_number(day) + 1))),
             ),
             sql.SQL("insert into {} values ({}, {}) on conflict do nothing").format(
                 sql.Identifier(self._listed), sql.Literal(day), sql.Literal(data_set.value)
@@ -68,7 +71,10 @@ def _number(day: date) -> int:
     return (day - date(1970, 1, 1)).days
 
 
-def _first_id(day: date) -> UUID:
-    """The least id that can be minted on *day*; UUIDs compare by their bytes, whose first 48 bits are the time."""
-    at_ms = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1_000)
-    return UUID(int=at_ms << 80)
+def _first_id(number: int) -> UUID:
+    """
+    Return the least id that can be minted on the day *number* since 1970; the last day that there is has one after it.
+
+    UUIDs compare by their bytes, whose first 48 bits are the time.
+    """
+    return UUID(int=number * _DAY_MS << 80)

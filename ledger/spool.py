@@ -55,6 +55,9 @@ class Disk(Protocol):
     def sync(self, file: int) -> None:
         """Return when everything written is on disk."""
 
+    def sync_folder(self, folder: Path) -> None:
+        """Return when the names in *folder* are on disk."""
+
     def cut(self, file: int, size: int) -> None:
         """Cut the file to *size* bytes."""
 
@@ -71,6 +74,9 @@ class OsDisk:
 
     def sync(self, file: int) -> None:
         os.fsync(file)
+
+    def sync_folder(self, folder: Path) -> None:
+        sync_folder(folder)
 
     def cut(self, file: int, size: int) -> None:
         os.ftruncate(file, size)
@@ -154,15 +160,12 @@ class Spool:
         """
         Keep *payloads*, the frames of one batch; all of them are on disk when this returns.
 
+        Who is cancelled meanwhile may find them kept; whoever is next waits until it shows.
+
         Raises:
             SpoolRefused, SpoolFull, SpoolDiskFull, SpoolBroken: none of them is kept.
         """
-        async with self._turn:
-            frames = await asyncio.to_thread(self._frames, payloads)
-            if self.size + sum(map(len, frames)) > self._max_bytes:
-                raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
-            await asyncio.to_thread(self._append, frames)
-            self._number += len(frames)
+        await asyncio.shield(self._write(payloads))
 
     async def seal(self) -> list[Path]:
         """Begin a new segment with the next batch; return those before it, oldest first."""
@@ -185,6 +188,14 @@ class Spool:
         """Let go of what is open; what is not done stays for whoever adopts it."""
         async with self._turn:
             self._close()
+
+    async def _write(self, payloads: Sequence[bytes]) -> None:
+        async with self._turn:
+            frames = await asyncio.to_thread(self._frames, payloads)
+            if self.size + sum(map(len, frames)) > self._max_bytes:
+                raise SpoolFull(f"the spool holds {self.size} bytes and may hold {self._max_bytes}")
+            await asyncio.to_thread(self._append, frames)
+            self._number += len(frames)
 
     def _forget(self, path: Path) -> None:
         self._sizes.pop(path, None)
@@ -224,7 +235,11 @@ class Spool:
         self._open = _Open(path, file)
         self._began[path] = time.time()
         self._sizes[path] = 0
-        sync_folder(self.folder)
+        try:
+            self._disk.sync_folder(self.folder)
+        except OSError:
+            self._close()  # what is written to a file whose name may be lost is not on disk
+            raise
         return self._open
 
     def _take_back(self, segment: _Open) -> None:

@@ -2,15 +2,14 @@
 Whose spool is whose: a folder per process with a lock that ends with it, however it ends.
 
 Whoever finds a folder whose lock is free adopts it. A lock on the folder of all of them is held while one is made or
-looked for, so that no folder is adopted between being made and being locked.
+looked for or taken away, so that no folder is adopted between being made and being locked, or while it goes.
 """
 
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ledger.spool import segments_of, sync_folder
@@ -20,6 +19,7 @@ DAMAGED = "damaged"
 _LOCK, _GUARD = "owner", "guard"
 _PRIVATE_DIR, _PRIVATE = 0o700, 0o600
 _OWNER_BYTES = 8
+_NOT_SPOOLS = frozenset({DAMAGED, "lost+found"})
 
 
 class Owned:
@@ -37,9 +37,11 @@ class Owned:
         return segments_of(self.folder)
 
     def release(self) -> None:
-        """Give it up; a folder without segments is gone afterwards."""
-        if not self.segments():
-            shutil.rmtree(self.folder, ignore_errors=True)
+        """Give it up; a folder that nothing else is in is gone afterwards."""
+        if self.folder.is_dir() and not self.segments():
+            with _guard(self.folder.parent), suppress(OSError):
+                (self.folder / _LOCK).unlink()
+                self.folder.rmdir()
         os.close(self._lock)
 
 
@@ -63,27 +65,44 @@ def own_new(root: Path) -> Owned:
 
 def adopt(root: Path) -> list[Owned]:
     """
-    Take over all folders under *root* whose owners are dead, oldest first.
+    Take over all folders under *root* whose owners are dead, oldest first; what holds no spool is left alone.
 
     Raises:
-        OSError: *root* cannot be read.
+        OSError: *root* cannot be read, or a folder cannot be locked; told only when no other one is left to take over.
     """
     if not root.is_dir():
         return []
+    found: list[Owned] = []
+    failed: OSError | None = None
     with _guard(root):
-        found = [path for path in root.iterdir() if path.is_dir() and path.name != DAMAGED]
-        found.sort(key=lambda path: path.stat().st_mtime_ns)
-        return [Owned(path, lock) for path in found if (lock := _lock(path)) is not None]
+        for path in sorted(folders(root), key=lambda path: path.stat().st_mtime_ns):
+            try:
+                lock = _lock(path) if _is_spool(path) else None
+            except OSError as error:
+                failed = error
+                continue
+            if lock is not None:
+                found.append(Owned(path, lock))
+    if failed is not None and not found:
+        raise failed
+    return found
 
 
 def folders(root: Path) -> list[Path]:
     """Return the folders of all owners under *root*, whether they live or not."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name != DAMAGED) if root.is_dir() else []
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir() and path.name not in _NOT_SPOOLS)
 
 
 def damaged(root: Path) -> list[Path]:
     """Return the segments under *root* that were set aside."""
     return segments_of(root / DAMAGED)
+
+
+def _is_spool(folder: Path) -> bool:
+    """Tell whether a process owns *folder* or did, or an operator has put segments into it, under whatever name."""
+    return (folder / _LOCK).is_file() or bool(segments_of(folder))
 
 
 def _lock(folder: Path) -> int | None:

@@ -49,11 +49,13 @@ class CellMapWatch(Collector):
         """Look once; what cannot be used is refused, and the map before stays in force."""
         if self.homes is None:
             return
+        judged, self._judged = self._judged, None  # a file that cannot be read now is looked at again
         try:
             found = _signature(self._path)
-            if found != self._judged:
-                self._judged = found
-                await self._refresh(self.homes)
+            text = None if found == judged else await asyncio.to_thread(read_text, self._path)
+            self._judged = found
+            if text is not None:
+                await self._refresh(text, self.homes)
                 self._refused = ""
         except CellMapError as error:
             self._refuse(error)
@@ -63,8 +65,7 @@ class CellMapWatch(Collector):
             self._refused = str(error)
             log.error("cell map refused", file=error.source, flaws=[f"{f.key}: {f.reason}" for f in error.flaws])
 
-    async def _refresh(self, homes: Homes) -> None:
-        text = await asyncio.to_thread(read_text, self._path)
+    async def _refresh(self, text: str, homes: Homes) -> None:
         if text == self._text:
             return
         cells = await asyncio.to_thread(self._following, text, homes.cells)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from ledger.store import LedgerUnavailable
 from service.processes import LauncherError
 
-_LOCK = 7_022_027
+_LOCK = 7_022_028
 """Advisory lock of the session, so that two processes that start at once migrate one after the other."""
 
 

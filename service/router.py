@@ -122,7 +122,7 @@ class Router:
         """
         Return one outcome per render (a JSON document each), in order, within the deadline.
 
-        What a cell says is another's is sent once more, if the cell's map is newer and names another cell.
+        What a cell says is another's is sent once more, if one of these cells has a newer map and it names another.
 
         Raises:
             ValueError: there are more than `BATCH_MAX`.
@@ -133,7 +133,8 @@ class Router:
         first = self.cells
         await self._deliver(batch, first, range(len(renders)))
         if moved := batch.misdirected():
-            await self._refresh(first, batch.asked[moved[0]], batch.give_up_at)
+            for asked in {batch.asked[at].name: batch.asked[at] for at in moved}.values():
+                await self._refresh(first, asked, batch.give_up_at)
             followed = [at for at in moved if self.home_of(renders[at]).name != batch.asked[at].name]
             await self._deliver(batch, self.cells, followed)
         return batch.all_outcomes()
@@ -210,7 +211,7 @@ class Router:
                 newer = await asyncio.to_thread(parse_cell_map, text, asked.address)
             except (NoReply, CellMapError):
                 return
-            if not newer.flaws_after(self.cells):
+            if self.cells.flaws_after(newer) and not newer.flaws_after(self.cells):
                 self.cells = newer
 
 

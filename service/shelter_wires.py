@@ -38,7 +38,7 @@ class HttpxCells:
                 url = f"{cell.address}/v1/shelter/testimonies"
                 response = await self._client.get(url, headers=self._headers(cell.name), timeout=PROBE_S)
             return _SIGNED.decode(response.content) if response.status_code == _OK else []
-        except (httpx.HTTPError, TimeoutError, msgspec.DecodeError):
+        except (httpx.HTTPError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
             return []
 
     async def is_ready(self, home: str) -> bool:
@@ -59,7 +59,7 @@ class HttpxCells:
             raise NotTaken(f"{url} answered {response.status_code}", is_of_page=response.status_code in _OF_PAGE)
         try:
             return _RECEIPTS.decode(response.content)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotTaken(f"{url} answered what is no list of receipts") from error
 
     async def close(self) -> None:

@@ -65,14 +65,18 @@ class AbsentHolding(MemoryHolding):
 
 
 class FailingDisk(OsDisk):
-    """Fails what stands in `fails` (`write`, `sync`, `cut`); a write that fails leaves `torn` bytes. `free` is left."""
+    """
+    Fails what stands in `fails` (`write`, `sync`, `sync_folder`, `cut`); a write that fails leaves `torn` bytes.
+
+    `free` is left.
+    """
 
     def __init__(self):
         self.fails = set()
         self.torn = 0
         self.free = 1 << 40
         self.number = errno.EIO
-        self.syncs = 0
+        self.syncs = self.synced_folders = 0
 
     def write(self, file, data):
         if "write" in self.fails:
@@ -85,6 +89,12 @@ class FailingDisk(OsDisk):
         if "sync" in self.fails:
             raise OSError(self.number, "sync")
         super().sync(file)
+
+    def sync_folder(self, folder):
+        self.synced_folders += 1
+        if "sync_folder" in self.fails:
+            raise OSError(self.number, "sync_folder")
+        super().sync_folder(folder)
 
     def cut(self, file, size):
         if "cut" in self.fails:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.aggregates import AnswersCounted
-from domain.ids import mint
+from domain.ids import TIME_MAX_MS, mint
 from domain.vocabulary import DataSet
 from ledger.codec import decode, encode
 from ledger.eventstoredb import EventStoreDbStore
@@ -260,5 +260,13 @@ def test_ids_of_the_first_and_last_millisecond_of_a_day_belong_to_it(runner):
         assert await store.append(edges, NOON) == [Appended(), Appended()]
         with pytest.raises(NoPartition):
             await store.append([an_append(impression(at=midnight - 1))], NOON)
+
+    runner(test)
+
+
+def test_the_last_day_that_there_is_can_be_prepared(runner):
+    async def test(store):
+        await store.prepare_days(date(9999, 12, 31), date(9999, 12, 31), DataSet.REPLAY)
+        assert await store.append([an_append(impression(at=TIME_MAX_MS))], NOON) == [Appended()]
 
     runner(test)

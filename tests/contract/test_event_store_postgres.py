@@ -2,7 +2,7 @@
 
 import asyncio
 import multiprocessing
-from datetime import date
+from datetime import date, timedelta
 from uuid import uuid4
 
 import psycopg
@@ -112,6 +112,18 @@ def test_two_unsorted_batches_over_the_same_streams_never_deadlock(postgres_url)
             assert {type(outcome) for outcome in first} | {type(outcome) for outcome in second} == {Appended, Conflict}
         await one.close()
         await two.close()
+
+    asyncio.run(main())
+
+
+def test_several_gates_make_the_same_days_at_once(postgres_url):
+    async def main():
+        gates = [PostgresStore(postgres_url) for _ in range(4)]
+        for day in range(5):
+            first = date(2026, 12, 29) + timedelta(days=day)
+            await asyncio.gather(*(gate.prepare_days(first, first, DataSet.LIVE) for gate in gates))
+        for gate in gates:
+            await gate.close()
 
     asyncio.run(main())
 

@@ -20,6 +20,7 @@ from ledger.segments_codec import BYTES_MAX, UnreadableSegment, proposals, read_
 from ledger.segments_index import WrongLedger
 from ledger.segments_log import Place, SegmentLog
 from ledger.store import AlreadyAppended, Appended, Conflict, LedgerError, LedgerUnavailable, NoPartition
+from service.migrate import _LOCK as MIGRATING
 
 slow = pytest.mark.slow
 NOTHING = Breaking()
@@ -51,6 +52,17 @@ def test_p8_a_writer_that_fails_anywhere_is_retried_and_every_commit_is_real_onc
             assert [decode(commit.data) for commit in commits] == [
                 next(append.events for append in appends if append.cause == commit.cause) for commit in commits
             ]
+
+    asyncio.run(main())
+
+
+@slow
+def test_commits_are_claimed_while_tables_are_being_migrated(segments_urls):
+    async def main():
+        async with stores_on(segments_urls, NOTHING) as [store]:
+            with psycopg.connect(segments_urls[1]) as migrating:
+                migrating.execute("select pg_advisory_lock(%s)", [MIGRATING])
+                assert await store.append([an_append()], NOON) == [Appended()]
 
     asyncio.run(main())
 

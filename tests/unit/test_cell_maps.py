@@ -120,6 +120,20 @@ def test_a_running_gate_takes_a_map_that_grew_and_refuses_every_other(settings, 
     asyncio.run(main())
 
 
+def test_a_map_that_could_not_be_read_for_a_while_is_gone_by_once_it_can(settings, path):
+    async def main():
+        watch = CellMapWatch(settings)
+        await watch.poll()
+        path.rename(path.with_suffix(".away"))
+        await watch.poll()
+        assert metrics(watch) == (2.0, 1.0)
+        path.with_suffix(".away").rename(path)
+        await watch.poll()
+        assert metrics(watch) == (2.0, 0.0)
+
+    asyncio.run(main())
+
+
 def test_a_map_that_cannot_be_kept_is_not_gone_by(settings, path):
     async def main():
         watch = CellMapWatch(settings)

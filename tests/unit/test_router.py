@@ -205,6 +205,21 @@ def test_a_cell_with_an_older_map_than_the_routers_does_not_turn_it_back(tmp_pat
     run(test, two, only=["eu-1"], known_to={"eu-1": one_cell()}, tmp_path=tmp_path)
 
 
+def test_of_cells_that_refuse_any_may_have_the_newer_map(tmp_path):
+    old, new = cells_of(2), cells_of(3)
+    before, after = old.epochs("eu")[-1].owners, new.epochs("eu")[-1].owners
+    moved = {was: shard for shard, (was, now) in enumerate(zip(before, after, strict=True)) if was != now}
+
+    async def test(router, clients, wire, gates):
+        tokens = [minted(clients, new, moved[name]) for name in ("eu-1", "eu-2")]
+        outcomes = await router.send([encoded(clients.render(token)) for token in tokens])
+        assert [outcome.status for outcome in outcomes] == [Status.DECIDED] * 2
+        assert [len(await gates["eu-3"].events(token.impression)) for token in tokens] == [3, 3]
+        assert len(router.cells.epochs("eu")) == 3
+
+    run(test, new, routes=old, known_to={"eu-1": old}, tmp_path=tmp_path)
+
+
 def test_a_cell_that_hands_out_no_map_leaves_the_refusal_as_the_answer():
     two = grown(one_cell(), "eu-2")
 

@@ -4,6 +4,7 @@ import asyncio
 from itertools import count
 from uuid import UUID
 
+import httpx
 import pytest
 from gatekit import NOW
 from shelterkit import regions, signer, trust
@@ -13,6 +14,7 @@ from commands.shelter_lookout import Lookout
 from commands.shelter_memory import MemoryShelter
 from commands.shelter_orders import OrderBook
 from domain.shelter import HOLD_MS, PROBES_TTL_MS, Ground
+from service.shelter_wires import HttpxCells
 
 STEP = 5_000
 DOWN_AFTER = 7
@@ -180,3 +182,15 @@ def test_a_cell_that_slept_begins_to_watch_anew(gap):
         assert world.sheltering() == set()
 
     run(test)
+
+
+@pytest.mark.parametrize("body", [b"[", b"{}", b'[{"by":"\xff","payload":"","signature":""}]'])
+def test_a_peer_that_answers_nonsense_testifies_of_nothing(body):
+    async def main():
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, content=body))
+        cells = regions("eu-1", "us-1")
+        wires = HttpxCells(httpx.AsyncClient(transport=transport), Homes(cells, "eu-1"), {})
+        assert await wires.testimonies(cells.cells["us-1"]) == []
+        await wires.close()
+
+    asyncio.run(main())

@@ -109,6 +109,12 @@ def test_damaged_bytes_are_refused():
     assert isinstance(commit, Commit)
 
 
+def test_a_text_that_is_damaged_is_refused():
+    commit = a_commit((a_decision(a_token(), (), FUNDING),), stream=an_id())
+    with pytest.raises(UnreadableCommit, match="position"):
+        spends(replace(commit, data=commit.data.replace(b'"campaign":"c-1"', b'"campaign":"\xff"')))
+
+
 @pytest.mark.parametrize(
     ("lease", "holder", "belongs"),
     [

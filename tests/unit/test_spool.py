@@ -3,6 +3,8 @@
 import asyncio
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -220,6 +222,49 @@ def test_a_batch_of_which_a_later_frame_fails_is_refused_and_leaves_nothing(tmp_
     assert read_all(tmp_path) == PAYLOADS
 
 
+def test_nothing_is_acknowledged_in_a_file_whose_name_may_be_lost(tmp_path):
+    disk = FailingDisk()
+    spool = a_spool(tmp_path, disk=disk)
+    disk.fails = {"sync_folder"}
+    with pytest.raises(SpoolBroken):
+        asyncio.run(spool.write(PAYLOADS[0]))
+    assert (spool.size, spool.segments, segments_of(tmp_path)) == (0, 0, [])
+    disk.fails = set()
+    write_all(spool, PAYLOADS)
+    assert (disk.synced_folders, read_all(tmp_path)) == (2, PAYLOADS)
+
+
+class HeldDisk(FailingDisk):
+    """Syncs no file before it is `let_go`; `asked` once one is to be synced."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.let_go = Event(), Event()
+
+    def sync(self, file):
+        self.asked.set()
+        self.let_go.wait()
+        super().sync(file)
+
+
+@pytest.mark.parametrize("next_", ["write", "close"])
+def test_a_batch_whose_sender_is_gone_harms_none_after_it(tmp_path, next_):
+    async def main():
+        disk = HeldDisk()
+        spool = a_spool(tmp_path, disk=disk)
+        gone = asyncio.create_task(spool.write(PAYLOADS[0]))
+        await asyncio.to_thread(disk.asked.wait)
+        gone.cancel()
+        await asyncio.wait([gone])
+        after = asyncio.create_task(spool.write(*PAYLOADS[1:]) if next_ == "write" else spool.close())
+        await asyncio.sleep(0)
+        disk.let_go.set()
+        await after
+
+    asyncio.run(main())
+    assert read_all(tmp_path) == (PAYLOADS if next_ == "write" else PAYLOADS[:1])
+
+
 def test_a_closed_spool_leaves_what_is_not_done(tmp_path):
     spool = a_spool(tmp_path)
     write_all(spool, PAYLOADS)
@@ -248,6 +293,45 @@ def test_the_spool_of_a_dead_process_is_adopted_once(tmp_path):
     for path in again.segments():
         path.unlink()
     again.release()
+    assert folders(tmp_path) == []
+
+
+def test_folders_that_are_no_spools_are_left_as_they_are(tmp_path):
+    for name in ("lost+found", "keys", "postgres/base"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "keys" / "root.json").write_text("{}")
+    assert adopt(tmp_path) == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "base", "guard", "keys", "lost+found", "postgres", "root.json",
+    ]  # fmt: skip
+
+
+def test_what_else_lies_in_a_spool_s_folder_is_not_deleted_with_it(tmp_path):
+    mine = own_new(tmp_path)
+    (mine.folder / "notes").write_text("of an operator")
+    mine.release()
+    assert [path.name for path in mine.folder.iterdir()] == ["notes"]
+    assert adopt(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_locked_holds_up_no_other_spool(tmp_path):
+    dead = own_new(tmp_path)
+    write_all(a_spool(dead.folder), PAYLOADS)
+    os.close(dead._lock)
+    (tmp_path / "strange" / "owner").mkdir(parents=True)
+    (tmp_path / "strange" / "00000001.segment").touch()
+    [orphan] = adopt(tmp_path)
+    assert orphan.owner == dead.owner
+    with pytest.raises(OSError, match="owner"):
+        adopt(tmp_path)
+
+
+def test_spools_may_be_given_up_while_others_look_for_dead_ones(tmp_path):
+    with ThreadPoolExecutor() as threads:
+        given_up = [threads.submit(lambda: [own_new(tmp_path).release() for _ in range(50)]) for _ in range(2)]
+        while not all(one.done() for one in given_up):
+            assert adopt(tmp_path) == []
+        assert [one.exception() for one in given_up] == [None, None]
     assert folders(tmp_path) == []
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from spoolkit import DEGRADED, SpoolGate, run_spool, told
+from structlog.testing import capture_logs
 
 from commands import spool_records
 from commands.items import Status
@@ -39,6 +40,35 @@ def test_a_killed_gate_is_followed_by_one_that_brings_in_what_it_left(tmp_path):
         assert folders(gate.root) == [heir.owned.folder]
         [answer] = await heir.send(event)
         assert answer.reason is Reason.DEGRADED
+
+    run_spool(test, tmp_path)
+
+
+def test_a_spool_that_cannot_be_adopted_keeps_no_gate_from_its_work(tmp_path):
+    async def test(gate, clients):
+        foreign = gate.root / "foreign"
+        (foreign / "owner").mkdir(parents=True)
+        (foreign / "00000001.segment").touch()
+        with capture_logs() as logs:
+            assert [gate.backlog.adopt(), gate.backlog.adopt()] == [0, 0]
+        assert [one["event"] for one in logs] == ["a spool cannot be adopted: make it this user's own"]
+
+    run_spool(test, tmp_path)
+
+
+def test_a_file_that_cannot_be_read_holds_up_no_other_spool(tmp_path):
+    async def test(gate, clients):
+        others = [SpoolGate(gate.root, gate.store, gate.holding_store, gate.day_keys) for _ in range(2)]
+        (others[0].owned.folder / "00000001.segment").mkdir()
+        with gate.store.away():
+            await others[1].warm()
+            await others[1].send(clients.render())
+        for other in others:
+            other.die()
+        gate.backlog.adopt()
+        with pytest.raises(IsADirectoryError):
+            await gate.backlog.work()
+        assert (gate.backlog.totals.drained, gate.backlog.orphan_segments) == (1, 1)
 
     run_spool(test, tmp_path)
 

@@ -16,6 +16,7 @@ from commands.budget_spool import LABEL, SpoolMoney
 from domain.events import ImpressionDeduped, ImpressionReconciled
 from domain.reasons import Reason, Verdict
 from domain.vocabulary import Rung
+from ledger.spool import segments_of
 from ledger.store import Conflict, LedgerUnavailable
 
 CAMPAIGN = "campaign-1"
@@ -100,6 +101,24 @@ def test_a_second_outage_of_the_same_gate_is_booked_too(tmp_path):
             await gate.backlog.work()
             assert await world.booked(CAMPAIGN) == outages * 2 * PRICE
         await settle(world, gate)
+        assert (await world.check()).differences == []
+
+    run(test, tmp_path)
+
+
+def test_what_was_spooled_is_booked_though_an_operator_moved_it_to_a_folder_of_another_name(tmp_path):
+    async def test(world, gate, clients):
+        with world.ledger.away():
+            await gate.send(clients.render(), clients.render())
+        gate.die()
+        (gate.root / "put-back").mkdir()
+        for path in segments_of(gate.owned.folder):
+            path.rename(gate.root / "put-back" / f"{gate.owned.owner}-{path.name}")
+        heir = await a_gate(world, gate.root, gate)
+        assert heir.backlog.adopt() == 2
+        await heir.backlog.work()
+        assert await world.booked(CAMPAIGN) == 2 * PRICE
+        await settle(world, heir)
         assert (await world.check()).differences == []
 
     run(test, tmp_path)

@@ -91,6 +91,27 @@ def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file
     run_spool(test, tmp_path)
 
 
+def test_files_that_were_set_aside_may_be_put_back_together(tmp_path, hurt):
+    async def test(gate, clients):
+        bad = await a_hurt_stream(gate, clients, lambda *_: None)
+        [whole] = await gate.store.read_all(0, 1)
+        hurt(gate, bad)
+        with gate.store.away():
+            for event in (clients.render(bad), clients.render(), clients.render(bad)):
+                await gate.send(event)
+                await gate.spool.seal()
+        await gate.backlog.work()
+        mend(gate.store, whole)
+        (gate.root / "put-back").mkdir()
+        for aside in damaged(gate.root):
+            aside.rename(gate.root / "put-back" / aside.name)
+        assert gate.backlog.adopt() == 1
+        await gate.backlog.work()
+        assert (damaged(gate.root), gate.backlog.orphan_segments) == ([], 0)
+
+    run_spool(test, tmp_path)
+
+
 def test_a_render_that_was_sent_and_whose_stream_cannot_be_read_harms_no_note_beside_it(tmp_path, hurt):
     async def test(gate, clients):
         bad, good = clients.token(), clients.token()
