@@ -4,7 +4,7 @@ import errno
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -190,8 +190,12 @@ class Supervisor:
                 _write(self._data_dir / _STATE, _Record(self._holder, states))
             except OSError as error:  # a full disk must not end what it can still serve
                 structlog.get_logger(__name__).warning("the states cannot be written", error=str(error))
-        with suppress(OSError):  # nor must the screen, which may be a file on that disk
+        try:
             self._watch(states)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # nor must the screen, which may be a file on that disk
+            structlog.get_logger(__name__).warning("the states cannot be shown", error=str(error))
 
     def _check_ports(self) -> None:
         holders = {}
