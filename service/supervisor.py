@@ -192,10 +192,9 @@ class Supervisor:
                 structlog.get_logger(__name__).warning("the states cannot be written", error=str(error))
         try:
             self._watch(states)
-        except BrokenPipeError:
-            raise
         except OSError as error:  # nor must the screen, which may be a file on that disk
-            structlog.get_logger(__name__).warning("the states cannot be shown", error=str(error))
+            if isinstance(error, BrokenPipeError):  # nobody is there any more
+                raise
 
     def _check_ports(self) -> None:
         holders = {}
