@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.sealed_box import BoxKey
+from commands.sealed_box import BoxKey, Sealer
 from commands.shelter_trust import Signer, Trust, TrustedCell
 from service.keyfiles import KEY_BYTES, Keys, is_there, keys_file, load_or_make_keys, read_keys, write_once
 from service.processes import LauncherError
@@ -172,7 +172,7 @@ def load_trust(path: Path) -> Trust:
         cells={
             one.name: TrustedCell(
                 verify=_key(path, one.name, "verify", one.verify),
-                seal=_key(path, one.name, "seal", one.seal),
+                seal=_seal_key(path, one),
                 tokens=one.tokens,
             )
             for one in found.cell
@@ -190,6 +190,15 @@ def _key(path: Path, name: str, field: str, text: str) -> bytes:
         raise TrustFileError(
             f"{path}: {name}.{field}: must be 32 bytes in base64, as `impledger shelter keys` has them"
         )
+    return key
+
+
+def _seal_key(path: Path, one: _Cell) -> bytes:
+    key = _key(path, one.name, "seal", one.seal)
+    try:
+        Sealer(key, bytes(range(KEY_BYTES)))
+    except ValueError as error:
+        raise TrustFileError(f"{path}: {one.name}.seal: nothing can be sealed for this key") from error
     return key
 
 

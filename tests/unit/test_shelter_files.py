@@ -25,6 +25,8 @@ from service.shelter_files import (
 )
 
 KEY = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE="
+NOBODY = "A" * 43 + "="
+"""A point of low order: all secrets shared with it are zero."""
 
 
 @pytest.fixture
@@ -70,6 +72,7 @@ def test_fingerprints_tell_keys_apart(settings, tmp_path):
         ("[[cell]", "shelter.toml: "),
         ("[[cell]]\nname = 'a'", "missing required field"),
         (f"[[cell]]\nname = 'a'\nverify = '{KEY}'\nseal = 'short'", "a.seal: must be 32 bytes in base64"),
+        (f"[[cell]]\nname = 'a'\nverify = '{KEY}'\nseal = '{NOBODY}'", "a.seal: nothing can be sealed for this key"),
         (f"[[operator]]\nname = 'a'\nverify = '{KEY}='", "a.verify: must be 32 bytes"),
         (f"[[operator]]\nname = 'A B'\nverify = '{KEY}'", "'A B' is no name"),
         (f"[[operator]]\nname = 'a'\nverify = '{KEY}'\n" * 2, "a stands in it more than once"),
