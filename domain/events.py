@@ -1,5 +1,5 @@
 """
-The six events of an impression's stream: facts, never edited.
+The seven events of an impression's stream: facts, never edited.
 
 Every cause and a keyed digest of it stand in an event, so that a retry is recognised from the stream alone. The
 impression's id is the name of the stream and not repeated. Times are epoch ms, money integer micros of `cut.currency`.
