@@ -1,8 +1,8 @@
 """
 The gate's copy of the campaigns that it needs: loaded from their streams when first asked for, kept up by position.
 
-A campaign costs about 0.5 kB (measured in benchmarks/campaigns.py). What nobody asked for lately is forgotten and
-loaded again, so that memory is bounded whatever a cell's share of campaigns is.
+A campaign costs 261 bytes (measured in benchmarks/campaigns.py). What nobody asked for lately is forgotten and loaded
+again, so that memory is bounded whatever a cell's share of campaigns is.
 """
 
 from collections.abc import Callable, Iterable, Sequence
