@@ -334,11 +334,12 @@ def test_c4_a_time_waits_for_a_head_that_is_being_written(postgres_url):
     async def main():
         checkpoints = PostgresCheckpoints(postgres_url)
         lease = await checkpoints.lease("one", LONG_MS)
+        before = int(time.time() * 1_000)  # not later: once the head of 5 is handled, it is the answer
         await do(checkpoints, lease, Range(0, 5))
         asking = PostgresCheckpoints(postgres_url)
         async with await psycopg.AsyncConnection.connect(postgres_url) as writer:
             await writer.execute("select active from projections for update")
-            waits = asyncio.create_task(asking.position_at(int(time.time() * 1_000)))
+            waits = asyncio.create_task(asking.position_at(before))
             async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as watcher:
                 waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
                 while (await (await watcher.execute(waiting)).fetchone())[0] == 0:
