@@ -204,7 +204,7 @@ class Ingest:
                 self._recent.remember(impression, first)
             if isinstance(decision, ImpressionDeduped | ImpressionReconciled) and in_gross(decision.after):
                 person = rendered.user or rendered.device
-                for slot in slots_of(rendered.placement, rendered.creative, person):
+                for slot in slots_of(decision.cut.data_set, rendered.placement, rendered.creative, person):
                     self._slots.recall(slot, (impression.int, rendered.event_at))
 
     async def write_floods(self) -> int:

@@ -179,7 +179,7 @@ class Intake(Struct, frozen=True, kw_only=True):
             kind=render.kind,
             claim=claimed,
             reasons=reasons,
-            slots=slots_of(token.placement, token.creative, person[0] or person[1], alias),
+            slots=slots_of(one.data_set, token.placement, token.creative, person[0] or person[1], alias),
             versions=_versions(self.pack.id, self.lists.version),
             rung=rung,
             data_set=one.data_set,

@@ -83,10 +83,11 @@ Slot: TypeAlias = str
 """Pseudonym of a person, placement and creative, in one text: among hundreds of thousands one object is cheaper."""
 
 
-def slots_of(placement: str, creative: str, *names: str) -> tuple[Slot, ...]:
-    """Return the slot of each of *names* that there is, which all are pseudonyms of one person."""
+def slots_of(data_set: DataSet, placement: str, creative: str, *names: str) -> tuple[Slot, ...]:
+    """Return the slot of each of *names* that there is, which all are pseudonyms of one person. History has its own."""
     # With its length the placement ends where it ends, whatever is in it.
-    return tuple([f"{name} {len(placement)} {placement}{creative}" for name in names if name])
+    of = " " if data_set is DataSet.LIVE else f" {data_set} "
+    return tuple([f"{name}{of}{len(placement)} {placement}{creative}" for name in names if name])
 
 
 class Malformed(Struct, frozen=True):

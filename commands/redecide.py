@@ -237,7 +237,7 @@ class Redecider:
             kind=Kind.RENDER,
             claim=rendered,
             reasons=screen(rendered, self._pack),
-            slots=slots_of(rendered.placement, rendered.creative, rendered.user or rendered.device),
+            slots=slots_of(state.cut.data_set, rendered.placement, rendered.creative, rendered.user or rendered.device),
             versions=replace(scored.versions, pack=self._pack.id),
             rung=scored.rung,
             data_set=state.cut.data_set,

@@ -26,7 +26,7 @@ from domain.render import Kind, Render
 from domain.screen import claim, cut_of, screen
 from domain.standing import Valid
 from domain.token import Token
-from domain.vocabulary import AgentClass, Authority, BillingEvent, Format, Surface
+from domain.vocabulary import AgentClass, Authority, BillingEvent, DataSet, Format, Surface
 from service.pack_vectors import (
     DeadlineVector,
     DoubleFireVector,
@@ -183,7 +183,7 @@ def _ready(number: int, apart_ms: int, pack: Pack) -> Ready:
         kind=Kind.RENDER,
         claim=rendered,
         reasons=(),
-        slots=slots_of("placement", "creative", "user"),
+        slots=slots_of(DataSet.LIVE, "placement", "creative", "user"),
         versions=Versions(pack=pack.id, lists=""),
         raw=b"",
     )

@@ -11,7 +11,7 @@ from domain.events import Versions
 from domain.impression import Unseen, fold
 from domain.reasons import Reason
 from domain.render import Kind
-from domain.vocabulary import Authority, Rung
+from domain.vocabulary import Authority, DataSet, Rung
 from ml.counters.tables import HOUR_MS, Capacities
 from service.activity import CountedActivity
 
@@ -31,7 +31,7 @@ def ready(claim, alias="") -> Ready:
         kind=Kind.RENDER,
         claim=claim,
         reasons=(),
-        slots=slots_of(claim.placement, claim.creative, claim.user or claim.device, alias),
+        slots=slots_of(DataSet.LIVE, claim.placement, claim.creative, claim.user or claim.device, alias),
         alias=alias,
         versions=Versions(pack=PACK.id, lists=""),
         raw=b"",

@@ -338,8 +338,8 @@ def test_the_same_slot_again_under_another_id_is_a_double_fire_and_the_first_one
 
 @pytest.mark.parametrize(
     "change",
-    [{"user": "bert"}, {"client_at": NOW - 4_001, "on_screen_at": NOW - 4_001}],
-    ids=["another person", "out of the window"],
+    [{"user": "bert"}, {"client_at": NOW - 4_001, "on_screen_at": NOW - 4_001}, {"received_at": NOW}],
+    ids=["another person", "out of the window", "history"],
 )
 def test_what_differs_is_no_double_fire(change):
     async def test(gate, clients):

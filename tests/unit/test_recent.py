@@ -10,10 +10,10 @@ from commands.items import slots_of
 from commands.recent import PER_SLOT_MAX, FirstAnswer, RecentAnswers, RecentSlots
 from commands.sequences import SequenceTracker
 from domain.reasons import Verdict
-from domain.vocabulary import Surface
+from domain.vocabulary import DataSet, Surface
 
 WINDOW_MS = 2_000
-SLOT, BY_DEVICE = slots_of("placement", "creative", "person", "device")
+SLOT, BY_DEVICE = slots_of(DataSet.LIVE, "placement", "creative", "person", "device")
 
 
 def an_item(number, at, slots=(SLOT,)):
