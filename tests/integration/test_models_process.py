@@ -156,13 +156,13 @@ async def running(settings, other, keys):
 
 
 async def models_of(database):
-    """By impression: the model that scored it, as the ledger has it; None if it was shed, as on a busy machine."""
+    """By impression: the model that scored it, as the ledger has it; None if a busy machine shed or spooled it."""
     store, found = PostgresStore(database), {}
     async for commit in read_everything(store):
         for event in decode(commit.data):
             if isinstance(event, ImpressionScored):
-                is_shed = Rung.SHED in {event.rung, *event.rungs}
-                found[commit.stream] = None if is_shed else event.versions.model
+                is_unasked = not {Rung.SHED, Rung.SPOOLED}.isdisjoint({event.rung, *event.rungs})
+                found[commit.stream] = None if is_unasked else event.versions.model
     await store.close()
     return found
 
