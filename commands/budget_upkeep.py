@@ -75,7 +75,10 @@ class Upkeep:
                 break
             changes: Counter[str] = Counter()
             for commit in later.commits:
-                changes.update(_corrections(commit))
+                try:
+                    changes.update(_corrections(spends(commit)))
+                except UnreadableCommit as error:  # whoever verifies the budgets finds the difference
+                    log.error("a correction is not booked", position=commit.position, error=str(error))  # noqa: TRY400
             if not await self._budgets.book(after, later.through, changes):
                 break
             after = later.through
@@ -95,7 +98,7 @@ class Upkeep:
             if later.through <= after:
                 break
             for commit in later.commits:
-                changes.update(_corrections(commit))
+                changes.update(_corrections(_read(commit) or ()))  # what is unreadable is told where it would be booked
             after = later.through
         return changes
 
@@ -140,8 +143,9 @@ async def check_budgets(store: EventStore, budgets: BudgetStore, registry: Regis
     found: dict[Account, int] = {}
     unreadable: list[int] = []
     async for page in _pages(store, 0, through):
-        read = [(commit.position, spend) for commit in page for spend in _readable(commit, unreadable)]
-        booked = [spend for position, spend in read if _is_booked(spend, position, state)]
+        read = [(commit.position, _read(commit)) for commit in page]
+        unreadable += [position for position, some in read if some is None]
+        booked = [spend for position, some in read for spend in some or () if _is_booked(spend, position, state)]
         for spend, account in zip(booked, await accounts.of(booked), strict=True):
             for one in {account, (account[0], 0)}:
                 found[one] = found.get(one, 0) + spend.micros
@@ -194,22 +198,23 @@ def _decisions(commit: Commit, holders: Iterable[Holder]) -> list[Spend]:
     """Bytes are searched before they are read: nearly all commits are of other holders."""
     if not any(holder.name.encode() in commit.data for holder in holders):
         return []
-    return [spend for spend in _readable(commit, []) if spend.is_decision]
+    found = _read(commit)
+    if found is None:
+        log.error("what a dead holder spent is not known", position=commit.position)
+    return [spend for spend in found or () if spend.is_decision]
 
 
-def _readable(commit: Commit, unreadable: list[int]) -> Sequence[Spend]:
-    """Return what *commit* takes; one that cannot be read is added to *unreadable*, and nobody else waits for it."""
+def _read(commit: Commit) -> Sequence[Spend] | None:
+    """Return what *commit* takes; None where it cannot be read, which nothing else waits for."""
     try:
         return spends(commit)
-    except UnreadableCommit as error:
-        unreadable.append(commit.position)
-        log.error("what a commit spends is not known", position=commit.position, error=str(error))  # noqa: TRY400
-        return ()
+    except UnreadableCommit:
+        return None
 
 
-def _corrections(commit: Commit) -> Counter[str]:
+def _corrections(found: Iterable[Spend]) -> Counter[str]:
     changes: Counter[str] = Counter()
-    for spend in _readable(commit, []):  # whoever verifies the budgets finds the difference
+    for spend in found:
         if not spend.is_decision:
             changes[spend.campaign] += spend.micros
     return changes

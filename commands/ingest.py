@@ -189,8 +189,9 @@ class Ingest:
     def _remember_spooled(self, item: Ready, answer: Answer) -> None:
         """A retry gets the same answer until the ledger knows better."""
         if answer.verdict is not None and self._recent.get(item.impression) is None:
-            said = answer.verdict, answer.reason, answer.rung
-            first = FirstAnswer(item.claim.cause.int, item.claim.digest, *said, is_stored=False)
+            first = FirstAnswer(
+                item.claim.cause.int, item.claim.digest, answer.verdict, answer.reason, answer.rung, is_stored=False
+            )
             self._recent.remember(item.impression, first)
 
     def recall(self, impression: ImpressionId, events: Sequence[ImpressionEvent]) -> None:
@@ -259,8 +260,9 @@ class Ingest:
             case Ready():
                 known = self._recent.get(item.impression)
                 if known is not None and batch.is_news and _is_retry(item, known):
-                    said = known.verdict, known.reason, known.rung
-                    batch.answers[at] = decided(item, *said, is_stored=known.is_stored)
+                    batch.answers[at] = decided(
+                        item, known.verdict, known.reason, known.rung, is_stored=known.is_stored
+                    )
                     return
                 group = batch.open.get(item.impression.int)
                 if group is None:

@@ -34,9 +34,9 @@ from commands.quarantine_entries import (
     Settlement,
     as_of,
 )
-from commands.streams import events_of
+from commands.streams import state_of
 from domain.ids import ImpressionId, day_of, minted_at
-from domain.impression import Decided, ImpossibleTransition, fold
+from domain.impression import Decided, ImpossibleTransition
 from domain.reasons import Reason
 from domain.render import RENDER_MAX_BYTES
 from domain.token import TokenInvalid, check_token
@@ -244,7 +244,7 @@ class Quarantine(Struct, frozen=True, kw_only=True):
         impression = item.impression
         commits = (await self.ledger.read_streams([impression], READ_MAX)).get(impression, [])
         try:
-            state = fold(events_of(commits))
+            state = state_of(commits)
         except (UnreadableCommit, ImpossibleTransition):
             return None
         if not isinstance(state, Decided):

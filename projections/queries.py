@@ -161,12 +161,13 @@ class Queries:
             TablesUnavailable, CheckpointsUnavailable: not now.
         """
         asked = check(report)
-        if as_of is not None:
-            asked = replace(asked, position=await self._checkpoints.position_at(as_of))
+        reached = None if as_of is None else await self._checkpoints.position_at(as_of)
         known = await self._checkpoints.known()
-        if as_of is not None and asked.position is not None and asked.position > known.position:
-            raise TablesUnavailable(f"tables that were lost are at {known.position} again, not at {asked.position}")
-        if asked.position is not None and not 0 <= asked.position <= known.position:
+        if reached is not None:
+            if reached > known.position:
+                raise TablesUnavailable(f"tables that were lost are at {known.position} again, not at {reached}")
+            asked = replace(asked, position=reached)
+        elif asked.position is not None and not 0 <= asked.position <= known.position:
             raise QueryRefused("as_of_position", f"{asked.position} is not known; the last one is {known.position}")
         columns, rows, packs = await within_limits(
             self._clients, lambda client: _report(client, asked, known.generation)
