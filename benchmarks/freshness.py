@@ -25,6 +25,7 @@ from projections.engine import WRITING, Clients, Engine
 from projections.projector import Metrics, Ports, Projector
 from projections.schema import migrate
 from projections.tables import Tables
+from service.clock import now_ms
 
 
 class Growing:
@@ -53,8 +54,8 @@ class Visible:
         self.blocks = 0
         self.all_there = asyncio.Event()
 
-    async def write(self, generation, block, commits):
-        rows = await self.tables.write(generation, block, commits)
+    async def write(self, generation, block, commits, began_at):
+        rows = await self.tables.write(generation, block, commits, began_at)
         now = time.monotonic()
         self.waits += [now - self.ledger.appended_at(commit.position) for commit in commits]
         self.blocks += 1
@@ -67,7 +68,7 @@ async def run(engine: Engine, commits: list[Commit], rate: int) -> dict[str, flo
     clients = Clients(engine, WRITING, 1)
     await clients.run(lambda client: migrate(client, 1))
     ledger = Growing(commits, rate)
-    visible = Visible(Tables(clients), ledger)
+    visible = Visible(Tables(clients, now_ms), ledger)
     now = lambda: time.time_ns() // 1_000_000  # noqa: E731
     ports = Ports(store=ledger, checkpoints=MemoryCheckpoints(now), sink=visible, now=now)
     stop = asyncio.Event()

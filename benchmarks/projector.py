@@ -33,6 +33,7 @@ from projections.native import Block
 from projections.rows import rows
 from projections.schema import columns, migrate
 from projections.tables import Tables
+from service.clock import now_ms
 
 START = 1_790_000_000_000
 PACK = parse_pack((files("domain") / "packs" / "base-1.toml").read_text(), "base-1")
@@ -76,13 +77,13 @@ def all_of_it(engine: Engine, blocks: list[list[Commit]]) -> dict[str, float]:
     facts = [fact for commit in commits for fact in rows(commit)]
     found = {"encode_us": per_commit(lambda: writer.encode(facts), len(commits))}
     clients = Clients(engine, WRITING, 1)
-    tables = Tables(clients)
+    tables = Tables(clients, now_ms)
     spans = []
     before, started = cpu_s(), time.monotonic()
     with asyncio.Runner() as runner:
         for block in blocks:
             begun = time.monotonic()
-            runner.run(tables.write(1, Range(block[0].position - 1, block[-1].position), block))
+            runner.run(tables.write(1, Range(block[0].position - 1, block[-1].position), block, now_ms()))
             spans.append(time.monotonic() - begun)
     inserted, wall_s = cpu_s(), time.monotonic() - started
     while client.query("SELECT count() FROM system.merges").result_rows[0][0]:

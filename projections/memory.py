@@ -18,7 +18,7 @@ class MemoryTables:
         """Of each block."""
         self._written: set[tuple[int, Range]] = set()
 
-    async def write(self, generation: int, block: Range, commits: Sequence[Commit]) -> int:
+    async def write(self, generation: int, block: Range, commits: Sequence[Commit], began_at: int) -> int:  # noqa: ARG002
         facts = [fact for commit in commits for fact in rows(commit)]
         counts = [count for commit in commits for count in answers(commit)]
         served = served_rows(commits)

@@ -18,7 +18,7 @@ from ledger.codec import UnreadableCommit
 from ledger.store import READ_MAX, Commit, EventStore, LedgerError
 from projections.checkpoints import Checkpoints, Lease, Progress, Range
 from projections.errors import LeaseLost, ProjectionError
-from projections.tables import LATE_S, Sink
+from projections.tables import Sink
 
 BLOCK_MAX = 10_000
 """Most commits in one block; more of them make it cheaper per commit and later."""
@@ -139,10 +139,8 @@ class Projector:
             await checkpoints.begin(lease, generation, block)
         elif progress.pending != block:
             raise LostCommits(f"{progress.pending} was begun, the ledger has {block}")
-        if self._ports.now() - began_at > LATE_S * 1_000:
-            raise LeaseLost("this process stood still, and another may have the block by now")
         with self._metrics.block_s.time():
-            rows = await self._ports.sink.write(generation, block, commits)
+            rows = await self._ports.sink.write(generation, block, commits, began_at)
         full = len(commits) == self.pace.block_max or progress.pending is not None
         known_at = commits[-1].recorded_at if full else asked_at
         await checkpoints.finish(lease, generation, block, known_at)

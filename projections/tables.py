@@ -5,7 +5,6 @@ ClickHouse counts a repeated token once, in the table and in every target of its
 until it is known to be whole: after a crash, a lost answer, or a view that failed half-way.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -19,7 +18,7 @@ from projections.rows import Fact, answers, rows
 from projections.schema import columns
 from projections.served import served_rows
 
-LATE_S = 60.0
+LATE_MS = 60_000
 """
 What is not inserted so long after its block was begun is not inserted at all: whoever has taken over meanwhile has, and
 its token is remembered among a thousand parts, nine minutes of traffic.
@@ -27,35 +26,31 @@ its token is remembered among a thousand parts, nine minutes of traffic.
 
 
 class Sink(Protocol):
-    async def write(self, generation: int, block: Range, commits: Sequence[Commit]) -> int:
+    async def write(self, generation: int, block: Range, commits: Sequence[Commit], began_at: int) -> int:
         """
-        Write the rows of *commits*, which are those in *block*; return how many. Writing a block again changes nothing.
+        Write the rows of *commits*, which are those in *block*; return how many. Writing a block again changes nothing,
+        for a while: *began_at* (epoch ms) is when it was known that nobody else had written it.
 
         Raises:
-            TablesUnavailable: some of it may have been written; write the very same block again.
+            TablesUnavailable: some of it may have been written; begin the very same block again.
             UnreadableCommit: stored bytes are no events that this program knows, or no row can hold what they say.
         """
 
 
-_Place: TypeAlias = tuple[int, Range, float]
+_Place: TypeAlias = tuple[int, Range, int]
 """A generation, a block, and when that was begun."""
 
 
 class Tables:
-    """
-    A `Sink` into ClickHouse; *clients* has one thread, so that blocks go in one after another.
+    """A `Sink` into ClickHouse; *clients* has one thread, so that blocks go in one after another. *now*: epoch ms."""
 
-    *clock* gives seconds, also of a time in which this process stood still.
-    """
-
-    def __init__(self, clients: Clients, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clients: Clients, now: Callable[[], int]) -> None:
         self._clients = clients
-        self._clock = clock
+        self._now = now
         self._blocks: dict[str, Block] = {}
 
-    async def write(self, generation: int, block: Range, commits: Sequence[Commit]) -> int:
-        began = self._clock()
-        return await self._clients.run(lambda client: self._write(client, (generation, block, began), commits))
+    async def write(self, generation: int, block: Range, commits: Sequence[Commit], began_at: int) -> int:
+        return await self._clients.run(lambda client: self._write(client, (generation, block, began_at), commits))
 
     def _write(self, client: Client, at: _Place, commits: Sequence[Commit]) -> int:
         facts: list[Fact] = []
@@ -77,7 +72,7 @@ class Tables:
     def _insert(self, client: Client, name: str, at: _Place, found: Sequence[tuple[Any, ...]]) -> None:
         if not found:
             return
-        generation, block, began = at
+        generation, block, began_at = at
         table = f"{name}_{generation}"
         writer = self._blocks.get(table)
         if writer is None:
@@ -86,8 +81,8 @@ class Tables:
             written = writer.encode(found)
         except (KeyError, OverflowError) as error:
             raise UnreadableCommit(f"{name} cannot hold what stands in {block}: {error!r}") from error
-        if self._clock() - began > LATE_S:
-            raise TablesUnavailable(f"{block} was begun over {LATE_S:.0f} s ago, and another may have it by now")
+        if self._now() - began_at > LATE_MS:
+            raise TablesUnavailable(f"{block} was begun over {LATE_MS // 1_000} s ago, and another may have it by now")
         client.raw_insert(
             table,
             writer.names,

@@ -133,7 +133,7 @@ async def _build(sources: _Sources, engine: Engine, settings: Settings, stack: A
     holder = holder_of(engine, settings)
     log.info("tables are there", applied=await make_tables(checkpoints, writers, holder))
     registry = CollectorRegistry()
-    ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers), now=now_ms)
+    ports = Ports(store=sources.store, checkpoints=checkpoints, sink=Tables(writers, now_ms), now=now_ms)
     ttl = parse_ttl(settings.serve_ttl_s)
     inspection = ClientInspection(
         CellQueries(checkpoints, readers, now_ms, ttl),

@@ -25,7 +25,7 @@ class World:
         self.clock = Clock(MINTED + 30 * 24 * HOUR)
         self.checkpoints = MemoryCheckpoints(self.clock)
         self.writers, self.readers = Clients(engine, WRITING, 1), Clients(engine, READING, 1)
-        self.tables = Tables(self.writers)
+        self.tables = Tables(self.writers, self.clock)
         self.queries = Queries(self.checkpoints, self.readers, self.clock)
         self.generation, self.head = 0, 0
 
@@ -50,7 +50,7 @@ class World:
         await self.writers.run(lambda client: migrate(client, generation))
         lease = await self.checkpoints.lease("one", HOUR)
         await self.checkpoints.begin(lease, generation, block)
-        await self.tables.write(generation, block, commits)
+        await self.tables.write(generation, block, commits, self.clock())
         await self.checkpoints.finish(lease, generation, block, self.clock())
         if generation > 1:
             await self.checkpoints.activate(lease, generation)

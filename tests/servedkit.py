@@ -83,7 +83,9 @@ class World:
             await self.gate.send(self.clients.render(minted, **{"on_screen_at": at, "client_at": at, **render}))
 
     async def project(self):
-        ports = Ports(store=self.store, checkpoints=self.checkpoints, sink=Tables(self.writers), now=self.clock)
+        ports = Ports(
+            store=self.store, checkpoints=self.checkpoints, sink=Tables(self.writers, self.clock), now=self.clock
+        )
         projector = Projector(ports, "one", Metrics(CollectorRegistry()))
         while await projector.step():
             continue

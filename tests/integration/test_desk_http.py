@@ -54,7 +54,9 @@ class World:
         self.heads = []
 
     async def project(self):
-        ports = Ports(store=self.store, checkpoints=self.checkpoints, sink=Tables(self.writers), now=self.clock)
+        ports = Ports(
+            store=self.store, checkpoints=self.checkpoints, sink=Tables(self.writers, self.clock), now=self.clock
+        )
         projector = Projector(ports, "one", Metrics(CollectorRegistry()), pace=Pace(block_max=60))
         while await projector.step():
             self.clock.pass_by(60_000)

@@ -199,22 +199,29 @@ def test_a_projector_that_lost_its_lease_stands_by(world):
     asyncio.run(main())
 
 
-def test_a_projector_that_stood_still_writes_nothing_that_another_may_have_written(world):
+@pytest.mark.parametrize("is_pending", [False, True])
+def test_tables_are_told_since_when_another_may_have_written_a_block(world, is_pending):
+    port, call = (world.store, "read_all") if is_pending else (world.checkpoints, "begin")
+    answers, write, told = getattr(port, call), world.tables.write, []
+
+    async def and_stand_still(*arguments):
+        answer = await answers(*arguments)
+        world.clock.pass_by(5_000)
+        return answer
+
+    async def written(*arguments):
+        told.append(arguments[3])
+        return await write(*arguments)
+
     async def main():
-        begin = world.checkpoints.begin
-
-        async def and_stand_still(*arguments):
-            await begin(*arguments)
-            world.clock.pass_by(61_000)
-
-        world.checkpoints.begin = and_stand_still
-        projector = world.projector()
-        with pytest.raises(LeaseLost, match="stood still"):
-            await projector.step()
-        assert world.tables.facts == {}
-        world.checkpoints.begin = begin
-        await drain(world.projector(holder="two"))
-        assert world.found() == await world.expected()
+        if is_pending:
+            lease = await world.checkpoints.lease("one", 60_000)
+            await world.checkpoints.begin(lease, 1, Range(0, BLOCK))
+        setattr(port, call, and_stand_still)
+        world.tables.write = written
+        before = world.clock()
+        assert await world.projector().step() == BLOCK
+        assert told == [before]
 
     asyncio.run(main())
 

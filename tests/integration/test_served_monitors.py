@@ -65,7 +65,9 @@ def rows(world, sdk, minute, served, shares):
 
 
 async def looks(world, times):
-    ports = Ports(store=world.store, checkpoints=world.checkpoints, sink=Tables(world.writers), now=world.clock)
+    ports = Ports(
+        store=world.store, checkpoints=world.checkpoints, sink=Tables(world.writers, world.clock), now=world.clock
+    )
     projector = Projector(ports, "one", Metrics(CollectorRegistry()))
     while await projector.step():
         continue
