@@ -1,5 +1,6 @@
 """Gates that only spend: what tests of budgets share. Each imitates the loop of a batch over a store in memory."""
 
+import asyncio
 import random
 from importlib.resources import files
 from itertools import count
@@ -303,3 +304,20 @@ def reasons_of(events):
 
 def paid(events):
     return sum(committed_micros(event.after) for event in events)
+
+
+def run_world(test, **world):
+    """Run *test* on a `World`, made with *world*."""
+
+    async def main():
+        made = World(**world)
+        await test(made)
+
+    asyncio.run(main())
+
+
+async def settled(world, gate, seconds=2):
+    """Let the gate's background work take that many turns."""
+    for _ in range(seconds):
+        world.pass_by(1_000)
+        await gate.budget.tick()

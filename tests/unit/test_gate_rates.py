@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 from gatekit import NOW, PACK, KitGate, Minter
-from spoolkit import SpoolGate
+from spoolkit import SpoolGate, run_spool
 
 from commands.recall import recall
 from domain.events import ImpressionScored
@@ -116,6 +116,11 @@ def test_what_was_counted_before_a_restart_still_counts():
     run(test)
 
 
+def two_more(clients):
+    """Renders at the end of a burst: the one that is allowed yet, where the burst had one less, and one too many."""
+    return [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
+
+
 async def after_the_death_of(gate):
     """Another process in the place of *gate*, which has recalled the ledger and adopted the spool."""
     gate.die()
@@ -133,10 +138,7 @@ def test_a_spool_that_a_restart_adopts_counts_nobodys_renders_twice(tmp_path, mo
     async def killed(_):
         raise LedgerUnavailable("killed before anything is decided again")
 
-    async def main():
-        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
-        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
-        await gate.warm()
+    async def test(gate, clients):
         with gate.store.away(mode):
             await gate.send(*burst(clients, LIMIT - 1))
         if is_drained:
@@ -145,17 +147,13 @@ def test_a_spool_that_a_restart_adopts_counts_nobodys_renders_twice(tmp_path, mo
                 await gate.backlog.work()
         heir = await after_the_death_of(gate)
         await heir.backlog.work()
-        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
-        assert told(await heir.send(*late)) == [VALID, DROPPED]
+        assert told(await heir.send(*two_more(clients))) == [VALID, DROPPED]
 
-    asyncio.run(main())
+    run_spool(test, tmp_path, activity=counting())
 
 
 def test_draining_that_is_begun_again_counts_nobodys_renders_twice(tmp_path):
-    async def main():
-        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
-        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
-        await gate.warm()
+    async def test(gate, clients):
         with gate.store.away("after"):
             await gate.send(*burst(clients, LIMIT - 1))
         read, calls = gate.store.read_streams, []
@@ -172,17 +170,13 @@ def test_draining_that_is_begun_again_counts_nobodys_renders_twice(tmp_path):
                 await gate.backlog.work()
         await gate.backlog.work()
         assert gate.spool.segments == 0
-        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
-        assert told(await gate.send(*late)) == [VALID, DROPPED]
+        assert told(await gate.send(*two_more(clients))) == [VALID, DROPPED]
 
-    asyncio.run(main())
+    run_spool(test, tmp_path, activity=counting())
 
 
 def test_of_an_impression_whose_appends_were_all_left_unanswered_every_render_counts(tmp_path):
-    async def main():
-        gate, clients = SpoolGate(tmp_path / "spool", activity=counting()), Minter()
-        await gate.open(date(2026, 9, 10), date(2026, 9, 24))
-        await gate.warm()
+    async def test(gate, clients):
         append = gate.store.append
 
         async def unanswered(appends, recorded_at):
@@ -196,10 +190,9 @@ def test_of_an_impression_whose_appends_were_all_left_unanswered_every_render_co
         gate.store.append = append
         await gate.backlog.work()
         await gate.send(*burst(clients, LIMIT - 3))
-        late = [shown_at(clients, BURST_AT + 9_000 + number, user="bot") for number in range(2)]
-        assert told(await gate.send(*late)) == [VALID, DROPPED]
+        assert told(await gate.send(*two_more(clients))) == [VALID, DROPPED]
 
-    asyncio.run(main())
+    run_spool(test, tmp_path, activity=counting())
 
 
 def test_midnight_gives_nobody_a_fresh_start():
