@@ -71,6 +71,17 @@ def test_what_concerns_a_stream_that_cannot_be_read_is_kept_and_counted(tmp_path
     run_spool(test, tmp_path)
 
 
+async def put_back(gate, files):
+    """Do what an operator does with the *files* that were set aside, and bring them in."""
+    folder, aside = gate.root / "put-back", damaged(gate.root)
+    assert len(aside) == files
+    folder.mkdir()
+    for one in aside:
+        one.rename(folder / one.name)
+    assert gate.backlog.adopt() == 1
+    await gate.backlog.work()
+
+
 def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file_is_put_back(tmp_path, hurt):
     async def test(gate, clients):
         bad = await a_hurt_stream(gate, clients, lambda *_: None)
@@ -80,11 +91,7 @@ def test_what_was_set_aside_is_brought_in_once_its_stream_is_mended_and_the_file
             await gate.send(clients.render(bad), clients.render())
         await gate.backlog.work()
         mend(gate.store, whole)
-        [aside] = damaged(gate.root)
-        (gate.root / "put-back").mkdir()
-        aside.rename(gate.root / "put-back" / aside.name)
-        assert gate.backlog.adopt() == 1
-        await gate.backlog.work()
+        await put_back(gate, files=1)
         assert ((await gate.state(bad.impression)).repeats, folders(gate.root)) == (1, [gate.owned.folder])
         assert (damaged(gate.root), gate.backlog.totals.already) == ([], 1)
 
@@ -102,11 +109,7 @@ def test_files_that_were_set_aside_may_be_put_back_together(tmp_path, hurt):
                 await gate.spool.seal()
         await gate.backlog.work()
         mend(gate.store, whole)
-        (gate.root / "put-back").mkdir()
-        for aside in damaged(gate.root):
-            aside.rename(gate.root / "put-back" / aside.name)
-        assert gate.backlog.adopt() == 1
-        await gate.backlog.work()
+        await put_back(gate, files=2)
         assert (damaged(gate.root), gate.backlog.orphan_segments) == ([], 0)
 
     run_spool(test, tmp_path)
