@@ -21,7 +21,7 @@ from projections.served import served_rows
 LATE_MS = 60_000
 """
 What is not inserted so long after its block was begun is not inserted at all: whoever has taken over meanwhile has, and
-its token is remembered among a thousand parts, nine minutes of traffic.
+its token is remembered among a thousand parts, which blocks every half a second fill in eight minutes.
 """
 
 
